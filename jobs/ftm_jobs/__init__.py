@@ -1,0 +1,1 @@
+"""What runs inside Jobs and serving pods. Imports nothing of the operator."""

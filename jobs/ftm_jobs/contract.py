@@ -1,0 +1,187 @@
+"""What the operator and its Jobs agree on: facts, reports, manifests and artifact keys.
+
+This is the only module of `ftm_jobs` that the operator imports, so it imports no store, no torch and no client.
+JSON uses camelCase, since facts and artifacts appear as they are in a FineTunedModel's status.
+
+An artifact's key depends on what was read (digests of the sources) and on how it is combined (the recipe). It does
+not depend on the tools' versions: MERGE_RECIPE is raised only when the bytes of the output would change.
+"""
+
+import hashlib
+import json
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+MERGE_RECIPE = 1
+MANIFEST_NAME = "manifest.json"
+TERMINATION_MESSAGE_BYTES = 4096
+"""Kubernetes keeps at most this much of a container's termination message."""
+
+
+class Contract(BaseModel):
+    """Frozen, camelCase in JSON; fields that a newer peer added are ignored."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    def to_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Step(StrEnum):
+    INSPECT = "inspect"
+    MERGE = "merge"
+    FETCH = "fetch"
+
+
+class ExitCode(IntEnum):
+    DONE = 0
+    RETRY = 1
+    INVALID_INPUT = 2
+
+
+class Outcome(StrEnum):
+    DONE = "Done"
+    INVALID_INPUT = "InvalidInput"
+    """The input is wrong: a retry without a change is useless."""
+    FAILED = "Failed"
+    """Something else went wrong: a retry may help."""
+
+
+class BaseFacts(Contract):
+    """What configs and safetensors headers say of a base model; no weights are read."""
+
+    uri: str
+    """Resolved: an hf:// URI carries the commit."""
+    digest: str
+    """`sha256:…` over names, sizes and content identities of the files that a merge reads or copies."""
+    architecture: str
+    model_type: str
+    dtype: str
+    """safetensors' name of the dtype that holds most bytes: BF16, F16, F32."""
+    parameters: int
+    weight_bytes: int
+    layers: int
+    hidden_size: int
+    intermediate_size: int | None = None
+    attention_heads: int
+    key_value_heads: int
+    head_size: int
+    vocabulary_size: int
+    max_position_embeddings: int
+    tied_embeddings: bool
+
+
+class AdapterFacts(Contract):
+    """What adapter_config.json and the adapter's safetensors header say."""
+
+    uri: str
+    digest: str
+    rank: int
+    alpha: float
+    scaling: float
+    """alpha / rank, or alpha / sqrt(rank) with rsLoRA; a source's scale is not included."""
+    target_modules: tuple[str, ...]
+    """Last components of the names of the adapted layers, sorted: q_proj, v_proj, …"""
+    layers_adapted: int
+    """How many weight matrices the adapter changes."""
+    dtype: str
+    weight_bytes: int
+
+
+class Facts(Contract):
+    """What the inspect step learned of all sources."""
+
+    base: BaseFacts
+    adapters: tuple[AdapterFacts, ...]
+
+
+class Artifact(Contract):
+    """A complete artifact in a store."""
+
+    key: str
+    uri: str
+    digest: str
+    """`sha256:…` of its manifest.json."""
+    total_bytes: int
+    files: int
+
+
+class Report(Contract):
+    """How a step ended: the last line of its stdout and its termination message."""
+
+    step: Step
+    outcome: Outcome
+    reason: str
+    """CamelCase; becomes the condition's reason and the Event's."""
+    message: str
+    """One sentence naming the file or field, the value and what to do."""
+    facts: Facts | None = None
+    artifact: Artifact | None = None
+    reused: bool = False
+    """The artifact was complete before the step began."""
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return {
+            Outcome.DONE: ExitCode.DONE,
+            Outcome.INVALID_INPUT: ExitCode.INVALID_INPUT,
+            Outcome.FAILED: ExitCode.RETRY,
+        }[self.outcome]
+
+    def termination_message(self) -> str:
+        """One line of JSON, at most TERMINATION_MESSAGE_BYTES; a longer message is cut, never the JSON."""
+        line = json.dumps(self.to_json(), ensure_ascii=True, separators=(",", ":"))
+        excess = len(line) - TERMINATION_MESSAGE_BYTES
+        if excess <= 0:
+            return line
+        kept = max(0, len(self.message) - excess - len("…") * 6)
+        return self.model_copy(update={"message": self.message[:kept] + "…"}).termination_message()
+
+
+class ManifestFile(Contract):
+    path: str
+    size: int
+    sha256: str
+
+
+class ManifestInput(Contract):
+    """A source as it was read."""
+
+    role: str
+    """base or adapter."""
+    uri: str
+    digest: str
+    scale: float | None = None
+
+
+class Manifest(Contract):
+    """The last file written: what an artifact holds and where it came from. Equal inputs give equal bytes."""
+
+    schema_version: int = 1
+    key: str
+    step: Step
+    recipe: int
+    inputs: tuple[ManifestInput, ...]
+    files: tuple[ManifestFile, ...]
+    tools: dict[str, str] = Field(default_factory=dict)
+    measurements: dict[str, int | float] = Field(default_factory=dict)
+
+
+def merge_key(base_digest: str, adapters: list[tuple[str, float]]) -> str:
+    """The key of a merged model: adapters are (digest, scale), in the order they are applied."""
+    return "merge-" + _digest(
+        {
+            "step": Step.MERGE,
+            "recipe": MERGE_RECIPE,
+            "base": base_digest,
+            "adapters": [{"digest": digest, "scale": float(scale)} for digest, scale in adapters],
+        }
+    )
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
