@@ -1,0 +1,165 @@
+"""How the API's models say once what both Python and an API server must check.
+
+A `Rule` holds one promise about a value: the CEL expression that goes into the CRD, the same predicate in Python, and
+the sentence that a user reads when it is broken. `Resource` models carry rules over several fields in `rules`.
+Nothing here knows a FineTunedModel.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
+
+VALIDATIONS = "x-kubernetes-validations"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A promise about one value. `{value}` in the message stands for a string value, as it was written."""
+
+    cel: str
+    message: str
+    holds: Callable[[Any], bool]
+    server_only: bool = False
+    """Checked by an API server alone: `ftm run` accepts more than a cluster does."""
+
+    def sentence(self, value: object) -> str:
+        return self.message.replace("{value}", f'"{value}"')
+
+    def check(self, value: Any) -> Any:
+        if not self.server_only and not self.holds(value):
+            raise PydanticCustomError("rule", "{sentence}", {"sentence": self.sentence(value)})
+        return value
+
+    def validation(self) -> dict[str, str]:
+        """The rule as an entry of x-kubernetes-validations."""
+        entry = {"rule": self.cel, "message": self.message.replace("{value}", "the value")}
+        if "{value}" in self.message:
+            parts = [json.dumps(part, ensure_ascii=False) for part in self.message.split("{value}")]
+            quoted = """ + '"' + self + '"' + """
+            entry["messageExpression"] = quoted.join(parts)
+        return entry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        return {**schema, VALIDATIONS: [*schema.get(VALIDATIONS, ()), self.validation()]}
+
+
+def matches(pattern: str, message: str) -> Rule:
+    """The whole string matches `pattern`, which must mean the same to Python and to RE2."""
+    whole = f"^({pattern})$"
+    compiled = re.compile(pattern)
+    return Rule(f"self.matches({json.dumps(whole)})", message, lambda value: compiled.fullmatch(value) is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Extension:
+    """Adds keywords to a field's schema and checks nothing."""
+
+    keywords: Mapping[str, Any]
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core), **self.keywords}
+
+
+@dataclass(frozen=True)
+class MapList:
+    """A list whose items are told apart by `key`: no two share it, and server-side apply merges item by item."""
+
+    key: str
+
+    def _check(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        seen: set[str] = set()
+        for position, item in enumerate(items):
+            value = getattr(item, self.key)
+            if value in seen:
+                raise PydanticCustomError(
+                    "rule",
+                    "item {position} has the {key} of an item before it, {value}; give it its own",
+                    {"position": position, "key": self.key, "value": f'"{value}"'},
+                )
+            seen.add(value)
+        return items
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core), "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.key]}
+
+
+ATOMIC_LIST = Extension({"x-kubernetes-list-type": "atomic"})
+ATOMIC_MAP = Extension({"x-kubernetes-map-type": "atomic"})
+
+
+class Resource(BaseModel):
+    """Frozen, camelCase, typed as strictly as an API server; attribute docstrings are the descriptions."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True, extra="forbid"
+    )
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    """Promises over several fields, in the order they are reported."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        """An API server drops nulls of fields that are not nullable, before it fills defaults."""
+        return {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _rules_hold(self) -> Self:
+        for rule in self.rules:
+            rule.check(self)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        reference = handler(core)
+        schema = handler.resolve_ref_schema(reference)
+        if cls.rules:
+            schema[VALIDATIONS] = [rule.validation() for rule in cls.rules]
+        return reference
+
+    def to_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Tolerant(Resource):
+    """Written by an API server or by the operator itself: fields that a newer version added are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+QUANTITY = r"[+-]?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?"
+
+Quantity = Annotated[
+    Annotated[int, Field(strict=True)] | Annotated[str, StringConstraints(pattern=f"^{QUANTITY}$")],
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": f"^{QUANTITY}$",
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
+]
+"""Kubernetes' resource.Quantity: 4, "500m", "30Gi"."""

@@ -1,0 +1,110 @@
+"""The status of a FineTunedModel: what the operator observed and decided. Written by the operator alone.
+
+An operator must read what an older or newer one wrote: unknown fields are ignored, and `readable` leaves out what has
+another meaning now, so that it is observed again.
+"""
+
+from typing import Annotated, Any, Literal
+
+from ftm_jobs.contract import Artifact, Facts
+from pydantic import AwareDatetime, Field, ValidationError
+
+from ftm_operator.api.schema import MapList, Tolerant
+
+Phase = Literal["Pending", "Inspecting", "Merging", "Deploying", "Ready", "Failed", "Suspended"]
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+
+class Condition(Tolerant):
+    """One observation, as kstatus reads it: Stalled and Reconciling exist only while they are True."""
+
+    type: Annotated[str, Field(min_length=1, max_length=316)]
+    """What is observed: Ready, Reconciling or Stalled."""
+    status: ConditionStatus
+    """Whether it holds."""
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """The generation of the resource that this condition was observed at."""
+    last_transition_time: AwareDatetime
+    """When `status` last changed."""
+    reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    """Why, in one CamelCase word; the reason of the Event as well."""
+    message: Annotated[str, Field(max_length=32768)] = ""
+    """Why, in one sentence: what was found, where, and what to do."""
+
+
+class Sources(Tolerant):
+    """The inputs that `facts` were learned from."""
+
+    hash: str
+    """A hash of the sources' URIs, their order, and the annotation ftm.dev/refresh."""
+
+
+class Plan(Tolerant):
+    """What the operator decided from the facts and the spec."""
+
+    mode: str | None = None
+    """How the adapters are applied: Merged."""
+    engine: str | None = None
+    """What serves the model: vLLM."""
+    quantization: str | None = None
+    """How the weights are quantized: None, if they are served as they were merged."""
+    dtype: str | None = None
+    """The dtype the engine computes in."""
+    max_model_len: int | None = None
+    """The longest context the engine accepts, prompt and answer together, in tokens."""
+    tensor_parallel_size: int | None = None
+    """Over how many accelerators each replica is split."""
+    accelerator: str | None = None
+    """The extended resource that each replica asks for; absent on CPU."""
+    gpus: int | None = None
+    """How many accelerators one replica asks for."""
+    served_model_name: str | None = None
+    """What requests call the model."""
+    reasons: tuple[str, ...] = ()
+    """Why each of these was chosen, one sentence each."""
+
+
+class Artifacts(Tolerant):
+    """What was built and can be used again."""
+
+    merged: Artifact | None = None
+    """The base with the adapters merged into it."""
+
+
+class FineTunedModelStatus(Tolerant):
+    """What the operator observed and decided."""
+
+    observed_generation: Annotated[int, Field(ge=-1)] = -1
+    """The generation of the spec that this status describes; -1 until the operator has seen the resource."""
+    phase: Phase | None = None
+    """A summary of the conditions for people; programs read the conditions."""
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16), MapList("type")] = ()
+    """Ready is always there once the operator has seen the resource; Reconciling and Stalled while they are True."""
+    sources: Sources | None = None
+    """Which inputs the facts describe."""
+    facts: Facts | None = None
+    """What the inspect step learned from configs and safetensors headers."""
+    plan: Plan | None = None
+    """How the model is built and served, and why."""
+    artifacts: Artifacts | None = None
+    """What has been built."""
+    endpoint: str | None = None
+    """The OpenAI-compatible base URL inside the cluster."""
+    replicas: Annotated[int, Field(ge=0)] | None = None
+    """How many serving pods exist."""
+    ready_replicas: Annotated[int, Field(ge=0)] | None = None
+    """How many serving pods answer requests."""
+    selector: str | None = None
+    """The label selector of the serving pods, for the scale subresource."""
+
+
+def readable(status: Any) -> Any:
+    """The status as it was stored, without the fields that this version cannot read."""
+    if not isinstance(status, dict):
+        return status
+    try:
+        FineTunedModelStatus.model_validate(status)
+    except ValidationError as error:
+        unreadable = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
+        return {name: value for name, value in status.items() if name not in unreadable}
+    return status
