@@ -22,9 +22,11 @@ TERMINATION_MESSAGE_BYTES = 4096
 
 
 class Contract(BaseModel):
-    """Frozen, camelCase in JSON; fields that a newer peer added are ignored."""
+    """Frozen, camelCase in JSON; fields that a newer peer added are ignored. Docstrings of fields are in the CRD."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -58,29 +60,46 @@ class BaseFacts(Contract):
     digest: str
     """`sha256:…` over names, sizes and content identities of the files that a merge reads or copies."""
     architecture: str
+    """The class that config.json names: LlamaForCausalLM."""
     model_type: str
+    """The family that config.json names: llama."""
     dtype: str
     """safetensors' name of the dtype that holds most bytes: BF16, F16, F32."""
     parameters: int
+    """How many numbers the weights hold, tied ones once."""
     weight_bytes: int
+    """Bytes of all tensors."""
     layers: int
+    """How many decoder layers there are."""
     hidden_size: int
+    """Width of the residual stream."""
     intermediate_size: int | None = None
+    """Width inside an MLP; absent if config.json does not say."""
     attention_heads: int
+    """Query heads per layer."""
     key_value_heads: int
+    """Key and value heads per layer; fewer than query heads with grouped-query attention."""
     head_size: int
+    """Width of one head."""
     vocabulary_size: int
+    """Rows of the embedding."""
     max_position_embeddings: int
+    """The longest context that the model was made for, in tokens."""
     tied_embeddings: bool
+    """Whether the output layer shares the embedding's weights."""
 
 
 class AdapterFacts(Contract):
     """What adapter_config.json and the adapter's safetensors header say."""
 
     uri: str
+    """Resolved: an hf:// URI carries the commit."""
     digest: str
+    """`sha256:…` over names, sizes and content identities of the files that a merge reads."""
     rank: int
+    """The inner width of the low-rank matrices."""
     alpha: float
+    """What PEFT calls lora_alpha."""
     scaling: float
     """alpha / rank, or alpha / sqrt(rank) with rsLoRA; a source's scale is not included."""
     target_modules: tuple[str, ...]
@@ -88,25 +107,33 @@ class AdapterFacts(Contract):
     layers_adapted: int
     """How many weight matrices the adapter changes."""
     dtype: str
+    """safetensors' name of the dtype that holds most bytes."""
     weight_bytes: int
+    """Bytes of all tensors."""
 
 
 class Facts(Contract):
     """What the inspect step learned of all sources."""
 
     base: BaseFacts
+    """The base model."""
     adapters: tuple[AdapterFacts, ...]
+    """The adapters, in the order they are applied."""
 
 
 class Artifact(Contract):
     """A complete artifact in a store."""
 
     key: str
+    """Its name in the store, derived from its inputs and recipe."""
     uri: str
+    """Where it is."""
     digest: str
     """`sha256:…` of its manifest.json."""
     total_bytes: int
+    """Bytes of all its files."""
     files: int
+    """How many files it has."""
 
 
 class Report(Contract):
