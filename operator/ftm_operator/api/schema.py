@@ -14,10 +14,9 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    StringConstraints,
+    PlainValidator,
     WithJsonSchema,
     model_validator,
 )
@@ -150,16 +149,30 @@ class Tolerant(Resource):
     model_config = ConfigDict(extra="ignore")
 
 
-QUANTITY = r"[+-]?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?"
+QUANTITY = r"\+?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?"
+
+
+def _quantity(value: Any) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and re.fullmatch(QUANTITY, value):
+        return value
+    raise PydanticCustomError(
+        "rule",
+        "{value} is not a quantity; write a whole number or a string, as in 4, '500m' or '30Gi'",
+        {"value": value},
+    )
+
 
 Quantity = Annotated[
-    Annotated[int, Field(strict=True)] | Annotated[str, StringConstraints(pattern=f"^{QUANTITY}$")],
+    int | str,
+    PlainValidator(_quantity),
     WithJsonSchema(
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "pattern": f"^{QUANTITY}$",
+            "pattern": f"^({QUANTITY})$",
             "x-kubernetes-int-or-string": True,
         }
     ),
 ]
-"""Kubernetes' resource.Quantity: 4, "500m", "30Gi"."""
+"""Kubernetes' resource.Quantity, without negative ones."""

@@ -1,15 +1,28 @@
-"""FineTunedModel, ftm.dev/v1alpha1: everything a user may write, and where each promise about it is made.
+"""FineTunedModel, ftm.dev/v1alpha1: the resource as an API server returns it, and how it shows to kubectl.
 
-Defaults, bounds and rules live here once; the CRD, the reference page and `ftm run` all come from these models.
-Nothing is decided here: what a field leaves open is the planner's. `status` is in status.py.
+The spec is in spec.py, the status in status.py; everything that other packages need is named here.
 """
 
-import re
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field
 
-from ftm_operator.api.schema import ATOMIC_LIST, ATOMIC_MAP, MapList, Quantity, Resource, Rule, Tolerant, matches
+from ftm_operator.api.schema import Resource, Tolerant, matches
+from ftm_operator.api.spec import (
+    Accelerator,
+    Adapter,
+    ArtifactStore,
+    Base,
+    EnvVar,
+    EnvVarSource,
+    FineTunedModelSpec,
+    Jobs,
+    ResourceRequirements,
+    SecretKeySelector,
+    Serving,
+    Toleration,
+)
 from ftm_operator.api.status import (
     Artifacts,
     Condition,
@@ -23,9 +36,14 @@ from ftm_operator.api.status import (
 
 __all__ = [
     "API_VERSION",
+    "CATEGORIES",
+    "COLUMNS",
     "GROUP",
     "KIND",
     "PLURAL",
+    "REFRESH_ANNOTATION",
+    "SCALE",
+    "SHORT_NAMES",
     "VERSION",
     "Accelerator",
     "Adapter",
@@ -52,294 +70,42 @@ __all__ = [
 
 GROUP, VERSION, KIND, PLURAL = "ftm.dev", "v1alpha1", "FineTunedModel", "finetunedmodels"
 API_VERSION = f"{GROUP}/{VERSION}"
+SHORT_NAMES, CATEGORIES = ("ftm",), ("ai",)
+REFRESH_ANNOTATION = f"{GROUP}/refresh"
+"""A change of its value resolves the sources again."""
 
-HUGGING_FACE = r"hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._/-]*)?"
-S3 = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/,\s]+)+/?"
-FILE = r"file://[^,\s]+"
-IN_A_CLUSTER_SOURCE = "write hf://org/name, hf://org/name@revision or s3://bucket/prefix"
 
-NOT_A_LOCAL_SOURCE = Rule(
-    "!self.startsWith('file://')",
-    "{value}: file:// works only with `ftm run`; a Pod cannot see your files: " + IN_A_CLUSTER_SOURCE,
-    lambda value: not value.startswith("file://"),
-    server_only=True,
+@dataclass(frozen=True)
+class Column:
+    """What `kubectl get` prints; wide ones only with -o wide."""
+
+    name: str
+    json_path: str
+    description: str
+    type: Literal["string", "integer", "date"] = "string"
+    wide: bool = False
+
+
+COLUMNS = (
+    Column("Phase", ".status.phase", "A summary of the conditions."),
+    Column("Quantization", ".status.plan.quantization", "How the weights are quantized."),
+    Column("GPUs", ".status.plan.gpus", "How many accelerators one replica asks for.", "integer"),
+    Column("Ready", ".status.readyReplicas", "How many serving pods answer requests.", "integer"),
+    Column("Endpoint", ".status.endpoint", "The OpenAI-compatible base URL inside the cluster."),
+    Column("Age", ".metadata.creationTimestamp", "When the resource was created.", "date"),
+    Column("Message", '.status.conditions[?(@.type=="Ready")].message', "Why it is or is not ready.", wide=True),
 )
-NOT_A_LOCAL_STORE = Rule(
-    "!self.startsWith('file://')",
-    "{value}: file:// works only with `ftm run`; a Pod cannot see your files: write s3://bucket/prefix",
-    lambda value: not value.startswith("file://"),
-    server_only=True,
-)
-SourceURI = Annotated[
-    str,
-    Field(min_length=1, max_length=1024),
-    NOT_A_LOCAL_SOURCE,
-    matches(f"{HUGGING_FACE}|{S3}|{FILE}", "{value} is not a source; " + IN_A_CLUSTER_SOURCE),
-]
-StoreURI = Annotated[
-    str,
-    Field(min_length=1, max_length=1024),
-    NOT_A_LOCAL_STORE,
-    matches(f"{S3}|{FILE}", "{value} is not a store that can be written to; write s3://bucket/prefix"),
-]
-
-DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-DNS_SUBDOMAIN = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
-ObjectName = Annotated[
-    str,
-    Field(min_length=1, max_length=253),
-    matches(
-        DNS_SUBDOMAIN,
-        "{value} cannot be an object's name; write lower-case letters, digits, '-' and '.', as in models-s3",
-    ),
-]
-SecretKey = Annotated[
-    str,
-    Field(min_length=1, max_length=253),
-    matches(r"[-._A-Za-z0-9]+", "{value} cannot be a key of a Secret; write letters, digits, '-', '_' and '.'"),
-]
-LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
-LabelValue = Annotated[str, Field(max_length=63)]
+SCALE = {
+    "specReplicasPath": ".spec.serving.replicas",
+    "statusReplicasPath": ".status.replicas",
+    "labelSelectorPath": ".status.selector",
+}
 
 RESOURCE_NAME = matches(
     r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?",
     "{value} is too long or not a DNS label; the Service and the Jobs are named after the resource: write at most 40 "
     "lower-case letters, digits and '-', starting with a letter",
 )
-
-
-class Base(Resource):
-    """Where the base model is."""
-
-    uri: SourceURI
-    """The base model's directory: hf://org/name, hf://org/name@revision or s3://bucket/prefix. What it points to is
-    resolved once and pinned; change the annotation ftm.dev/refresh to take what it points to now."""
-    secret_name: ObjectName | None = None
-    """A Secret in this namespace with the credentials for this source, by their usual names: AWS_ACCESS_KEY_ID,
-    AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL, or HF_TOKEN and HF_ENDPOINT."""
-
-
-class Adapter(Resource):
-    """A LoRA adapter, as PEFT saves it."""
-
-    name: Annotated[
-        str,
-        Field(min_length=1, max_length=63),
-        matches(DNS_LABEL, "{value} cannot be an adapter's name; write lower-case letters, digits and '-'"),
-    ]
-    """What the adapter is called in messages; each adapter has its own name."""
-    uri: SourceURI
-    """The adapter's directory, with adapter_config.json and adapter_model.safetensors in it: hf://org/name,
-    hf://org/name@revision or s3://bucket/prefix."""
-    scale: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 1
-    """A factor on what the adapter changes, on top of its own alpha / rank; 1 is as it was trained."""
-    secret_name: ObjectName | None = None
-    """A Secret in this namespace with the credentials for this source, under the same keys as the base's."""
-
-
-class ArtifactStore(Resource):
-    """Where finished artifacts are kept."""
-
-    uri: StoreURI
-    """A prefix that the operator's Jobs may write to: s3://bucket/prefix. Each artifact is a directory in it, named
-    by its key; resources that build the same thing from the same inputs share it."""
-    secret_name: ObjectName | None = None
-    """A Secret in this namespace with the credentials for the store, under the same keys as the base's."""
-
-
-class SecretKeySelector(Resource):
-    """One key of a Secret."""
-
-    name: ObjectName
-    """The Secret's name, in this namespace."""
-    key: SecretKey
-    """The key in the Secret."""
-
-
-class EnvVarSource(Resource):
-    """Where a variable's value comes from."""
-
-    secret_key_ref: SecretKeySelector
-    """A key of a Secret."""
-
-
-class EnvVar(Resource):
-    """An environment variable of the serving container."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "has(self.value) != has(self.valueFrom)",
-            "a variable has exactly one source; write value or valueFrom.secretKeyRef",
-            lambda variable: (variable.value is None) != (variable.value_from is None),
-        ),
-    )
-    name: Annotated[
-        str,
-        Field(min_length=1, max_length=253),
-        matches(r"[A-Za-z_][A-Za-z0-9_]*", "{value} cannot be a variable's name; write letters, digits and '_'"),
-    ]
-    """The variable's name."""
-    value: Annotated[str, Field(max_length=32768)] | None = None
-    """The variable's value."""
-    value_from: EnvVarSource | None = None
-    """Where the value comes from, instead of `value`."""
-
-
-class Toleration(Resource):
-    """A taint that Pods accept, as in a Pod's own spec."""
-
-    key: LabelKey | None = None
-    """The taint's key; absent with operator Exists: every taint."""
-    operator: Literal["Equal", "Exists"] | None = None
-    """How the value is compared; Equal if absent."""
-    value: LabelValue | None = None
-    """The taint's value, for operator Equal."""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """The taint's effect; absent: every effect."""
-    toleration_seconds: Annotated[int, Field(strict=True)] | None = None
-    """For how long a NoExecute taint is tolerated, in seconds; absent: for ever."""
-
-
-class ResourceRequirements(Resource):
-    """CPU and memory of a container, as in a Pod's own spec."""
-
-    requests: dict[LabelKey, Quantity] = Field(default_factory=dict)
-    """What is reserved for the container."""
-    limits: dict[LabelKey, Quantity] = Field(default_factory=dict)
-    """What the container may not exceed."""
-
-
-class Accelerator(Resource):
-    """What kind of device each replica asks for."""
-
-    resource: Annotated[
-        str,
-        Field(min_length=1, max_length=317),
-        matches(
-            rf"{DNS_SUBDOMAIN}/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?",
-            "{value} is not an extended resource; write domain/name, as in nvidia.com/gpu",
-        ),
-    ] = "nvidia.com/gpu"
-    """The extended resource that a device plugin offers."""
-
-
-class Placement(Resource):
-    """Where Pods run and what they may use."""
-
-    resources: ResourceRequirements | None = None
-    """CPU and memory; absent: worked out from the model's size."""
-    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=64), ATOMIC_MAP] = Field(default_factory=dict)
-    """Labels that a node must have."""
-    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=64), ATOMIC_LIST] = ()
-    """Taints that are accepted."""
-
-
-MANAGED_FLAGS = {
-    "--model": "the artifact is served",
-    "--host": "probes and the Service need it",
-    "--port": "probes and the Service need it",
-    "--uds": "probes and the Service need the port",
-    "--api-key": "set spec.serving.apiKeySecretName",
-    "--served-model-name": "set spec.serving.servedModelName",
-    "--max-model-len": "set spec.serving.maxModelLen",
-    "--dtype": "set spec.serving.dtype",
-    "--tensor-parallel-size": "set spec.serving.tensorParallelSize",
-    "-tp": "set spec.serving.tensorParallelSize",
-    "--gpu-memory-utilization": "set spec.serving.gpuMemoryUtilization",
-}
-"""vLLM's flags that the operator sets, and what to do instead of writing them in extraArgs."""
-
-
-def _managed_flag(flag: str, instead: str) -> Rule:
-    """vLLM takes _ for - in a flag's name, and --flag=value for --flag value."""
-    written = re.compile(flag.replace("-", "[-_]") + "(=.*)?", re.DOTALL)
-    pattern = "^" + flag.replace("-", "[-_]") + "(=|$)"
-    return Rule(
-        f"!self.exists(argument, argument.matches('{pattern}'))",
-        f"{flag} is the operator's to set: {instead}",
-        lambda arguments: not any(written.fullmatch(argument) for argument in arguments),
-    )
-
-
-EXTRA_ARGS_RULES = tuple(_managed_flag(flag, instead) for flag, instead in MANAGED_FLAGS.items())
-
-
-class Serving(Placement):
-    """How the model is served."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "!has(self.apiKeySecretName) || !has(self.env) || !self.env.exists(e, e.name == 'VLLM_API_KEY')",
-            "apiKeySecretName sets VLLM_API_KEY already; remove VLLM_API_KEY from env",
-            lambda serving: (
-                serving.api_key_secret_name is None or all(each.name != "VLLM_API_KEY" for each in serving.env)
-            ),
-        ),
-    )
-    replicas: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
-    """How many serving Pods there are; `kubectl scale` and autoscalers set it. 0 keeps the artifact and serves
-    nothing."""
-    max_model_len: Annotated[int, Field(strict=True, ge=1, le=100_000_000)] | None = None
-    """The longest context, prompt and answer together, in tokens; absent: what the model was made for."""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """What the engine computes in; auto: as the merged weights are stored."""
-    tensor_parallel_size: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
-    """Over how many accelerators each replica is split; absent: 1. The model's attention heads must divide by it."""
-    accelerator: Accelerator = Accelerator()
-    """What kind of device each replica asks for."""
-    gpu_memory_utilization: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] | None = None
-    """The share of each accelerator's memory that the engine may fill; absent: the engine's own default."""
-    served_model_name: (
-        Annotated[
-            str,
-            Field(min_length=1, max_length=128),
-            matches(
-                r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*",
-                "{value} cannot be a served model's name; write letters, digits and . _ : / @ + -, without spaces",
-            ),
-        ]
-        | None
-    ) = None
-    """What requests call the model, in their field `model`; absent: the resource's name."""
-    api_key_secret_name: ObjectName | None = None
-    """A Secret in this namespace whose key VLLM_API_KEY every request must carry as its bearer token; absent: no key
-    is asked for."""
-    extra_args: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...],
-        Field(max_length=64),
-        ATOMIC_LIST,
-        *EXTRA_ARGS_RULES,
-    ] = ()
-    """More arguments for vLLM, one per item: --enforce-eager, --max-num-seqs=64. What another field sets is refused."""
-    env: Annotated[tuple[EnvVar, ...], Field(max_length=64), MapList("name")] = ()
-    """Environment variables of the serving container."""
-
-
-class Jobs(Placement):
-    """How the steps that build artifacts run."""
-
-    service_account_name: ObjectName | None = None
-    """The ServiceAccount of the Jobs' Pods, for stores that trust one (workload identity); absent: the namespace's
-    default. The Pods are not given its Kubernetes token."""
-    active_deadline_seconds: Annotated[int, Field(strict=True, ge=60, le=31_536_000)] | None = None
-    """How long one Job may take, with its retries, in seconds; absent: as long as it needs."""
-
-
-class FineTunedModelSpec(Resource):
-    """What to build and how to serve it."""
-
-    base: Base
-    """The base model."""
-    adapters: Annotated[tuple[Adapter, ...], Field(min_length=1, max_length=16), MapList("name")]
-    """The adapters, merged into the base in this order."""
-    artifacts: ArtifactStore | None = None
-    """Where what is built is kept; absent: the store the operator was installed with."""
-    serving: Serving = Serving()
-    """How the model is served."""
-    jobs: Jobs = Jobs()
-    """How the steps that build artifacts run."""
-    suspend: Annotated[bool, Field(strict=True)] = False
-    """Stop building and rolling out; what serves goes on serving."""
 
 
 class ObjectMeta(Tolerant):

@@ -1,0 +1,169 @@
+"""The CustomResourceDefinition, made from the models. Pure; `ftm crd` prints it.
+
+pydantic writes JSON Schema and Kubernetes reads a stricter dialect of it, a structural schema: definitions are written
+where they are used, an optional field is one that may be absent, and unknown fields are dropped (or refused, by
+`kubectl apply`) without being forbidden. A keyword that is not understood here is an error rather than left out.
+"""
+
+from typing import Any
+
+import yaml
+
+from ftm_operator.api import v1alpha1
+from ftm_operator.api.schema import VALIDATIONS
+
+Schema = dict[str, Any]
+
+NAME = f"{v1alpha1.PLURAL}.{v1alpha1.GROUP}"
+DROPPED = {"title", "$defs"}
+KEPT = (
+    "description",
+    "type",
+    "format",
+    "enum",
+    "default",
+    "minimum",
+    "exclusiveMinimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minItems",
+    "maxItems",
+    "maxProperties",
+    "anyOf",
+    "x-kubernetes-int-or-string",
+    "required",
+    "properties",
+    "additionalProperties",
+    "items",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-map-type",
+    VALIDATIONS,
+)
+"""Keywords a structural schema may have, in the order they are written."""
+
+
+class NotStructural(Exception):
+    """A model uses something that a CRD cannot say."""
+
+
+def crd() -> Schema:
+    """The CustomResourceDefinition as `kubectl apply` takes it."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": NAME},
+        "spec": {
+            "group": v1alpha1.GROUP,
+            "names": {
+                "kind": v1alpha1.KIND,
+                "listKind": f"{v1alpha1.KIND}List",
+                "plural": v1alpha1.PLURAL,
+                "singular": v1alpha1.KIND.lower(),
+                "shortNames": list(v1alpha1.SHORT_NAMES),
+                "categories": list(v1alpha1.CATEGORIES),
+            },
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": v1alpha1.VERSION,
+                    "served": True,
+                    "storage": True,
+                    "additionalPrinterColumns": [_column(column) for column in v1alpha1.COLUMNS],
+                    "subresources": {"status": {}, "scale": v1alpha1.SCALE},
+                    "schema": {"openAPIV3Schema": schema()},
+                }
+            ],
+        },
+    }
+
+
+def crd_yaml() -> str:
+    return to_yaml(crd())
+
+
+def to_yaml(document: Schema) -> str:
+    return yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _column(column: v1alpha1.Column) -> Schema:
+    written = {
+        "name": column.name,
+        "type": column.type,
+        "description": column.description,
+        "jsonPath": column.json_path,
+    }
+    return {**written, "priority": 1} if column.wide else written
+
+
+def schema() -> Schema:
+    """The structural schema of a FineTunedModel."""
+    source = v1alpha1.FineTunedModel.model_json_schema(by_alias=True, mode="validation")
+    definitions = source.get("$defs", {})
+    root = _structural(source, definitions, ())
+    # An API server has its own schema of these, and lets a CRD say nothing of it but the name.
+    for field in ("apiVersion", "kind"):
+        root["properties"][field] = {"type": "string", "description": root["properties"][field]["description"]}
+    metadata = root["properties"]["metadata"]
+    root["properties"]["metadata"] = {"type": "object"}
+    root[VALIDATIONS] = [_of_name(rule) for rule in metadata["properties"]["name"][VALIDATIONS]]
+    root["required"] = ["spec"]
+    # Without a status a resource would read as reconciled to kstatus before the operator has seen it.
+    root["properties"]["status"]["default"] = {"observedGeneration": -1}
+    return root
+
+
+def _of_name(rule: Schema) -> Schema:
+    """A rule about metadata.name, which only the root may look at."""
+    message = {key: value for key, value in rule.items() if key == "message"}
+    moved = {key: value.replace("self", "self.metadata.name") for key, value in rule.items() if key != "message"}
+    return {**message, **moved}
+
+
+def _structural(source: Schema, definitions: dict[str, Schema], path: tuple[str, ...]) -> Schema:
+    flat = _flatten(source, definitions, path)
+    where = ".".join(path) or "the root"
+    if unknown := flat.keys() - set(KEPT) - DROPPED:
+        raise NotStructural(f"{where}: a CRD cannot say {', '.join(sorted(unknown))}")
+    if not flat.get("description") and path and path[-1] != "[]" and path[0] != "metadata":
+        raise NotStructural(f"{where}: has no description; write a docstring under the field")
+    if "properties" in flat:
+        flat["properties"] = {
+            name: _structural(field, definitions, (*path, name)) for name, field in flat["properties"].items()
+        }
+    for inner in ("items", "additionalProperties"):
+        if inner in flat:
+            flat[inner] = _structural(flat[inner], definitions, (*path, "[]"))
+    return {keyword: flat[keyword] for keyword in KEPT if keyword in flat}
+
+
+def _flatten(source: Schema, definitions: dict[str, Schema], path: tuple[str, ...]) -> Schema:
+    """One level of the schema, without references, unions with null, and keywords that say nothing to Kubernetes."""
+    if len(path) > 32:
+        raise NotStructural(f"{'.'.join(path[:4])}…: refers to itself")
+    flat = dict(source)
+    while "$ref" in flat or _is_optional(flat):
+        if "$ref" in flat:
+            inner = definitions[flat.pop("$ref").rsplit("/", 1)[1]]
+        else:
+            inner = next(option for option in flat.pop("anyOf") if option != {"type": "null"})
+        flat = {**inner, **flat}
+    if "description" in flat:
+        flat["description"] = " ".join(flat["description"].split())
+    if "const" in flat:
+        flat["enum"] = [flat.pop("const")]
+    if "exclusiveMinimum" in flat:
+        flat["minimum"], flat["exclusiveMinimum"] = flat["exclusiveMinimum"], True
+    if flat.get("additionalProperties") is False:
+        del flat["additionalProperties"]
+    if isinstance(flat.get("default"), dict):
+        flat["default"] = {}  # what is in it has its own defaults
+    if flat.get("default", ...) in (None, []) or (flat.get("default") == {} and "properties" not in flat):
+        del flat["default"]
+    return flat
+
+
+def _is_optional(schema: Schema) -> bool:
+    return {"type": "null"} in schema.get("anyOf", ())
