@@ -31,7 +31,6 @@ KEPT = (
     "minItems",
     "maxItems",
     "maxProperties",
-    "anyOf",
     "x-kubernetes-int-or-string",
     "required",
     "properties",
@@ -116,10 +115,12 @@ def schema() -> Schema:
 
 
 def _of_name(rule: Schema) -> Schema:
-    """A rule about metadata.name, which only the root may look at."""
-    message = {key: value for key, value in rule.items() if key == "message"}
-    moved = {key: value.replace("self", "self.metadata.name") for key, value in rule.items() if key != "message"}
-    return {**message, **moved}
+    """A rule about metadata.name, which only the root may look at, and which an API server cannot point to."""
+    return {
+        "rule": rule["rule"].replace("self", "self.metadata.name"),
+        "message": f"metadata.name: {rule['message']}",
+        "messageExpression": f'"metadata.name: " + {rule["messageExpression"].replace("self", "self.metadata.name")}',
+    }
 
 
 def _structural(source: Schema, definitions: dict[str, Schema], path: tuple[str, ...]) -> Schema:

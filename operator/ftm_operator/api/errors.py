@@ -91,7 +91,7 @@ def _unknown_field(location: Location, model: type[BaseModel]) -> str:
     owner, written = location[:-1], str(location[-1])
     known = sorted(field.alias or name for name, field in _model_at(owner, model).model_fields.items())
     near = difflib.get_close_matches(written, known, n=1)
-    return f"unknown field; {f'did you mean {near[0]}?' if near else f'{path(owner)} has {", ".join(known)}'}"
+    return "unknown field; " + (f"did you mean {near[0]}?" if near else f"{path(owner)} has {', '.join(known)}")
 
 
 def _model_at(location: Location, model: type[BaseModel]) -> type[BaseModel]:

@@ -30,44 +30,52 @@ VALIDATIONS = "x-kubernetes-validations"
 
 @dataclass(frozen=True)
 class Rule:
-    """A promise about one value. `{value}` in the message stands for a string value, as it was written."""
+    """A promise about one value. `{value}` in the message stands for the value, as it was written."""
 
-    cel: str
     message: str
-    holds: Callable[[Any], bool]
-    server_only: bool = False
-    """Checked by an API server alone: `ftm run` accepts more than a cluster does."""
-
-    def sentence(self, value: object) -> str:
-        return self.message.replace("{value}", f'"{value}"')
+    cel: str | None
+    """What an API server checks; None if only `ftm run` must."""
+    holds: Callable[[Any], bool] | None
+    """What Python checks; None where `ftm run` accepts more than a cluster does."""
 
     def check(self, value: Any) -> Any:
-        if not self.server_only and not self.holds(value):
-            raise PydanticCustomError("rule", "{sentence}", {"sentence": self.sentence(value)})
+        if self.holds and not self.holds(value):
+            shown = f'"{value}"' if isinstance(value, str) else str(value)
+            sentence = self.message.replace("{value}", shown)
+            raise PydanticCustomError("rule", "{sentence}", {"sentence": sentence})
         return value
 
-    def validation(self) -> dict[str, str]:
-        """The rule as an entry of x-kubernetes-validations."""
-        entry = {"rule": self.cel, "message": self.message.replace("{value}", "the value")}
+    def validations(self) -> list[dict[str, str]]:
+        """The rule as entries of x-kubernetes-validations."""
+        if self.cel is None:
+            return []
+        entry = {"rule": self.cel, "message": self.message.replace("{value}", "this")}
         if "{value}" in self.message:
-            parts = [json.dumps(part, ensure_ascii=False) for part in self.message.split("{value}")]
-            quoted = """ + '"' + self + '"' + """
-            entry["messageExpression"] = quoted.join(parts)
-        return entry
+            quoted = self.message.replace("{value}", '"{value}"').split("{value}")
+            entry["messageExpression"] = " + self + ".join(json.dumps(part, ensure_ascii=False) for part in quoted)
+        return [entry]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core)
-        return {**schema, VALIDATIONS: [*schema.get(VALIDATIONS, ()), self.validation()]}
+        return {**schema, VALIDATIONS: [*schema.get(VALIDATIONS, ()), *self.validations()]}
+
+
+def full_match(pattern: str) -> Callable[[str], bool]:
+    """Whether a whole string matches `pattern`, in Python."""
+    compiled = re.compile(pattern)
+    return lambda value: compiled.fullmatch(value) is not None
+
+
+def full_match_cel(pattern: str, variable: str = "self") -> str:
+    """The same in CEL. A pattern must mean the same to Python and to RE2: no look-around, no back-references."""
+    return f"{variable}.matches({json.dumps(f'^({pattern})$')})"
 
 
 def matches(pattern: str, message: str) -> Rule:
-    """The whole string matches `pattern`, which must mean the same to Python and to RE2."""
-    whole = f"^({pattern})$"
-    compiled = re.compile(pattern)
-    return Rule(f"self.matches({json.dumps(whole)})", message, lambda value: compiled.fullmatch(value) is not None)
+    return Rule(message, full_match_cel(pattern), full_match(pattern))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +144,7 @@ class Resource(BaseModel):
         reference = handler(core)
         schema = handler.resolve_ref_schema(reference)
         if cls.rules:
-            schema[VALIDATIONS] = [rule.validation() for rule in cls.rules]
+            schema[VALIDATIONS] = [entry for rule in cls.rules for entry in rule.validations()]
         return reference
 
     def to_json(self) -> dict[str, Any]:
@@ -152,27 +160,20 @@ class Tolerant(Resource):
 QUANTITY = r"\+?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?"
 
 
-def _quantity(value: Any) -> int | str:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, str) and re.fullmatch(QUANTITY, value):
-        return value
-    raise PydanticCustomError(
-        "rule",
-        "{value} is not a quantity; write a whole number or a string, as in 4, '500m' or '30Gi'",
-        {"value": value},
-    )
+def _is_quantity(value: object) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(QUANTITY, value) is not None
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 Quantity = Annotated[
     int | str,
-    PlainValidator(_quantity),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "pattern": f"^({QUANTITY})$",
-            "x-kubernetes-int-or-string": True,
-        }
+    PlainValidator(lambda value: value),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 64}),
+    Rule(
+        "{value} is not a quantity; write a whole number or a string, as in 4, '500m' or '30Gi'",
+        f"type(self) == int ? self >= 0 : {full_match_cel(QUANTITY, 'string(self)')}",
+        _is_quantity,
     ),
 ]
 """Kubernetes' resource.Quantity, without negative ones."""

@@ -4,42 +4,48 @@ Defaults, bounds and rules live here once; the CRD, the reference page and `ftm 
 Nothing is decided here: what a field leaves open is the planner's.
 """
 
-import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ftm_operator.api.schema import ATOMIC_LIST, ATOMIC_MAP, MapList, Quantity, Resource, Rule, matches
-
-HUGGING_FACE = r"hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._/-]*)?"
-S3 = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/,\s]+)+/?"
-FILE = r"file://[^,\s]+"
-IN_A_CLUSTER_SOURCE = "write hf://org/name, hf://org/name@revision or s3://bucket/prefix"
-
-NOT_A_LOCAL_SOURCE = Rule(
-    "!self.startsWith('file://')",
-    "{value}: file:// works only with `ftm run`; a Pod cannot see your files: " + IN_A_CLUSTER_SOURCE,
-    lambda value: not value.startswith("file://"),
-    server_only=True,
+from ftm_operator.api.schema import (
+    ATOMIC_LIST,
+    ATOMIC_MAP,
+    MapList,
+    Quantity,
+    Resource,
+    Rule,
+    full_match,
+    full_match_cel,
+    matches,
 )
-NOT_A_LOCAL_STORE = Rule(
-    "!self.startsWith('file://')",
-    "{value}: file:// works only with `ftm run`; a Pod cannot see your files: write s3://bucket/prefix",
-    lambda value: not value.startswith("file://"),
-    server_only=True,
-)
-SourceURI = Annotated[
-    str,
-    Field(min_length=1, max_length=1024),
-    NOT_A_LOCAL_SOURCE,
-    matches(f"{HUGGING_FACE}|{S3}|{FILE}", "{value} is not a source; " + IN_A_CLUSTER_SOURCE),
-]
-StoreURI = Annotated[
-    str,
-    Field(min_length=1, max_length=1024),
-    NOT_A_LOCAL_STORE,
-    matches(f"{S3}|{FILE}", "{value} is not a store that can be written to; write s3://bucket/prefix"),
-]
+
+HUGGING_FACE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+HUGGING_FACE = rf"hf://{HUGGING_FACE_NAME}/{HUGGING_FACE_NAME}(@[A-Za-z0-9](\.?[A-Za-z0-9_/-])*)?"
+S3 = r"s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/\.*[^/,\s.][^/,\s]*)*/?"
+SOURCES = "hf://org/name, hf://org/name@revision or s3://bucket/prefix"
+STORES = "s3://bucket/prefix"
+
+
+def _uri(patterns: str, is_not_one: str, instead: str) -> tuple[Rule, Rule, Rule]:
+    return (
+        Rule(
+            "{value} can be read by `ftm run` alone: a Pod does not see your files; write " + instead,
+            "!self.startsWith('file://')",
+            None,
+        ),
+        Rule("{value} is not an absolute path; write file:///path", None, full_match(r"(?!file://).*|file:///[^,\s]*")),
+        Rule(
+            f"{{value}} {is_not_one}; write {instead}",
+            f"self.startsWith('file://') || {full_match_cel(patterns)}",
+            full_match(f"{patterns}|file://.*"),
+        ),
+    )
+
+
+URI = Field(min_length=1, max_length=1024)
+SourceURI = Annotated[str, URI, *_uri(f"{HUGGING_FACE}|{S3}", "is not a source", SOURCES)]
+StoreURI = Annotated[str, URI, *_uri(S3, "is not a store that can be written to", STORES)]
 
 DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 DNS_SUBDOMAIN = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
@@ -83,7 +89,11 @@ class Adapter(Resource):
     uri: SourceURI
     """The adapter's directory, with adapter_config.json and adapter_model.safetensors in it: hf://org/name,
     hf://org/name@revision or s3://bucket/prefix."""
-    scale: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 1
+    scale: Annotated[
+        float,
+        Field(strict=True, ge=-100, le=100, allow_inf_nan=False),
+        Rule("0 leaves the adapter out; remove it from adapters", "self != 0.0", lambda scale: scale != 0),
+    ] = 1
     """A factor on what the adapter changes, on top of its own alpha / rank; 1 is as it was trained."""
     secret_name: ObjectName | None = None
     """A Secret in this namespace with the credentials for this source, under the same keys as the base's."""
@@ -120,8 +130,8 @@ class EnvVar(Resource):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "has(self.value) != has(self.valueFrom)",
             "a variable has exactly one source; write value or valueFrom.secretKeyRef",
+            "has(self.value) != has(self.valueFrom)",
             lambda variable: (variable.value is None) != (variable.value_from is None),
         ),
     )
@@ -204,12 +214,12 @@ MANAGED_FLAGS = {
 
 def _managed_flag(flag: str, instead: str) -> Rule:
     """vLLM takes _ for - in a flag's name, and --flag=value for --flag value."""
-    written = re.compile(flag.replace("-", "[-_]") + "(=.*)?", re.DOTALL)
-    pattern = "^" + flag.replace("-", "[-_]") + "(=|$)"
+    written = flag.replace("-", "[-_]") + r"(=(.|\n)*)?"
+    holds = full_match(written)
     return Rule(
-        f"!self.exists(argument, argument.matches('{pattern}'))",
         f"{flag} is the operator's to set: {instead}",
-        lambda arguments: not any(written.fullmatch(argument) for argument in arguments),
+        f"!self.exists(argument, {full_match_cel(written, 'argument')})",
+        lambda arguments: not any(holds(argument) for argument in arguments),
     )
 
 
@@ -221,8 +231,8 @@ class Serving(Placement):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "!has(self.apiKeySecretName) || !has(self.env) || !self.env.exists(e, e.name == 'VLLM_API_KEY')",
             "apiKeySecretName sets VLLM_API_KEY already; remove VLLM_API_KEY from env",
+            "!has(self.apiKeySecretName) || !has(self.env) || !self.env.exists(e, e.name == 'VLLM_API_KEY')",
             lambda serving: (
                 serving.api_key_secret_name is None or all(each.name != "VLLM_API_KEY" for each in serving.env)
             ),
