@@ -1,0 +1,146 @@
+"""The only Kubernetes I/O: list, get, server-side apply, delete, status, Events.
+
+Objects are dicts, as the API server gives them. Every write is by one field manager, and counted.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from ftm_operator.api.v1alpha1 import API_VERSION, KIND, PLURAL
+from ftm_operator.resources.metadata import MANAGED_BY, MANAGER, Manifest
+
+PATHS = {
+    KIND: (API_VERSION, PLURAL),
+    "Job": ("batch/v1", "jobs"),
+    "Deployment": ("apps/v1", "deployments"),
+    "Service": ("v1", "services"),
+    "Pod": ("v1", "pods"),
+    "Event": ("v1", "events"),
+}
+CHILDREN = ("Job", "Deployment", "Service", "Pod")
+CHILD_SELECTOR = f"{MANAGED_BY}={MANAGER}"
+PAGE_SIZE = 500
+REQUEST_SECONDS = 30
+
+
+class ApiError(Exception):
+    """The API server refused a request, or did not answer (status 0)."""
+
+    def __init__(self, request: str, status: int, message: str) -> None:
+        super().__init__(f"{request}: {status} {message}")
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Listing:
+    items: list[Manifest]
+    resource_version: int
+
+
+class Cluster:
+    """A connection to one API server."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+        self.writes = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls) -> AsyncIterator[Self]:
+        """By the pod's service account, else by KUBECONFIG."""
+        try:
+            config.load_incluster_config()  # type: ignore[no-untyped-call]
+        except config.ConfigException:
+            await config.load_kube_config()  # type: ignore[no-untyped-call]
+        async with client.ApiClient() as api:
+            yield cls(api)
+
+    async def list(self, kind: str, namespace: str | None = None) -> Listing:
+        """All objects of a kind; of children's kinds, those that the operator made."""
+        query = {"limit": str(PAGE_SIZE)}
+        if kind in CHILDREN:
+            query["labelSelector"] = CHILD_SELECTOR
+        items: list[Manifest] = []
+        api_version, _ = PATHS[kind]
+        while True:
+            page = await self._request("GET", path(kind, namespace), query)
+            items.extend({"apiVersion": api_version, "kind": kind, **item} for item in page["items"])
+            if not (token := page["metadata"].get("continue")):
+                return Listing(items, int(page["metadata"]["resourceVersion"]))
+            query["continue"] = token
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        try:
+            return await self._request("GET", path(kind, namespace, name))
+        except ApiError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    async def apply(self, manifest: Manifest, subresource: str | None = None) -> Manifest:
+        """Server-side apply: what the manifest says is ours, what it no longer says is removed."""
+        metadata = manifest["metadata"]
+        where = path(manifest["kind"], metadata["namespace"], metadata["name"], subresource)
+        query = {"fieldManager": MANAGER, "force": "true"}
+        return await self._request("PATCH", where, query, manifest, "application/apply-patch+yaml")
+
+    async def delete(self, manifest: Manifest) -> None:
+        """Deletes exactly this object, not a later one of the same name; one that is gone already is no error."""
+        metadata = manifest["metadata"]
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}}
+        try:
+            await self._request("DELETE", path(manifest["kind"], metadata["namespace"], metadata["name"]), {}, options)
+        except ApiError as error:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                raise
+
+    async def create_event(self, event: Manifest) -> None:
+        await self._request("POST", path("Event", event["metadata"]["namespace"]), {}, event)
+
+    async def _request(
+        self,
+        method: str,
+        where: str,
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        url = f"{where}?{urlencode(query)}" if query else where
+        method, url, headers, *_ = await self._api.param_serialize(
+            method, url, header_params=headers, auth_settings=["BearerToken"]
+        )
+        if method != "GET":
+            self.writes += 1
+        try:
+            response = await self._api.call_api(method, url, headers, body, _request_timeout=REQUEST_SECONDS)
+            content: bytes = await response.read()  # type: ignore[no-untyped-call]
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ApiError(f"{method} {where}", 0, f"no answer: {error or type(error).__name__}") from error
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise ApiError(f"{method} {where}", response.status, _message(content))
+        answer: Manifest = json.loads(content)
+        return answer
+
+
+def path(kind: str, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+    api_version, plural = PATHS[kind]
+    root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+    parts = [root, *(("namespaces", namespace) if namespace else ()), plural, name, subresource]
+    return "/".join(part for part in parts if part)
+
+
+def _message(content: bytes) -> str:
+    try:
+        return str(json.loads(content).get("message", ""))
+    except (ValueError, AttributeError):
+        return content[:500].decode(errors="replace")

@@ -1,0 +1,40 @@
+"""kopf's side: watch events in, nothing else. No handler decides, waits or writes."""
+
+from typing import Any
+
+import kopf
+
+from ftm_operator.api.v1alpha1 import KIND
+from ftm_operator.cluster import CHILD_SELECTOR, CHILDREN, PATHS
+from ftm_operator.controller import Controller
+
+WATCH_RECONNECT_SECONDS = 300
+
+
+def registry(controller: Controller) -> kopf.OperatorRegistry:
+    """Handlers that hand every event of our kinds to the controller."""
+    handlers = kopf.OperatorRegistry()
+
+    def handler(kind: str, api_version: str) -> Any:
+        def received(event: Any, **_: Any) -> None:
+            item = dict(event["object"])
+            controller.received(event["type"], {**item, "kind": kind, "apiVersion": api_version})
+
+        return received
+
+    for kind in (KIND, *CHILDREN):
+        api_version, plural = PATHS[kind]
+        kopf.on.event(api_version, plural, registry=handlers, id=f"watch-{plural}")(handler(kind, api_version))
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """Children are filtered by the API server; kopf itself writes nothing."""
+    configured = kopf.OperatorSettings()
+    configured.posting.enabled = False
+    configured.watching.server_timeout = WATCH_RECONNECT_SECONDS
+    configured.networking.request_timeout = 30
+    for kind in CHILDREN:
+        api_version, plural = PATHS[kind]
+        configured.watching.label_selectors[api_version, plural] = CHILD_SELECTOR
+    return configured

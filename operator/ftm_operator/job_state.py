@@ -1,0 +1,141 @@
+"""How a step stands, read from its Jobs and their pods. Pure.
+
+A step's Jobs are its attempts; the newest one counts. Kubernetes retries pods inside a Job; when a Job has failed for
+good, the next attempt follows after a delay that doubles from MINUTE to TEN_MINUTES, because a bucket, a Secret or a
+network may be mended without a change of the FineTunedModel.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from ftm_jobs.contract import Outcome, Report
+from pydantic import ValidationError
+
+from ftm_operator.pod_trouble import pod_trouble
+from ftm_operator.resources.metadata import ATTEMPT, Manifest
+
+JOB_NAME = "batch.kubernetes.io/job-name"
+MINUTE, TEN_MINUTES = 60.0, 600.0
+
+
+@dataclass(frozen=True)
+class Due:
+    """A Job with this attempt's number is to be created."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Running:
+    message: str
+
+
+@dataclass(frozen=True)
+class Done:
+    report: Report
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The newest attempt failed; the next one is due in `retry_after` seconds."""
+
+    reason: str
+    message: str
+    stalled: bool
+    """A person must act: the input is wrong, or more memory or time must be granted."""
+    retry_after: float
+
+
+State = Due | Running | Done | Broken
+
+
+def job_state(
+    jobs: Sequence[Manifest], pods: Sequence[Manifest], now: datetime, ours: Callable[[Manifest], bool]
+) -> State:
+    """The state of one step. A failure of somebody else's Job is no verdict on ours: our own attempt follows it."""
+    last_attempt = max((attempt(job) for job in jobs), default=0)
+    alive = [job for job in jobs if "deletionTimestamp" not in job["metadata"]]
+    if not alive or attempt(newest := max(alive, key=attempt)) < last_attempt:
+        return Due(last_attempt + 1)
+    own_pods = [pod for pod in pods if pod["metadata"].get("labels", {}).get(JOB_NAME) == newest["metadata"]["name"]]
+    if _condition(newest, "Complete"):
+        report = next((found for pod in own_pods if (found := report_of(pod)) and found.outcome == Outcome.DONE), None)
+        return Done(report) if report else Due(last_attempt + 1)
+    if failed := _condition(newest, "Failed"):
+        if not ours(newest):
+            return Due(last_attempt + 1)
+        return _broken(newest, failed, own_pods, now)
+    return Running(_activity(newest, own_pods))
+
+
+def attempt(job: Manifest) -> int:
+    return int(job["metadata"].get("labels", {}).get(ATTEMPT, 0))
+
+
+def finished(job: Manifest) -> bool:
+    return bool(_condition(job, "Complete") or _condition(job, "Failed"))
+
+
+def report_of(pod: Manifest) -> Report | None:
+    """The report that a pod's container left as its termination message, if it left one."""
+    for container in _statuses(pod):
+        message = _terminated(container).get("message")
+        if message:
+            try:
+                return Report.model_validate_json(message)
+            except ValidationError:
+                continue
+    return None
+
+
+def _broken(job: Manifest, failed: Manifest, pods: Sequence[Manifest], now: datetime) -> State:
+    tries = attempt(job)
+    delay = min(MINUTE * 2 ** (tries - 1), TEN_MINUTES)
+    failed_at = datetime.fromisoformat(failed["lastTransitionTime"])
+    retry_after = (failed_at + timedelta(seconds=delay) - now).total_seconds()
+    if retry_after <= 0:
+        return Due(tries + 1)
+    name = job["metadata"]["name"]
+    last = max(pods, key=_finished_at, default=None)
+    report = report_of(last) if last else None
+    if report:
+        return Broken(report.reason, report.message, report.outcome == Outcome.INVALID_INPUT, retry_after)
+    if last and any(_terminated(container).get("reason") == "OOMKilled" for container in _statuses(last)):
+        limit = last["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "no limit")
+        message = f"Job {name} ran out of memory at {limit}; raise spec.jobs.resources.limits.memory"
+        return Broken("OutOfMemory", message, True, retry_after)
+    if failed.get("reason") == "DeadlineExceeded":
+        message = f"Job {name} took longer than spec.jobs.activeDeadlineSeconds; raise it"
+        return Broken("DeadlineExceeded", message, True, retry_after)
+    return Broken("JobFailed", f"Job {name} failed: {failed.get('message', 'no message')}", False, retry_after)
+
+
+def _activity(job: Manifest, pods: Sequence[Manifest]) -> str:
+    name = job["metadata"]["name"]
+    newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
+    if newest is None:
+        return f"Job {name} has no pod yet"
+    if trouble := pod_trouble(newest):
+        return f"Job {name} is pending: {trouble}"
+    failures = [report.message for pod in pods if (report := report_of(pod)) and report.outcome != Outcome.DONE]
+    retried = f"; the last try failed: {failures[-1]}" if failures else ""
+    return f"Job {name} is running{retried}"
+
+
+def _condition(job: Manifest, kind: str) -> Manifest | None:
+    conditions: list[Manifest] = job.get("status", {}).get("conditions") or []
+    return next((one for one in conditions if one["type"] == kind and one["status"] == "True"), None)
+
+
+def _statuses(pod: Manifest) -> list[Manifest]:
+    return pod.get("status", {}).get("containerStatuses") or []
+
+
+def _terminated(container: Manifest) -> dict[str, Any]:
+    return container.get("state", {}).get("terminated") or {}
+
+
+def _finished_at(pod: Manifest) -> str:
+    return max((str(_terminated(container).get("finishedAt", "")) for container in _statuses(pod)), default="")

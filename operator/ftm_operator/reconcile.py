@@ -1,0 +1,270 @@
+"""What to do next for one FineTunedModel: (resource, what was observed, now) -> actions and status. Pure.
+
+The steps run in order: inspect, plan, merge, serve. Each yields what it found, or a Hold that says why the later steps
+cannot run yet. Nothing that serves is touched before its successor's artifact is complete. What a step yielded is
+kept in status, so its Job may go; status is summarised once, at the end, by `summary`.
+
+Invariants
+- the same resource, observation and time give the same result; a state that is as wanted gives no action;
+- spec is never written; a child is applied only when it is absent or differs, and then in full;
+- a finished artifact is built again only when its key or its store changes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ftm_jobs.contract import Artifact, Facts, Report, Step
+from ftm_operator.api.errors import InvalidManifest, parse
+from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus, Phase, Plan
+from ftm_operator.drift import drift
+from ftm_operator.job_state import Broken, Done, Due, Running, State, finished, job_state
+from ftm_operator.planning.keys import REFRESH_ANNOTATION, inspection_key, merged_key
+from ftm_operator.planning.plan import plan as make_plan
+from ftm_operator.planning.tensor_parallel import Rejection
+from ftm_operator.resources.deployment import deployment as build_deployment
+from ftm_operator.resources.job import artifacts_source, inspect_job, merge_id, merge_job
+from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, NAME, SPEC_HASH, STEP, Manifest, owned_by
+from ftm_operator.resources.service import service as build_service
+from ftm_operator.rollout import RollingOut, rollout
+from ftm_operator.settings import Settings
+from ftm_operator.summary import Hold, Notice, Progress, invalid_status, notices, summarise
+
+FINISHED_JOBS_KEPT = 3
+"""Per step and resource: their logs may still be wanted."""
+
+NAME_TAKEN_RETRY_SECONDS = 60.0
+
+Labelled = Callable[[str, str], Sequence[Manifest]]
+"""(label, value) -> the children in the resource's namespace that carry it."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    resource: Manifest
+    jobs: Labelled
+    pods: Labelled
+    deployment: Manifest | None = None
+    service: Manifest | None = None
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Server-side apply of a whole child; `why` names what differed."""
+
+    manifest: Manifest
+    why: str
+
+
+@dataclass(frozen=True)
+class Delete:
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Result:
+    actions: tuple[Apply | Delete, ...] = ()
+    status: Manifest | None = None
+    """None: as it is already."""
+    notices: tuple[Notice, ...] = ()
+    retry_after: float | None = None
+    """Seconds until time alone may change the answer."""
+    waits_for: str | None = None
+    """The merge that this resource waits for, as its Job's label names it."""
+
+
+def reconcile(observed: Observed, settings: Settings, now: datetime) -> Result:
+    """One pass. Raises nothing for any resource that an API server can hold."""
+    resource = observed.resource
+    if resource["metadata"].get("deletionTimestamp"):
+        return Result()
+    before = FineTunedModelStatus.model_validate(resource.get("status") or {})
+    try:
+        model = parse(FineTunedModel, resource)
+    except InvalidManifest as error:
+        status = invalid_status(before, resource["metadata"].get("generation", 0), str(error), now)
+        return _result(resource, before, status, [], None, None)
+    run = _Pass(model, before, observed, settings, now)
+    hold = run.hold()
+    status = summarise(model, before, run.progress, hold, observed.deployment, now)
+    run.prune()
+    return _result(resource, before, status, run.actions, hold, run.waits_for)
+
+
+def _result(
+    resource: Manifest,
+    before: FineTunedModelStatus,
+    status: FineTunedModelStatus,
+    actions: list[Apply | Delete],
+    hold: Hold | None,
+    waits_for: str | None,
+) -> Result:
+    written = status.to_json()
+    return Result(
+        actions=tuple(actions),
+        status=None if written == resource.get("status") else written,
+        notices=notices(before, status),
+        retry_after=hold.retry_after if hold else None,
+        waits_for=waits_for,
+    )
+
+
+@dataclass
+class _Pass:
+    """The steps of one pass, and what they gathered on the way."""
+
+    model: FineTunedModel
+    before: FineTunedModelStatus
+    observed: Observed
+    settings: Settings
+    now: datetime
+    actions: list[Apply | Delete] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)
+    waits_for: str | None = None
+
+    def hold(self) -> Hold | None:
+        """Why the resource is not served as its spec says; None when it is."""
+        model = self.model
+        if model.spec.suspend:
+            return Hold("Suspended", "Suspended", "spec.suspend is true: nothing is built or rolled out")
+        artifacts = artifacts_source(model, self.settings)
+        if artifacts is None:
+            return Hold(
+                "Failed",
+                "NoArtifactStore",
+                "spec.artifacts is not set and the operator has no default store; set spec.artifacts.uri",
+                stalled=True,
+            )
+        if isinstance(facts := self._inspected(), Hold):
+            return facts
+        if isinstance(plan := self._planned(facts), Hold):
+            return plan
+        if isinstance(artifact := self._merged(facts), Hold):
+            return artifact
+        return self._served(facts, plan, artifact, artifacts.secret_name)
+
+    def _inspected(self) -> Facts | Hold:
+        model, before = self.model, self.before
+        key = inspection_key(model.spec, model.metadata.annotations.get(REFRESH_ANNOTATION))
+        self.progress.inspection = key
+        if before.sources and before.sources.hash == key and before.facts:
+            self.progress.facts = before.facts
+            return before.facts
+        state = self._state(INSPECTION, key, Step.INSPECT)
+        if isinstance(state, Due):
+            self._create(inspect_job(model, key, state.attempt, self.settings))
+        report = _report_or_hold(state, "Inspecting", "inspect")
+        if isinstance(report, Hold):
+            return report
+        if report.facts is None:
+            return Hold("Failed", "ReportWithoutFacts", "the inspect Job's report holds no facts; see its log", True)
+        self.progress.facts = report.facts
+        return report.facts
+
+    def _planned(self, facts: Facts) -> Plan | Hold:
+        plan = make_plan(self.model.metadata.name, self.model.spec, facts)
+        if isinstance(plan, Rejection):
+            return Hold("Failed", plan.rule, plan.reason, stalled=True)
+        self.progress.plan = plan
+        return plan
+
+    def _merged(self, facts: Facts) -> Artifact | Hold:
+        store = artifacts_source(self.model, self.settings)
+        assert store is not None
+        key = merged_key(self.model.spec, facts)
+        known = self.before.artifacts.merged if self.before.artifacts else None
+        if known and known.key == key and known.uri == f"{store.uri.rstrip('/')}/{key}":
+            self.progress.merged = known
+            return known
+        identity = merge_id(key, store.uri)
+        state = self._state(ARTIFACT, identity, Step.MERGE)
+        if isinstance(state, Due):
+            self._create(merge_job(self.model, facts, store, key, state.attempt, self.settings))
+        report = _report_or_hold(state, "Merging", "merge")
+        if isinstance(report, Hold):
+            self.waits_for = identity
+            return self._naming_the_builder(report, identity)
+        if report.artifact is None:
+            return Hold(
+                "Failed", "ReportWithoutArtifact", "the merge Job's report names no artifact; see its log", True
+            )
+        self.progress.merged = report.artifact
+        return report.artifact
+
+    def _served(self, facts: Facts, plan: Plan, artifact: Artifact, secret_name: str | None) -> Hold | None:
+        model, live = self.model, self.observed.deployment
+        for child in (live, self.observed.service):
+            if child and not owned_by(child, model):
+                return _name_taken(child)
+        self._apply(build_service(model), self.observed.service)
+        if (
+            self._apply(build_deployment(model, plan, facts, artifact, secret_name, self.settings), live)
+            or live is None
+        ):
+            return Hold("Deploying", "RollingOut", "the Deployment is being applied")
+        state = rollout(live, self.observed.pods(NAME, model.metadata.name))
+        if isinstance(state, RollingOut):
+            return Hold("Failed" if state.stalled else "Deploying", state.reason, state.message, state.stalled)
+        self.progress.serving = state.message
+        return None
+
+    def _state(self, label: str, value: str, step: Step) -> State:
+        jobs = [job for job in self.observed.jobs(label, value) if self._concerns_us(job, step)]
+        return job_state(jobs, self.observed.pods(label, value), self.now, lambda job: owned_by(job, self.model))
+
+    def _concerns_us(self, job: Manifest, step: Step) -> bool:
+        """A merge is shared by all resources that need it; an inspection is ours alone."""
+        return step is Step.MERGE or owned_by(job, self.model)
+
+    def _naming_the_builder(self, hold: Hold, identity: str) -> Hold:
+        jobs = self.observed.jobs(ARTIFACT, identity)
+        builders = {job["metadata"]["labels"].get(NAME, "?") for job in jobs if not finished(job)}
+        others = sorted(builders - {self.model.metadata.name})
+        if others and not hold.stalled:
+            return Hold(hold.phase, hold.reason, f"{hold.message} (shared with FineTunedModel {others[0]})")
+        return hold
+
+    def _create(self, manifest: Manifest) -> None:
+        self.actions.append(Apply(manifest, "absent"))
+
+    def _apply(self, desired: Manifest, live: Manifest | None) -> bool:
+        why = _difference(desired, live)
+        if why:
+            self.actions.append(Apply(desired, why))
+        return bool(why)
+
+    def prune(self) -> None:
+        """Finished Jobs beyond the newest few of each step go; their results are in status."""
+        own = [job for job in self.observed.jobs(NAME, self.model.metadata.name) if owned_by(job, self.model)]
+        for step in (Step.INSPECT, Step.MERGE):
+            done = [job for job in own if job["metadata"]["labels"].get(STEP) == step and finished(job)]
+            done.sort(key=lambda job: (job["metadata"].get("creationTimestamp", ""), job["metadata"]["name"]))
+            gone = (job for job in done[:-FINISHED_JOBS_KEPT] if "deletionTimestamp" not in job["metadata"])
+            self.actions.extend(Delete(job) for job in gone)
+
+
+def _name_taken(child: Manifest) -> Hold:
+    kind, name = child["kind"], child["metadata"]["name"]
+    message = f"{kind} {name} exists and is not this FineTunedModel's; delete it, or give this one another name"
+    return Hold("Failed", "NameTaken", message, stalled=True, retry_after=NAME_TAKEN_RETRY_SECONDS)
+
+
+def _difference(desired: Manifest, live: Manifest | None) -> str | None:
+    if live is None:
+        return "absent"
+    annotations = live["metadata"].get("annotations", {})
+    if annotations.get(SPEC_HASH) != desired["metadata"]["annotations"][SPEC_HASH]:
+        return "the wanted spec changed"
+    return drift(desired, live)
+
+
+def _report_or_hold(state: State, phase: Phase, step: str) -> Report | Hold:
+    match state:
+        case Done(report):
+            return report
+        case Due(attempt):
+            return Hold(phase, phase, f"{step} Job is being created" + (f", attempt {attempt}" if attempt > 1 else ""))
+        case Running(message):
+            return Hold(phase, phase, message)
+        case Broken(reason, message, stalled, retry_after):
+            return Hold("Failed" if stalled else phase, reason, message, stalled, retry_after)

@@ -1,0 +1,35 @@
+"""An Event about a FineTunedModel."""
+
+from datetime import datetime
+
+from ftm_operator.resources.metadata import MANAGER, Manifest
+from ftm_operator.summary import Notice
+
+MESSAGE_LENGTH = 1024
+"""The API server refuses longer ones."""
+
+
+def event(resource: Manifest, notice: Notice, now: datetime) -> Manifest:
+    metadata = resource["metadata"]
+    name, namespace = metadata["name"], metadata["namespace"]
+    moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{name}.", "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": resource["apiVersion"],
+            "kind": resource["kind"],
+            "name": name,
+            "namespace": namespace,
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "type": notice.type,
+        "reason": notice.reason,
+        "message": notice.message[:MESSAGE_LENGTH],
+        "source": {"component": MANAGER},
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }

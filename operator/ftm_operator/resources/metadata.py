@@ -1,0 +1,52 @@
+"""Labels, names and owner references of every child, written once."""
+
+from typing import Any
+
+from ftm_operator.api.v1alpha1 import FineTunedModel
+from ftm_operator.planning.keys import short_hash
+
+Manifest = dict[str, Any]
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+COMPONENT = "app.kubernetes.io/name"
+MANAGER = "ftm-operator"
+NAME = "ftm.dev/name"
+STEP = "ftm.dev/step"
+ARTIFACT = "ftm.dev/artifact"
+ATTEMPT = "ftm.dev/attempt"
+INSPECTION = "ftm.dev/inspection"
+ARTIFACT_DIGEST = "ftm.dev/artifact-digest"
+SPEC_HASH = "ftm.dev/spec-hash"
+
+
+def labels(model: FineTunedModel, component: str, step: str) -> dict[str, str]:
+    return {MANAGED_BY: MANAGER, COMPONENT: component, NAME: model.metadata.name, STEP: step}
+
+
+def metadata(model: FineTunedModel, name: str, labels: dict[str, str]) -> Manifest:
+    """Name, labels and an owner reference, so that Kubernetes deletes the child with its FineTunedModel."""
+    return {
+        "name": name,
+        "namespace": model.metadata.namespace,
+        "labels": labels,
+        "ownerReferences": [
+            {
+                "apiVersion": model.api_version,
+                "kind": model.kind,
+                "name": model.metadata.name,
+                "uid": model.metadata.uid,
+                "controller": True,
+            }
+        ],
+    }
+
+
+def with_spec_hash(child: Manifest) -> Manifest:
+    """The child with a hash of itself as an annotation, by which a field that we no longer set is noticed."""
+    annotations = {SPEC_HASH: short_hash(child, 16)}
+    return {**child, "metadata": {**child["metadata"], "annotations": annotations}}
+
+
+def owned_by(child: Manifest, model: FineTunedModel) -> bool:
+    owners = child.get("metadata", {}).get("ownerReferences") or []
+    return any(owner.get("uid") == model.metadata.uid for owner in owners)

@@ -1,0 +1,147 @@
+"""The one writer of a FineTunedModel's status, and of the Events that tell of its changes. Pure.
+
+A Hold becomes Ready=False with its reason, and Stalled=True or Reconciling=True; no Hold is Ready=True. Events are the
+changes of conditions between the status before and after, with the same reasons.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from ftm_jobs.contract import Artifact, Facts
+
+from ftm_operator.api.v1alpha1 import Artifacts, FineTunedModel, FineTunedModelStatus, Phase, Plan, Sources
+from ftm_operator.conditions import Observation, updated
+from ftm_operator.resources.deployment import selector
+from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.service import endpoint
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why a resource is not served as its spec says."""
+
+    phase: Phase
+    reason: str
+    message: str
+    stalled: bool = False
+    """A person must act."""
+    retry_after: float | None = None
+    """Seconds until it is tried again without anything having changed."""
+
+
+@dataclass
+class Progress:
+    """What the steps of a pass yielded, up to the one that held it."""
+
+    inspection: str | None = None
+    facts: Facts | None = None
+    plan: Plan | None = None
+    merged: Artifact | None = None
+    serving: str | None = None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """An Event to be posted."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def summarise(
+    model: FineTunedModel,
+    before: FineTunedModelStatus,
+    progress: Progress,
+    hold: Hold | None,
+    deployment: Manifest | None,
+    now: datetime,
+) -> FineTunedModelStatus:
+    """The status after a pass. What an earlier pass yielded stays until it is replaced."""
+    generation, live = model.metadata.generation, (deployment or {}).get("status", {})
+    observations = [*_readiness(hold, progress), *_steps(before, progress, hold), _available(live)]
+    return FineTunedModelStatus(
+        observed_generation=generation,
+        phase=hold.phase if hold else "Ready",
+        conditions=tuple(updated(before.conditions, observations, generation, now)),
+        sources=Sources(hash=progress.inspection) if progress.facts and progress.inspection else before.sources,
+        facts=progress.facts or before.facts,
+        plan=progress.plan or before.plan,
+        artifacts=Artifacts(merged=progress.merged) if progress.merged else before.artifacts,
+        endpoint=endpoint(model) if deployment else None,
+        replicas=live.get("replicas", 0),
+        ready_replicas=live.get("readyReplicas", 0),
+        selector=",".join(f"{label}={value}" for label, value in selector(model).items()),
+    )
+
+
+def invalid_status(before: FineTunedModelStatus, generation: int, message: str, now: datetime) -> FineTunedModelStatus:
+    """The status of a resource that the operator cannot read: an older CRD let it in."""
+    observations = _readiness(Hold("Failed", "InvalidSpec", message, stalled=True), Progress())
+    conditions = tuple(updated(before.conditions, observations, generation, now))
+    return before.model_copy(update={"observed_generation": generation, "phase": "Failed", "conditions": conditions})
+
+
+def notices(before: FineTunedModelStatus, after: FineTunedModelStatus) -> tuple[Notice, ...]:
+    """An Event for each step that was completed, and for each new reason why the resource is ready or is not."""
+    known = {condition.type: condition for condition in before.conditions}
+    stalled = any(condition.type == "Stalled" for condition in after.conditions)
+    found = []
+    for condition in after.conditions:
+        was = known.get(condition.type)
+        if condition.type in ("Inspected", "Merged"):
+            changed = condition.status == "True" and (was is None or was.status != "True")
+        elif condition.type == "Ready":
+            changed = was is None or was.reason != condition.reason or (stalled and was.message != condition.message)
+        else:
+            changed = False
+        if changed:
+            warning = condition.type == "Ready" and stalled
+            found.append(Notice("Warning" if warning else "Normal", condition.reason, condition.message))
+    return tuple(found)
+
+
+def _readiness(hold: Hold | None, progress: Progress) -> list[Observation]:
+    if hold is None:
+        return [Observation("Ready", "True", "Serving", progress.serving or "")]
+    ready = Observation("Ready", "False", hold.reason, hold.message)
+    if hold.phase == "Suspended":
+        return [ready]
+    kind = "Stalled" if hold.stalled else "Reconciling"
+    return [ready, Observation(kind, "True", hold.reason, hold.message)]
+
+
+def _steps(before: FineTunedModelStatus, progress: Progress, hold: Hold | None) -> list[Observation]:
+    if hold and hold.phase == "Suspended":
+        kept = [condition for condition in before.conditions if condition.type in ("Inspected", "Merged")]
+        return [Observation(one.type, one.status, one.reason, one.message) for one in kept]
+    facts, merged = progress.facts, progress.merged
+    reason, message = (hold.reason, hold.message) if hold else ("NotReached", "")
+    inspected = (
+        Observation("Inspected", "True", "Inspected", _inspected_sentence(facts))
+        if facts
+        else Observation("Inspected", "False", reason, message)
+    )
+    if merged:
+        size = f"{merged.files} files, {merged.total_bytes:,} bytes"
+        return [inspected, Observation("Merged", "True", "Merged", f"{merged.uri}: {size}, manifest {merged.digest}")]
+    if facts:
+        return [inspected, Observation("Merged", "False", reason, message)]
+    return [inspected, Observation("Merged", "False", "NotReached", "the sources are not inspected yet")]
+
+
+def _inspected_sentence(facts: Facts) -> str:
+    base = facts.base
+    ranks = ", ".join(str(adapter.rank) for adapter in facts.adapters)
+    return (
+        f"{base.architecture}, {base.parameters:,} parameters in {base.dtype}; "
+        f"{len(facts.adapters)} adapter{'s' if len(facts.adapters) > 1 else ''} of rank {ranks}"
+    )
+
+
+def _available(live: Manifest) -> Observation:
+    available = live.get("availableReplicas", 0)
+    if available:
+        return Observation("Available", "True", "ReplicasAnswer", f"{available} replicas answer")
+    return Observation("Available", "False", "NoReplicas", "no replica answers")
