@@ -5,6 +5,7 @@ where they are used, an optional field is one that may be absent, and unknown fi
 `kubectl apply`) without being forbidden. A keyword that is not understood here is an error rather than left out.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -111,7 +112,19 @@ def schema() -> Schema:
     root["required"] = ["spec"]
     # Without a status a resource would read as reconciled to kstatus before the operator has seen it.
     root["properties"]["status"]["default"] = {"observedGeneration": -1}
+    _let_status_grow(root["properties"]["status"])
     return root
+
+
+def _let_status_grow(found: Schema, keys: Iterable[str] = ()) -> None:
+    """Nothing but the keys of lists is required in a status: a stored one stays valid when a field is added."""
+    found.pop("required", None)
+    if keys:
+        found["required"] = list(keys)
+    for field in found.get("properties", {}).values():
+        _let_status_grow(field)
+    if "items" in found:
+        _let_status_grow(found["items"], found.get("x-kubernetes-list-map-keys", ()))
 
 
 def _of_name(rule: Schema) -> Schema:
@@ -161,7 +174,7 @@ def _flatten(source: Schema, definitions: dict[str, Schema], path: tuple[str, ..
         del flat["additionalProperties"]
     if isinstance(flat.get("default"), dict):
         flat["default"] = {}  # what is in it has its own defaults
-    if flat.get("default", ...) in (None, []) or (flat.get("default") == {} and "properties" not in flat):
+    if flat.get("default", ...) in (None, [], "") or (flat.get("default") == {} and "properties" not in flat):
         del flat["default"]
     return flat
 

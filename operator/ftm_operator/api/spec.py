@@ -185,16 +185,8 @@ class Accelerator(Resource):
     """The extended resource that a device plugin offers."""
 
 
-class Placement(Resource):
-    """Where Pods run and what they may use."""
-
-    resources: ResourceRequirements | None = None
-    """CPU and memory; absent: worked out from the model's size."""
-    node_selector: Annotated[dict[str, LabelValue], Field(max_length=64), ATOMIC_MAP] = Field(default_factory=dict)
-    """Labels that a node must have."""
-    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=64), ATOMIC_LIST] = ()
-    """Taints that are accepted."""
-
+NodeSelector = Annotated[dict[str, LabelValue], Field(max_length=64), ATOMIC_MAP]
+Tolerations = Annotated[tuple[Toleration, ...], Field(max_length=64), ATOMIC_LIST]
 
 MANAGED_FLAGS = {
     "--model": "the artifact is served",
@@ -208,6 +200,7 @@ MANAGED_FLAGS = {
     "--tensor-parallel-size": "set spec.serving.tensorParallelSize",
     "-tp": "set spec.serving.tensorParallelSize",
     "--gpu-memory-utilization": "set spec.serving.gpuMemoryUtilization",
+    "--shutdown-timeout": "a Pod is given as long as it has to finish what it answers",
 }
 """vLLM's flags that the operator sets, and what to do instead of writing them in extraArgs."""
 
@@ -226,7 +219,7 @@ def _managed_flag(flag: str, instead: str) -> Rule:
 EXTRA_ARGS_RULES = tuple(_managed_flag(flag, instead) for flag, instead in MANAGED_FLAGS.items())
 
 
-class Serving(Placement):
+class Serving(Resource):
     """How the model is served."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -275,9 +268,15 @@ class Serving(Placement):
     """More arguments for vLLM, one per item: --enforce-eager, --max-num-seqs=64. What another field sets is refused."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=64), MapList("name")] = ()
     """Environment variables of the serving container."""
+    resources: ResourceRequirements | None = None
+    """CPU and memory of the serving container; absent: worked out from the model's size."""
+    node_selector: NodeSelector = Field(default_factory=dict)
+    """Labels that a node must have to run serving Pods."""
+    tolerations: Tolerations = ()
+    """Taints of nodes that serving Pods may run on all the same."""
 
 
-class Jobs(Placement):
+class Jobs(Resource):
     """How the steps that build artifacts run."""
 
     service_account_name: ObjectName | None = None
@@ -285,6 +284,12 @@ class Jobs(Placement):
     default. The Pods are not given its Kubernetes token."""
     active_deadline_seconds: Annotated[int, Field(strict=True, ge=60, le=31_536_000)] | None = None
     """How long one Job may take, with its retries, in seconds; absent: as long as it needs."""
+    resources: ResourceRequirements | None = None
+    """CPU and memory of a step's container; absent: worked out from the model's size."""
+    node_selector: NodeSelector = Field(default_factory=dict)
+    """Labels that a node must have to run Jobs."""
+    tolerations: Tolerations = ()
+    """Taints of nodes that Jobs may run on all the same."""
 
 
 class FineTunedModelSpec(Resource):
