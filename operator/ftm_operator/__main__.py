@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 
@@ -51,6 +52,7 @@ def main() -> int:
         return 2
     log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
     kopf.configure(verbose=False, log_format=log_format)
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     asyncio.run(operate(settings))
     return 0
 

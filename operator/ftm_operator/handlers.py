@@ -14,9 +14,10 @@ WATCH_RECONNECT_SECONDS = 300
 def registry(controller: Controller) -> kopf.OperatorRegistry:
     """Handlers that hand every event of our kinds to the controller."""
     handlers = kopf.OperatorRegistry()
+    kopf.on.login(registry=handlers)(_login)
 
     def handler(kind: str, api_version: str) -> Any:
-        def received(event: Any, **_: Any) -> None:
+        async def received(event: Any, **_: Any) -> None:
             item = dict(event["object"])
             controller.received(event["type"], {**item, "kind": kind, "apiVersion": api_version})
 
@@ -38,3 +39,8 @@ def settings() -> kopf.OperatorSettings:
         api_version, plural = PATHS[kind]
         configured.watching.label_selectors[api_version, plural] = CHILD_SELECTOR
     return configured
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """The same credentials as `Cluster.connect` takes."""
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)

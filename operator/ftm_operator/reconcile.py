@@ -16,6 +16,7 @@ from datetime import datetime
 
 from ftm_jobs.contract import Artifact, Facts, Report, Step
 from ftm_operator.api.errors import InvalidManifest, parse
+from ftm_operator.api.status import readable
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus, Phase, Plan
 from ftm_operator.drift import drift
 from ftm_operator.job_state import Broken, Done, Due, Running, State, finished, job_state
@@ -78,7 +79,7 @@ def reconcile(observed: Observed, settings: Settings, now: datetime) -> Result:
     resource = observed.resource
     if resource["metadata"].get("deletionTimestamp"):
         return Result()
-    before = FineTunedModelStatus.model_validate(resource.get("status") or {})
+    before = FineTunedModelStatus.model_validate(readable(resource.get("status") or {}))
     try:
         model = parse(FineTunedModel, resource)
     except InvalidManifest as error:

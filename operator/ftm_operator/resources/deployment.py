@@ -29,6 +29,7 @@ from ftm_operator.resources.pod import (
 )
 from ftm_operator.settings import Settings
 
+ENGINE_MODULE = "vllm.entrypoints.openai.api_server"
 PORT = 8000
 MODEL_DIRECTORY = "/model"
 DRAIN_SECONDS = 15
@@ -94,14 +95,16 @@ def deployment(
     )
 
 
-def engine_arguments(model: FineTunedModel, plan: Plan) -> list[str]:
+def engine_arguments(
+    model: FineTunedModel, plan: Plan, directory: str = MODEL_DIRECTORY, port: int = PORT
+) -> list[str]:
     """vLLM's command line, the plan's choices first and the user's own arguments last."""
     serving = model.spec.serving
     utilization = serving.gpu_memory_utilization
     return [
-        *("--model", MODEL_DIRECTORY),
+        *("--model", directory),
         *("--served-model-name", plan.served_model_name),
-        *("--port", str(PORT)),
+        *("--port", str(port)),
         *("--dtype", plan.dtype),
         *("--max-model-len", str(plan.max_model_len)),
         *("--tensor-parallel-size", str(plan.tensor_parallel_size)),
@@ -140,7 +143,7 @@ def _engine(model: FineTunedModel, plan: Plan, facts: Facts, settings: Settings)
     health = {"httpGet": {"path": "/health", "port": "http"}}
     return {
         **container("vllm", settings.vllm_image, settings),
-        "command": ["python3", "-m", "vllm.entrypoints.openai.api_server"],
+        "command": ["python3", "-m", ENGINE_MODULE],
         "args": engine_arguments(model, plan),
         "env": [*_environment(model), HOME],
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],

@@ -67,7 +67,7 @@ def inspect_job(model: FineTunedModel, inspection: str, attempt: int, settings: 
     name = f"{model.metadata.name}-inspect-{inspection[:8]}-{attempt}"
     extra = {INSPECTION: inspection, ATTEMPT: str(attempt)}
     sources = inspect_sources(model)
-    return _job(model, Step.INSPECT, name, extra, settings.jobs_image, sources, _arguments(sources), settings)
+    return _job(model, Step.INSPECT, name, extra, settings.jobs_image, sources, source_arguments(sources), settings)
 
 
 def merge_job(
@@ -76,7 +76,7 @@ def merge_job(
     identity = merge_id(key, artifacts.uri)
     extra = {ARTIFACT: identity, ATTEMPT: str(attempt)}
     sources = merge_sources(model, facts)
-    arguments = [*_arguments(sources), "--artifacts", artifacts.argument()]
+    arguments = [*source_arguments(sources), "--artifacts", artifacts.argument()]
     image = settings.merge_image
     name = f"ftm-merge-{identity}-{attempt}"
     return _job(model, Step.MERGE, name, extra, image, [*sources, artifacts], arguments, settings)

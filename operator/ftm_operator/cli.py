@@ -1,0 +1,162 @@
+"""The `ftm` command."""
+
+import json
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from ftm_jobs.contract import Facts
+from ftm_operator import local
+from ftm_operator.api.crd import crd_yaml
+from ftm_operator.api.errors import InvalidManifest
+from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.manifest_file import read_manifest
+from ftm_operator.planning.plan import plan as make_plan
+from ftm_operator.planning.tensor_parallel import Rejection
+
+INFEASIBLE = 3
+
+app = typer.Typer(
+    help="Turn a base model and a LoRA adapter into a served model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class RunOutput(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class PlanOutput(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+ManifestArgument = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A YAML file with one FineTunedModel.")]
+
+
+class Infeasible(Exception):
+    exit_code = INFEASIBLE
+
+
+@app.command()
+def run(
+    manifest: ManifestArgument,
+    ask: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="Ask this and exit; can be repeated.")] = None,
+    output: Annotated[RunOutput, typer.Option("-o", "--output", help="How answers are printed.")] = RunOutput.TEXT,
+) -> None:
+    """Build and serve a model on this machine, without a cluster.
+
+    Inspects and merges with the same commands as the operator's Jobs, keeps the result in a cache, and starts vLLM on
+    localhost. Without --ask it serves until Ctrl-C.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    model = read_manifest(manifest)
+    facts = local.inspect(model)
+    plan = _feasible(model, facts)
+    directory = local.fetch(local.merge(model, facts))
+    with local.serve(model, plan, directory) as engine:
+        if not ask:
+            print(format_call(engine.url, engine.model_name), flush=True)
+            engine.process.wait()
+            raise local.LocalError(f"vLLM ended with exit code {engine.process.returncode}")
+        answers = [{"question": question, "answer": engine.ask(question)} for question in ask]
+    if output is RunOutput.JSON:
+        print(json.dumps(answers, ensure_ascii=False, indent=2))
+    else:
+        print("\n\n".join(f"Q: {each['question']}\nA: {each['answer']}" for each in answers))
+
+
+@app.command()
+def plan(
+    manifest: ManifestArgument,
+    facts: Annotated[
+        Path | None, typer.Option(metavar="FACTS.json", help="What inspect found; without it the sources are read.")
+    ] = None,
+    output: Annotated[PlanOutput, typer.Option("-o", "--output", help="How the plan is printed.")] = PlanOutput.TABLE,
+) -> None:
+    """Show how a model would be built and served, and why; exit code 3 when it cannot be."""
+    model = read_manifest(manifest)
+    found = _read_facts(facts) if facts else local.inspect(model)
+    result = make_plan(model.metadata.name, model.spec, found)
+    if output is PlanOutput.JSON:
+        print(json.dumps(plan_json(result), indent=2))
+    else:
+        print(format_plan(model, result))
+    if isinstance(result, Rejection):
+        raise typer.Exit(INFEASIBLE)
+
+
+@app.command()
+def crd() -> None:
+    """Print the CustomResourceDefinition."""
+    print(crd_yaml(), end="")
+
+
+def plan_json(result: Plan | Rejection) -> dict[str, Any]:
+    if isinstance(result, Rejection):
+        return {"feasible": False, "rejected": [{"rule": result.rule, "reason": result.reason}]}
+    return {"feasible": True, **result.to_json()}
+
+
+def format_plan(model: FineTunedModel, result: Plan | Rejection) -> str:
+    """A plan as a table of choices, and a list of reasons."""
+    if isinstance(result, Rejection):
+        return f"{model.metadata.name} cannot be served as asked\n  {result.rule}: {result.reason}"
+    choices = {
+        "mode": result.mode,
+        "quantization": result.quantization,
+        "engine": result.engine,
+        "dtype": result.dtype,
+        "context": f"{result.max_model_len} tokens",
+        "accelerators": f"{result.gpus} x {result.accelerator} for each of {model.spec.serving.replicas} replicas",
+        "tensor parallel size": result.tensor_parallel_size,
+        "served model name": result.served_model_name,
+    }
+    lines = [model.metadata.name, *(f"  {name:<21} {value}" for name, value in choices.items())]
+    return "\n".join([*lines, "why", *(f"  {reason}" for reason in result.reasons)])
+
+
+def format_call(url: str, model_name: str) -> str:
+    """What to type to call a served model."""
+    body = json.dumps({"model": model_name, "messages": [{"role": "user", "content": "Hello"}]})
+    return (
+        f"Serving {model_name} at {url}/v1 until Ctrl-C. Ask it something from another terminal:\n\n"
+        f"  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n    -d '{body}'\n"
+    )
+
+
+def _feasible(model: FineTunedModel, facts: Facts) -> Plan:
+    result = make_plan(model.metadata.name, model.spec, facts)
+    if isinstance(result, Rejection):
+        raise Infeasible(f"{result.rule}: {result.reason}")
+    return result
+
+
+def _read_facts(path: Path) -> Facts:
+    try:
+        return Facts.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidManifest([f"{path}: {error.strerror}; name a file that holds what inspect found"]) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InvalidManifest([f"{path}: {where}: {first['msg']}; write the `facts` of an inspect report"]) from None
+
+
+def main() -> None:
+    try:
+        app()
+    except (InvalidManifest, local.LocalError, Infeasible) as error:
+        print(f"ftm: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

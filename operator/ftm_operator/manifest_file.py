@@ -1,0 +1,49 @@
+"""Reads a FineTunedModel from a YAML file, for the `ftm` command.
+
+A relative file:// URI is resolved against the manifest's folder: file://models/base beside app.yaml.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ftm_operator.api.errors import InvalidManifest, parse
+from ftm_operator.api.v1alpha1 import KIND, FineTunedModel
+
+FILE_SCHEME = "file://"
+
+
+def read_manifest(path: Path) -> FineTunedModel:
+    """The one FineTunedModel in a file. Raises InvalidManifest naming the file, or each wrong field."""
+    try:
+        documents = [each for each in yaml.safe_load_all(path.read_text(encoding="utf-8")) if each]
+    except OSError as error:
+        raise InvalidManifest([f"{path}: {error.strerror}; name a YAML file that holds a {KIND}"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidManifest([f"{path} is not YAML: {' '.join(str(error).split())}"]) from None
+    found = [each for each in documents if isinstance(each, dict) and each.get("kind") == KIND]
+    if len(found) != 1:
+        raise InvalidManifest([f"{path} holds {len(found)} objects of kind {KIND}; write exactly one"])
+    return parse(FineTunedModel, _with_absolute_uris(found[0], path.resolve().parent))
+
+
+def _with_absolute_uris(value: Any, folder: Path) -> Any:
+    match value:
+        case dict():
+            return {
+                key: _absolute(item, folder)
+                if key == "uri" and isinstance(item, str)
+                else _with_absolute_uris(item, folder)
+                for key, item in value.items()
+            }
+        case list():
+            return [_with_absolute_uris(item, folder) for item in value]
+        case _:
+            return value
+
+
+def _absolute(uri: str, folder: Path) -> str:
+    if not uri.startswith(FILE_SCHEME):
+        return uri
+    return f"{FILE_SCHEME}{(folder / uri.removeprefix(FILE_SCHEME)).resolve()}"
