@@ -1,0 +1,134 @@
+"""`python -m ftm_jobs inspect|merge|fetch`: one step of a build, as a Job runs it and as a person may.
+
+The report is JSON: the last line of stdout, and the file of --report. Exit code 0 means done, 2 that the input is
+wrong and a retry is useless, 1 anything else. Progress goes to stderr. Only the step that is asked for is imported.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from ftm_jobs.contract import Outcome, Report, Step
+from ftm_jobs.errors import Interrupted, Reason, StepError
+from ftm_jobs.source import parse_source
+
+SOURCES = """\
+SOURCE is URI[,digest=sha256:…][,credentials=DIR]; for an adapter also ,scale=S (default 1).
+  URI          hf://org/name[@revision]  s3://bucket/prefix  file:///absolute/path
+  scale        multiplies what the adapter adds
+  digest       what an earlier inspect reported: a source that has changed since is refused
+  credentials  a folder with one file per key, as Kubernetes mounts a Secret: AWS_ACCESS_KEY_ID,
+               AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, HF_TOKEN, HF_ENDPOINT;
+               without it the process's environment is used
+
+The report is JSON, on the last line of stdout and in the file of --report.
+Exit code: 0 done, 2 the input is wrong and a retry is useless, 1 anything else.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one step, print its report, return its exit code."""
+    parsed = _parser().parse_args(arguments)
+    report = _report(parsed)
+    line = report.termination_message()
+    if parsed.report:
+        try:
+            parsed.report.write_text(line)
+        except OSError as error:
+            print(f"--report {parsed.report} cannot be written: {error}", file=sys.stderr)
+    print(line, flush=True)
+    return int(report.exit_code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ftm_jobs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    steps = parser.add_subparsers(dest="step", required=True, metavar="inspect|merge|fetch")
+
+    def step(name: Step, summary: str) -> argparse.ArgumentParser:
+        return steps.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=SOURCES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    inspect = step(Step.INSPECT, "read configs and headers of a base and its adapters, and check that they fit")
+    merge = step(Step.MERGE, "add adapters to a base, in order, and write the result under a key of its inputs")
+    fetch = step(Step.FETCH, "download an artifact and prove every file by its sha256")
+    for takes_sources in (inspect, merge):
+        takes_sources.add_argument("--base", required=True, metavar="SOURCE", help="the base model")
+        takes_sources.add_argument(
+            "--adapter", required=True, action="append", metavar="SOURCE", help="a LoRA adapter; may be repeated"
+        )
+    merge.add_argument(
+        "--artifacts", required=True, metavar="SOURCE", help="where artifacts are: the result is <artifacts>/<key>/"
+    )
+    fetch.add_argument("--artifact", required=True, metavar="SOURCE", help="an artifact: <artifacts>/<key>")
+    fetch.add_argument("--to", required=True, type=Path, metavar="DIR", help="the folder to fill; made if missing")
+    for every in (inspect, merge, fetch):
+        every.add_argument("--report", type=Path, metavar="FILE", help="also write the report here")
+    return parser
+
+
+def _report(parsed: argparse.Namespace) -> Report:
+    """The step's report, whatever happens."""
+    start = time.monotonic()
+    step = Step(parsed.step)
+    try:
+        report = _run(step, parsed)
+    except StepError as error:
+        report = Report(step=step, outcome=error.outcome, reason=error.reason, message=error.message)
+    except (Interrupted, KeyboardInterrupt):
+        report = _failed(step, Reason.INTERRUPTED, "the step was stopped before it was done; run it again")
+    except MemoryError:
+        report = _failed(step, Reason.OUT_OF_MEMORY, "memory ran out: give the Job more (spec.jobs.resources)")
+    except Exception as error:  # noqa: BLE001 - whatever happens, the operator gets a report
+        traceback.print_exc()
+        if "can't allocate memory" in str(error):
+            report = _failed(step, Reason.OUT_OF_MEMORY, "memory ran out: give the Job more (spec.jobs.resources)")
+        else:
+            text = " ".join(str(error).split())
+            report = _failed(step, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {text} (the log has the traceback)")
+    return report.model_copy(update={"seconds": round(time.monotonic() - start, 3)})
+
+
+def _run(step: Step, parsed: argparse.Namespace) -> Report:
+    if step is Step.FETCH:
+        from ftm_jobs.fetch import fetch
+
+        return fetch(parse_source(parsed.artifact), parsed.to)
+    base = parse_source(parsed.base)
+    adapters = [parse_source(text, scalable=True) for text in parsed.adapter]
+    if step is Step.INSPECT:
+        from ftm_jobs.inspect import inspect
+
+        return inspect(base, adapters)
+    from ftm_jobs.merge import merge
+
+    return merge(base, adapters, parse_source(parsed.artifacts))
+
+
+def _failed(step: Step, reason: Reason, message: str) -> Report:
+    return Report(step=step, outcome=Outcome.FAILED, reason=reason, message=message)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)
+    raise Interrupted
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # threads that still wait for the network must not hold the process

@@ -1,0 +1,246 @@
+"""config.json and adapter_config.json: what is read of them, and which adapters are refused by name.
+
+Pure: parsed JSON comes in. An adapter field that is not listed here and is set is refused, so that a feature which
+changes the weights is never dropped in silence.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ftm_jobs.errors import InvalidInput, Reason
+
+CONFIG_FILE = "config.json"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+
+CONV1D_MODEL_TYPES = {"clvp", "decision_transformer", "gpt2", "imagegpt", "openai-gpt"}
+"""Their layers are Conv1D, whose weight is stored transposed."""
+
+_NEUTRAL_FIELDS = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+}
+"""They steer training, or which layers are adapted, which the adapter's tensors say themselves."""
+_READ_FIELDS = {"alpha_pattern", "init_lora_weights", "lora_alpha", "peft_type", "r", "rank_pattern", "use_rslora"}
+_REFUSED_FIELDS = {
+    "alora_invocation_tokens": "an activated LoRA (aLoRA) works only while it is separate: serve it unmerged",
+    "bias": 'it trains biases: train it with bias "none"',
+    "fan_in_fan_out": "it is for Conv1D layers: train it on a base with Linear layers",
+    "layer_replication": "it changes the base's layers: use the expanded model as the base",
+    "lora_bias": "it adds biases: train it with lora_bias false",
+    "megatron_config": "it is for Megatron's parallel layers: convert it to plain LoRA",
+    "modules_to_save": "it replaces whole layers: train it without modules_to_save",
+    "target_parameters": "it adapts parameters that are not Linear layers: train it with target_modules alone",
+    "trainable_token_indices": "it replaces rows of the embedding: train it without trainable_token_indices",
+    "use_dora": "DoRA rescales whole rows: train it with use_dora false",
+}
+_NEUTRAL_INITS = (None, True, False, "true", "false", "gaussian", "eva", "orthogonal")
+_BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    architecture: str
+    model_type: str
+    layers: int
+    hidden_size: int
+    intermediate_size: int | None
+    attention_heads: int
+    key_value_heads: int
+    head_size: int
+    vocabulary_size: int
+    max_position_embeddings: int
+    tied_embeddings: bool | None
+    """None when config.json does not say."""
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    rank: int
+    alpha: float
+    rslora: bool
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
+
+    def rank_of(self, module: str) -> int:
+        return self.rank_pattern.get(_first_match(self.rank_pattern, module), self.rank)
+
+    def scaling_of(self, module: str, scale: float = 1.0) -> float:
+        """scale·alpha/r, or scale·alpha/√r with rsLoRA, in PEFT's order (peft/tuners/lora/layer.py, set_scale)."""
+        alpha = self.alpha_pattern.get(_first_match(self.alpha_pattern, module), self.alpha)
+        rank = self.rank_of(module)
+        return scale * alpha / (math.sqrt(rank) if self.rslora else rank)
+
+
+def parse_json(what: str, text: bytes, reason: Reason = Reason.INVALID_CONFIG) -> dict[str, Any]:
+    """Raises InvalidInput with `reason`; `what` is how the message names the file."""
+    try:
+        found = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(reason, f"{what} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidInput(reason, f"{what} is not a JSON object")
+    return found
+
+
+def parse_base_config(what: str, config: Mapping[str, Any]) -> BaseConfig:
+    """Raises InvalidInput: InvalidConfig naming the field, UnsupportedBase for a quantized base."""
+    quantization = config.get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
+        raise InvalidInput(
+            Reason.UNSUPPORTED_BASE,
+            f'{what} says that the base is quantized (quantization_config.quant_method "{method}"): '
+            "name the 16-bit model it was made from",
+        )
+    text = config.get("text_config") or config.get("llm_config") or config
+    if not isinstance(text, dict):
+        raise InvalidInput(Reason.INVALID_CONFIG, f"{what} has a text_config that is not an object")
+    fields = _Fields(what, text)
+    hidden, heads = (
+        fields.required("hidden_size", "n_embd", "d_model"),
+        fields.required("num_attention_heads", "n_head", "n_heads"),
+    )
+    architectures = config.get("architectures")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else None
+    model_type = config.get("model_type")
+    if not isinstance(architecture, str) or not isinstance(model_type, str):
+        raise InvalidInput(
+            Reason.INVALID_CONFIG, f"{what} names no architectures or no model_type: copy them from the base's page"
+        )
+    tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings"))
+    return BaseConfig(
+        architecture=architecture,
+        model_type=model_type,
+        layers=fields.required("num_hidden_layers", "n_layer", "n_layers"),
+        hidden_size=hidden,
+        intermediate_size=fields.optional("intermediate_size", "n_inner", "ffn_dim"),
+        attention_heads=heads,
+        key_value_heads=fields.optional("num_key_value_heads", "n_head_kv") or heads,
+        head_size=fields.optional("head_dim") or hidden // heads,
+        vocabulary_size=fields.required("vocab_size"),
+        max_position_embeddings=fields.optional("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+        or 0,
+        tied_embeddings=tied if isinstance(tied, bool) else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Fields:
+    what: str
+    config: Mapping[str, Any]
+
+    def optional(self, *names: str) -> int | None:
+        """The first of the names that is set."""
+        for name in names:
+            value = self.config.get(name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**40:
+                raise InvalidInput(
+                    Reason.INVALID_CONFIG, f"{self.what}: {name} is {str(value)[:100]!r}, not a positive number"
+                )
+            return value
+        return None
+
+    def required(self, *names: str) -> int:
+        value = self.optional(*names)
+        if value is None:
+            raise InvalidInput(Reason.INVALID_CONFIG, f"{self.what} has no {names[0]}: copy it from the base's page")
+        return value
+
+
+def parse_adapter_config(what: str, config: Mapping[str, Any]) -> AdapterConfig:
+    """Raises InvalidInput: UnsupportedAdapter naming the field and what to do, or InvalidConfig."""
+    _refuse_other_kinds(what, config)
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not _is_rank(rank):
+        _invalid(what, "r", rank, "a positive whole number")
+    if not _is_alpha(alpha):
+        _invalid(what, "lora_alpha", alpha, "a finite number")
+    rslora = config.get("use_rslora", False)
+    if not isinstance(rslora, bool):
+        _invalid(what, "use_rslora", rslora, "true or false")
+    patterns: dict[str, dict[str, Any]] = {}
+    for field, accepts in (("rank_pattern", _is_rank), ("alpha_pattern", _is_alpha)):
+        pattern = config.get(field) or {}
+        if not isinstance(pattern, dict) or not all(accepts(value) for value in pattern.values()):
+            _invalid(what, field, pattern, "a map of layer names to numbers")
+        for key in pattern:
+            try:
+                re.compile(rf"(.*\.)?({key})$")
+            except re.error as error:
+                _invalid(what, field, key, f"a regular expression ({error})")
+        patterns[field] = pattern
+    assert isinstance(rank, int)
+    assert isinstance(alpha, int | float)
+    return AdapterConfig(rank, alpha, rslora, patterns["rank_pattern"], patterns["alpha_pattern"])
+
+
+def _refuse_other_kinds(what: str, config: Mapping[str, Any]) -> None:
+    def refuse(text: str) -> NoReturn:
+        raise InvalidInput(Reason.UNSUPPORTED_ADAPTER, f"{what}: {text}")
+
+    if config.get("peft_type") != "LORA":
+        refuse(f"peft_type is {config.get('peft_type')!r}: only LORA adapters can be merged; train one with LoraConfig")
+    init = config.get("init_lora_weights")
+    text = init.lower() if isinstance(init, str) else init
+    if isinstance(text, str) and text.startswith(_BASE_CHANGING_INITS):
+        refuse(
+            f'init_lora_weights "{init}" changed the base when training began: save the adapter again with '
+            "save_pretrained(path_initial_model_for_weight_conversion=…), which makes it plain LoRA"
+        )
+    if not any(text is neutral or (isinstance(text, str) and text == neutral) for neutral in _NEUTRAL_INITS):
+        refuse(f"init_lora_weights {str(init)[:100]!r} is not supported: convert the adapter to plain LoRA")
+    for field, remedy in _REFUSED_FIELDS.items():
+        if _is_set(config.get(field)):
+            refuse(f"{field} is {_shown(config[field])}, which this merge does not support: {remedy}")
+    for field, value in config.items():
+        if field not in _NEUTRAL_FIELDS | _READ_FIELDS | _REFUSED_FIELDS.keys() and _is_set(value):
+            refuse(f"{field} is {_shown(value)}, which this merge does not know: remove it if it changes no weight")
+
+
+def _first_match(pattern: Mapping[str, Any], module: str) -> str:
+    """PEFT's rule (peft/utils/other.py, get_pattern_key): the first key that matches the end of the name."""
+    return next((key for key in pattern if re.match(rf"(.*\.)?({key})$", module)), module)
+
+
+def _is_set(value: Any) -> bool:
+    return value not in (None, False, "none", "", 0, [], {})
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**20
+
+
+def _is_alpha(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else text[:100] + "…"
+
+
+def _invalid(what: str, field: str, value: Any, wanted: str) -> NoReturn:
+    raise InvalidInput(Reason.INVALID_CONFIG, f"{what}: {field} is {_shown(value)}, not {wanted}")

@@ -1,0 +1,66 @@
+"""How a step can end other than well.
+
+    StepError
+    ├── InvalidInput     the input is wrong and a retry is useless; exit code 2
+    └── Failed           anything that a retry may cure; exit code 1
+    Interrupted          SIGTERM or Ctrl-C; exit code 1; passes through `except Exception`
+
+A message is one sentence that names the object, the file and tensor or field, the value, and what to do. It becomes
+a condition's message as it is. Imports no store and no torch.
+"""
+
+from enum import StrEnum
+
+from ftm_jobs.contract import Outcome
+
+
+class Reason(StrEnum):
+    """CamelCase, as conditions and Events want them."""
+
+    INSPECTED = "Inspected"
+    MERGED = "Merged"
+    ALREADY_MERGED = "AlreadyMerged"
+    FETCHED = "Fetched"
+
+    ACCESS_DENIED = "AccessDenied"
+    BUCKET_NOT_FOUND = "BucketNotFound"
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    INVALID_URI = "InvalidURI"
+    MISSING_FILE = "MissingFile"
+    PICKLE_WEIGHTS = "PickleWeights"
+    INVALID_SAFETENSORS = "InvalidSafetensors"
+    INVALID_INDEX = "InvalidIndex"
+    INVALID_CONFIG = "InvalidConfig"
+    UNSUPPORTED_ADAPTER = "UnsupportedAdapter"
+    UNSUPPORTED_BASE = "UnsupportedBase"
+    ADAPTER_MISMATCH = "AdapterMismatch"
+    SOURCE_CHANGED = "SourceChanged"
+    CORRUPT_SOURCE = "CorruptSource"
+    CORRUPT_ARTIFACT = "CorruptArtifact"
+
+    STORE_UNAVAILABLE = "StoreUnavailable"
+    DISK_FULL = "DiskFull"
+    OUT_OF_MEMORY = "OutOfMemory"
+    INTERRUPTED = "Interrupted"
+    INTERNAL_ERROR = "InternalError"
+
+
+class StepError(Exception):
+    outcome: Outcome
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class InvalidInput(StepError):  # noqa: N818 - named as the outcome
+    outcome = Outcome.INVALID_INPUT
+
+
+class Failed(StepError):  # noqa: N818 - named as the outcome
+    outcome = Outcome.FAILED
+
+
+class Interrupted(BaseException):
+    """Raised in the main thread by the signal handler."""

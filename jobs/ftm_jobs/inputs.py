@@ -1,0 +1,34 @@
+"""The sources of a step, opened and checked against each other; no weights are read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ftm_jobs.checkpoint import Adapter, Base, load_adapter, load_base
+from ftm_jobs.fit import BaseTensors, Update, match
+from ftm_jobs.source import Source
+from ftm_jobs.stores import open_store
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A base and adapters that fit it."""
+
+    base: Base
+    adapters: tuple[Adapter, ...]
+    updates: tuple[tuple[Update, ...], ...]
+    """Per adapter, in the adapters' order."""
+
+
+def load_inputs(base: Source, adapters: Sequence[Source]) -> Inputs:
+    """Open, read and check all sources, without reading weights."""
+    loaded_base = load_base(open_store(base), base)
+    tensors = BaseTensors(
+        loaded_base.store.uri, loaded_base.config.model_type, loaded_base.tied_embeddings, loaded_base.headers
+    )
+    loaded: list[Adapter] = []
+    updates: list[tuple[Update, ...]] = []
+    for source in adapters:
+        adapter = load_adapter(open_store(source), source)
+        updates.append(tuple(match(tensors, adapter.file, adapter.header, adapter.config)))
+        loaded.append(adapter)
+    return Inputs(loaded_base, tuple(loaded), tuple(updates))

@@ -1,0 +1,80 @@
+"""The inspect step: facts about a base and its adapters, and whether they fit, from configs and headers alone.
+
+Runs in an image without torch, numpy and safetensors.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import sqrt
+
+from ftm_jobs.checkpoint import Adapter, Base
+from ftm_jobs.contract import AdapterFacts, BaseFacts, Facts, Outcome, Report, Step
+from ftm_jobs.errors import Reason
+from ftm_jobs.fit import Update
+from ftm_jobs.headers import Tensor
+from ftm_jobs.inputs import load_inputs
+from ftm_jobs.source import Source
+
+
+def inspect(base: Source, adapters: Sequence[Source]) -> Report:
+    """Raises InvalidInput when a source is malformed or does not fit, Failed when a store cannot be reached."""
+    inputs = load_inputs(base, adapters)
+    facts = Facts(
+        base=base_facts(inputs.base),
+        adapters=tuple(map(adapter_facts, inputs.adapters, inputs.updates)),
+    )
+    fitting = f"{len(adapters)} {'adapter fits' if len(adapters) == 1 else 'adapters fit'}"
+    return Report(
+        step=Step.INSPECT,
+        outcome=Outcome.DONE,
+        reason=Reason.INSPECTED,
+        message=f"{fitting} {facts.base.architecture} with {facts.base.parameters:,} parameters in {facts.base.dtype}",
+        facts=facts,
+    )
+
+
+def base_facts(base: Base) -> BaseFacts:
+    tensors = [tensor for header in base.headers for tensor in header.tensors.values()]
+    config = base.config
+    return BaseFacts(
+        uri=base.store.uri,
+        digest=base.digest,
+        architecture=config.architecture,
+        model_type=config.model_type,
+        dtype=_main_dtype(tensors),
+        parameters=sum(tensor.elements for tensor in tensors),
+        weight_bytes=sum(tensor.size for tensor in tensors),
+        layers=config.layers,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        attention_heads=config.attention_heads,
+        key_value_heads=config.key_value_heads,
+        head_size=config.head_size,
+        vocabulary_size=config.vocabulary_size,
+        max_position_embeddings=config.max_position_embeddings,
+        tied_embeddings=base.tied_embeddings,
+    )
+
+
+def adapter_facts(adapter: Adapter, updates: Sequence[Update]) -> AdapterFacts:
+    tensors = list(adapter.header.tensors.values())
+    config = adapter.config
+    return AdapterFacts(
+        uri=adapter.store.uri,
+        digest=adapter.digest,
+        rank=max(update.rank for update in updates),
+        alpha=config.alpha,
+        scaling=config.alpha / (sqrt(config.rank) if config.rslora else config.rank),
+        target_modules=tuple(sorted({update.module.rpartition(".")[2] for update in updates})),
+        layers_adapted=len(updates),
+        dtype=_main_dtype(tensors),
+        weight_bytes=sum(tensor.size for tensor in tensors),
+    )
+
+
+def _main_dtype(tensors: Sequence[Tensor]) -> str:
+    """The dtype that holds most bytes; by name when two hold the same."""
+    sizes: Counter[str] = Counter()
+    for tensor in tensors:
+        sizes[tensor.dtype] += tensor.size
+    return max(sorted(sizes), key=lambda dtype: sizes[dtype], default="")

@@ -1,0 +1,122 @@
+"""The merge step: a base and its adapters become one artifact, complete once its manifest.json exists.
+
+Everything that headers and configs can tell is checked before the first byte is written. Weight files keep the base's
+names, headers and untouched bytes; each streams through bounded memory. The key says what was merged, so a second run
+finds the manifest and does nothing, and two runs at once write the same bytes.
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from ftm_jobs import stream
+from ftm_jobs.checkpoint import ADAPTER_FILE
+from ftm_jobs.contract import (
+    MANIFEST_NAME,
+    MERGE_RECIPE,
+    Artifact,
+    Manifest,
+    ManifestFile,
+    ManifestInput,
+    Outcome,
+    Report,
+    Step,
+    merge_key,
+)
+from ftm_jobs.errors import Reason, StepError
+from ftm_jobs.inputs import Inputs, load_inputs
+from ftm_jobs.manifest import artifact, corrupt, encode, read_manifest
+from ftm_jobs.progress import Progress, size
+from ftm_jobs.source import Source
+from ftm_jobs.stores import WritableStore, open_artifacts
+
+
+def merge(base: Source, adapters: Sequence[Source], artifacts: Source) -> Report:
+    """Raises InvalidInput and Failed; then nothing under the key looks complete."""
+    inputs = load_inputs(base, adapters)
+    key = merge_key(inputs.base.digest, [(adapter.digest, adapter.scale) for adapter in inputs.adapters])
+    target = open_artifacts(artifacts).child(key)
+    if found := complete(target, key):
+        target.abort_uploads()
+        return _report(found, reused=True)
+    try:
+        files = _write(inputs, target)
+        found, reused = _publish(target, _manifest(inputs, key, files))
+    except StepError:
+        if found_meanwhile := complete(target, key):
+            return _report(found_meanwhile, reused=True)
+        raise
+    target.abort_uploads()
+    return _report(found, reused=reused)
+
+
+def complete(target: WritableStore, key: str) -> Artifact | None:
+    """The artifact, if its manifest is there and so are its files, in their sizes."""
+    files = target.list()
+    found = read_manifest(target, files)
+    if found is None:
+        return None
+    manifest, text = found
+    if manifest.key != key:
+        raise corrupt(target.describe(MANIFEST_NAME), f'is of the artifact "{manifest.key[:100]}"')
+    if any(files.get(file.path) != file.size for file in manifest.files):
+        return None
+    return artifact(target, manifest, text)
+
+
+def _write(inputs: Inputs, target: WritableStore) -> list[ManifestFile]:
+    """Weight files first, so that what fails on them leaves nothing else behind."""
+    from ftm_jobs.adapted import AdaptedWeights  # imports torch, which takes seconds and which a refusal does not need
+
+    base = inputs.base
+    proven = [adapter.stats[ADAPTER_FILE] for adapter in inputs.adapters if adapter.stats[ADAPTER_FILE].sha256]
+    progress = Progress("merge", sum(stat.size for stat in [*base.stats.values(), *proven]))
+    for adapter in inputs.adapters:
+        stream.prove(adapter.store, adapter.stats[ADAPTER_FILE], progress)
+    adapted = AdaptedWeights(inputs)
+    weights = [header.file for header in base.headers]
+    files = [adapted.write(header, target, progress) for header in base.headers]
+    for name, stat in base.stats.items():
+        if name not in weights:
+            files.append(stream.copy(base.store, stat, target, progress))
+    progress.close()
+    return sorted(files, key=lambda file: file.path)
+
+
+def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
+    adapters = [
+        ManifestInput(role="adapter", uri=adapter.store.uri, digest=adapter.digest, scale=adapter.scale)
+        for adapter in inputs.adapters
+    ]
+    return Manifest(
+        key=key,
+        step=Step.MERGE,
+        recipe=MERGE_RECIPE,
+        inputs=(ManifestInput(role="base", uri=inputs.base.store.uri, digest=inputs.base.digest), *adapters),
+        files=tuple(files),
+        tools={"torch": version("torch").partition("+")[0]},
+        measurements={"weightsChanged": len({update.weight for updates in inputs.updates for update in updates})},
+    )
+
+
+def _publish(target: WritableStore, manifest: Manifest) -> tuple[Artifact, bool]:
+    """The artifact, and whether another run had published the same files before."""
+    text = encode(manifest)
+    if target.put_if_absent(MANIFEST_NAME, text):
+        return artifact(target, manifest, text), False
+    other = read_manifest(target, target.list())
+    if other is not None and other[0].files == manifest.files:
+        return artifact(target, *other), True
+    target.put(MANIFEST_NAME, text)
+    return artifact(target, manifest, text), False
+
+
+def _report(found: Artifact, *, reused: bool) -> Report:
+    what = f"{found.uri}: {found.files} files, {size(found.total_bytes)}"
+    return Report(
+        step=Step.MERGE,
+        outcome=Outcome.DONE,
+        reason=Reason.ALREADY_MERGED if reused else Reason.MERGED,
+        message=f"the merged model is already in {what}" if reused else f"merged into {what}",
+        artifact=found,
+        reused=reused,
+    )

@@ -1,0 +1,127 @@
+"""SOURCE, as the command line takes it: `URI[,scale=S][,digest=sha256:…][,credentials=DIR]`.
+
+Pure text: nothing is opened here. A URI is hf://org/name[@revision], s3://bucket[/prefix] or file:///absolute/path.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from ftm_jobs.errors import InvalidInput, Reason
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+_HF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_HF_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A parsed URI. `root` is the bucket, the repository or the absolute path."""
+
+    uri: str
+    scheme: str
+    root: str
+    prefix: str = ""
+    """Below the bucket, without slashes at either end."""
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    location: Location
+    scale: float = 1.0
+    digest: str | None = None
+    """What the source's digest must be."""
+    credentials: Path | None = None
+    """A folder with one file per key, as Kubernetes mounts a Secret; without it, the process's environment."""
+
+    @property
+    def uri(self) -> str:
+        return self.location.uri
+
+
+def parse_source(text: str, *, scalable: bool = False) -> Source:
+    """Raises InvalidInput (InvalidURI) that names the part of `text` that is wrong."""
+    uri, *options = text.split(",")
+    values: dict[str, str] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        allowed = ("scale", "digest", "credentials") if scalable else ("digest", "credentials")
+        if not equals or name not in allowed:
+            raise _invalid(f'"{option}" in "{text}" is not one of {", ".join(f"{name}=…" for name in allowed)}')
+        if name in values:
+            raise _invalid(f'"{text}" gives {name} twice: keep one')
+        values[name] = value
+    return Source(
+        location=parse_uri(uri),
+        scale=_scale(values["scale"], text) if "scale" in values else 1.0,
+        digest=_digest(values["digest"], text) if "digest" in values else None,
+        credentials=Path(values["credentials"]) if values.get("credentials") else None,
+    )
+
+
+def parse_uri(uri: str) -> Location:
+    """Raises InvalidInput (InvalidURI)."""
+    scheme, separator, rest = uri.partition("://")
+    parsers: dict[str, Callable[[str, str], Location]] = {"s3": _s3, "hf": _hf, "file": _file}
+    if not separator or scheme not in parsers:
+        raise _invalid(
+            f'"{uri}" is not a URI of a store: write hf://org/name[@revision], s3://bucket/prefix or file:///path'
+        )
+    return parsers[scheme](uri, rest)
+
+
+def _s3(uri: str, rest: str) -> Location:
+    bucket, _, prefix = rest.partition("/")
+    prefix = prefix.rstrip("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise _invalid(f'"{uri}" has "{bucket}" where a bucket\'s name must be: write s3://bucket/prefix')
+    if prefix and any(part in ("", ".", "..") for part in prefix.split("/")):
+        raise _invalid(f'"{uri}" has an empty, "." or ".." part in its prefix: write s3://bucket/prefix')
+    return Location(f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}", "s3", bucket, prefix)
+
+
+def _hf(uri: str, rest: str) -> Location:
+    repository, at, revision = rest.partition("@")
+    parts = repository.split("/")
+    if len(parts) != 2 or not all(_HF_NAME.fullmatch(part) for part in parts):
+        raise _invalid(f'"{uri}" is not hf://org/name[@revision]')
+    if at and (not _HF_REVISION.fullmatch(revision) or ".." in revision):
+        raise _invalid(
+            f'"{uri}" has "{revision}" where a branch, a tag or a commit must be: write hf://org/name@revision'
+        )
+    return Location(uri, "hf", repository, revision=revision or None)
+
+
+def _file(uri: str, rest: str) -> Location:
+    host, _, path = rest.partition("/")
+    if host not in ("", "localhost"):
+        raise _invalid(f'"{uri}" names a host: write file:///absolute/path')
+    path = "/" + unquote(path).strip("/")
+    if "\0" in path or any(part in (".", "..") for part in path.split("/")):
+        raise _invalid(f'"{uri}" has a "." or ".." in its path: write file:///absolute/path')
+    return Location(Path(path).as_uri(), "file", path)
+
+
+def _scale(value: str, text: str) -> float:
+    try:
+        scale = float(value)
+    except ValueError:
+        scale = math.nan
+    if not math.isfinite(scale) or scale == 0:
+        raise _invalid(f'scale "{value}" in "{text}" is not a finite number other than 0')
+    return scale
+
+
+def _digest(value: str, text: str) -> str:
+    if not _DIGEST.fullmatch(value):
+        raise _invalid(f'digest "{value}" in "{text}" is not sha256: and 64 hexadecimal digits')
+    return value
+
+
+def _invalid(message: str) -> InvalidInput:
+    return InvalidInput(Reason.INVALID_URI, message)

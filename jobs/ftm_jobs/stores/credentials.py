@@ -1,0 +1,34 @@
+"""Credentials from a folder with one file per key, as Kubernetes mounts a Secret. Values are never logged."""
+
+from pathlib import Path
+
+from ftm_jobs.errors import InvalidInput, Reason
+
+KEYS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+)
+
+
+def read_credentials(directory: Path | None) -> dict[str, str] | None:
+    """The keys that the folder holds; None without a folder: the process's environment applies.
+
+    Raises InvalidInput (AccessDenied) when the folder is missing or holds none of KEYS.
+    """
+    if directory is None:
+        return None
+    try:
+        found = {key: (directory / key).read_text().strip() for key in KEYS if (directory / key).is_file()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(Reason.ACCESS_DENIED, f"credentials in {directory} cannot be read: {error}") from error
+    if not found:
+        raise InvalidInput(
+            Reason.ACCESS_DENIED,
+            f"credentials folder {directory} holds none of {', '.join(KEYS)}: give the Secret one of these keys",
+        )
+    return found

@@ -1,0 +1,155 @@
+"""A folder on the local disk, for `ftm run` and for tests.
+
+Files appear by rename, so a killed writer leaves only a `.*.partial`. Nothing is synced to the disk: what a power cut
+loses is found by its sha256 when it is read.
+"""
+
+import errno
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ftm_jobs.errors import Failed, InvalidInput, Reason
+from ftm_jobs.stores.interface import Buffer, Stat, WritableStore, Writer
+
+_PARTIAL = ".partial"
+
+
+class FileStore(WritableStore):
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.uri = self.root.as_uri()
+        self._hashes: dict[tuple[str, int, int], str] = {}
+        self._lock = threading.Lock()
+
+    def list(self) -> dict[str, int]:
+        try:
+            with os.scandir(self.root) as entries:
+                return {e.name: e.stat().st_size for e in entries if e.is_file() and not e.name.endswith(_PARTIAL)}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            raise _explain(error, self.uri) from error
+
+    def stat(self, path: str) -> Stat:
+        try:
+            found = (self.root / path).stat()
+            known = (path, found.st_size, found.st_mtime_ns)
+            with self._lock:
+                digest = self._hashes.get(known)
+            if digest is None:
+                with (self.root / path).open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                with self._lock:
+                    self._hashes[known] = digest
+        except OSError as error:
+            raise _explain(error, self.describe(path)) from error
+        return Stat(path, found.st_size, f"sha256:{digest}")
+
+    def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
+        done = 0
+        try:
+            descriptor = os.open(self.root / path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                while done < len(buffer):
+                    count = os.preadv(descriptor, [buffer[done:]], offset + done)
+                    if not count:
+                        raise InvalidInput(
+                            Reason.SOURCE_CHANGED,
+                            f"{self.describe(path)} ends at byte {offset + done} of {offset + len(buffer)}: "
+                            "it was cut while it was read",
+                        )
+                    done += count
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _explain(error, self.describe(path)) from error
+
+    def child(self, name: str) -> "FileStore":
+        return FileStore(self.root / name)
+
+    @contextmanager
+    def writer(self, path: str, size: int) -> Iterator[Writer]:  # noqa: ARG002 - a folder needs no parts
+        partial = self._partial(path)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            writer = _FileWriter(partial)
+            try:
+                yield writer
+            finally:
+                writer.close()
+            partial.replace(self.root / path)
+        except OSError as error:
+            raise _explain(error, self.describe(path)) from error
+        finally:
+            self._remove(partial)
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        partial = self._partial(path)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(data)
+            os.link(partial, self.root / path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise _explain(error, self.describe(path)) from error
+        finally:
+            self._remove(partial)
+        return True
+
+    def put(self, path: str, data: bytes) -> None:
+        with self.writer(path, len(data)) as writer:
+            writer.write(data)
+
+    def delete(self, path: str) -> None:
+        try:
+            (self.root / path).unlink(missing_ok=True)
+        except OSError as error:
+            raise _explain(error, self.describe(path)) from error
+        self._remove(self.root / path)
+
+    def abort_uploads(self) -> int:
+        left = list(self.root.glob(f".*{_PARTIAL}"))
+        for partial in left:
+            with suppress(OSError):
+                partial.unlink()
+        return len(left)
+
+    def _remove(self, path: Path) -> None:
+        """The file if it is there, and the folder if it is empty then, as object stores have no empty folders."""
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            self.root.rmdir()
+
+    def _partial(self, path: str) -> Path:
+        return self.root / f".{path}.{secrets.token_hex(4)}{_PARTIAL}"
+
+
+class _FileWriter:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb", buffering=0)
+
+    def write(self, data: Buffer) -> None:
+        view = memoryview(data)
+        while len(view):
+            view = view[self._file.write(view) :]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _explain(error: OSError, what: str) -> InvalidInput | Failed:
+    if isinstance(error, PermissionError):
+        return InvalidInput(
+            Reason.ACCESS_DENIED, f"{what} may not be read or written: {error.strerror}; change its mode or owner"
+        )
+    if isinstance(error, FileNotFoundError):
+        return InvalidInput(Reason.SOURCE_CHANGED, f"{what} vanished while it was used: {error}")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failed(Reason.DISK_FULL, f"{what}: no space left on the disk; free some or choose another folder")
+    return Failed(Reason.STORE_UNAVAILABLE, f"{what}: {error}")

@@ -1,0 +1,128 @@
+"""A model repository on the Hugging Face Hub or a mirror of it, pinned to a commit when it is opened. Read only."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+from huggingface_hub import HfApi, get_session, hf_hub_url
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils._headers import build_hf_headers
+
+from ftm_jobs.errors import Failed, InvalidInput, Reason
+from ftm_jobs.source import Location
+from ftm_jobs.stores.interface import Stat, Store
+from ftm_jobs.stores.retry import TransientError, retry
+
+TIMEOUT_SECONDS = 60.0
+_MAY_PASS = {408, 425, 429, 500, 502, 503, 504}
+
+
+class HfStore(Store):
+    def __init__(self, repository: str, commit: str, files: dict[str, Stat], endpoint: str | None, token: Any) -> None:
+        self.uri = f"hf://{repository}@{commit}"
+        self._repository = repository
+        self._commit = commit
+        self._files = files
+        self._endpoint = endpoint
+        self._headers = {**build_hf_headers(token=token), "Accept-Encoding": "identity"}
+
+    @classmethod
+    def open(cls, location: Location, credentials: Mapping[str, str] | None) -> "HfStore":
+        """Asks the hub once for the commit, the files and their sizes."""
+        given = credentials or {}
+        endpoint = given.get("HF_ENDPOINT") or None
+        token: str | bool | None = given.get("HF_TOKEN") or (None if credentials is None else False)
+        api = HfApi(endpoint=endpoint, token=token)
+
+        def ask() -> Any:
+            try:
+                return api.model_info(
+                    location.root, revision=location.revision, files_metadata=True, timeout=TIMEOUT_SECONDS
+                )
+            except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled) as error:
+                raise _explain(error, location.uri) from error
+
+        info = _retried(ask, location.uri)
+        files: dict[str, Stat] = {}
+        for sibling in info.siblings or []:
+            if sibling.size is None or "/" in sibling.rfilename:
+                continue
+            identity = f"sha256:{sibling.lfs.sha256}" if sibling.lfs else f"etag:{sibling.blob_id}"
+            files[sibling.rfilename] = Stat(sibling.rfilename, sibling.size, identity)
+        return cls(location.root, str(info.sha), files, endpoint, token)
+
+    def list(self) -> dict[str, int]:
+        return {path: stat.size for path, stat in self._files.items()}
+
+    def stat(self, path: str) -> Stat:
+        return self._files[path]
+
+    def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
+        if len(buffer):
+            _retried(lambda: self._read_once(path, offset, buffer), self.describe(path))
+
+    def _read_once(self, path: str, offset: int, buffer: memoryview) -> None:
+        url = hf_hub_url(self._repository, path, revision=self._commit, endpoint=self._endpoint)
+        headers = {**self._headers, "Range": f"bytes={offset}-{offset + len(buffer) - 1}"}
+        done = 0
+        try:
+            with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS) as response:
+                if response.status_code >= 400:
+                    raise _refused(response.status_code, self.describe(path), response.reason_phrase)
+                to_skip = offset if response.status_code == 200 else 0
+                for chunk in response.iter_raw():
+                    wanted = memoryview(chunk)[to_skip : to_skip + len(buffer) - done]
+                    to_skip = max(0, to_skip - len(chunk))
+                    buffer[done : done + len(wanted)] = wanted
+                    done += len(wanted)
+                    if done == len(buffer):
+                        return
+        except httpx2.HTTPError as error:
+            raise TransientError(f"broke off after {done} of {len(buffer)} bytes from {offset}: {error!r}") from error
+        raise TransientError(f"answered {done} of {len(buffer)} bytes from {offset}")
+
+
+def _retried(operation: Any, what: str) -> Any:
+    try:
+        return retry(operation, what)
+    except TransientError as error:
+        raise Failed(Reason.STORE_UNAVAILABLE, f"{what}: {error}") from error
+
+
+def _explain(error: Exception, uri: str) -> Exception:
+    if isinstance(error, GatedRepoError):
+        return InvalidInput(
+            Reason.ACCESS_DENIED,
+            f"{uri} is gated: accept its terms on its page and give HF_TOKEN of that account in the Secret",
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return InvalidInput(Reason.SOURCE_NOT_FOUND, f"{uri}: the repository has no such branch, tag or commit")
+    if isinstance(error, RepositoryNotFoundError):
+        return InvalidInput(
+            Reason.SOURCE_NOT_FOUND,
+            f"{uri} does not exist or is private: correct the name, or give a HF_TOKEN that may read it in the Secret",
+        )
+    if isinstance(error, OfflineModeIsEnabled):
+        return Failed(Reason.STORE_UNAVAILABLE, f"{uri}: HF_HUB_OFFLINE is set: unset it, or use s3:// or file://")
+    if isinstance(error, HfHubHTTPError):
+        return _refused(error.response.status_code, uri, " ".join(str(error).split()))
+    return TransientError(repr(error))
+
+
+def _refused(status: int, what: str, text: str) -> Exception:
+    if status in (401, 403):
+        return InvalidInput(
+            Reason.ACCESS_DENIED,
+            f"{what}: the hub refuses this token ({status} {text}): correct HF_TOKEN in the Secret",
+        )
+    if status == 404:
+        return InvalidInput(Reason.MISSING_FILE, f"{what} does not exist on the hub")
+    if status in _MAY_PASS:
+        return TransientError(f"the hub answered {status} {text}")
+    return Failed(Reason.STORE_UNAVAILABLE, f"{what}: the hub answered {status} {text}")

@@ -1,0 +1,94 @@
+"""What every store can do. A store is one flat folder of files: a base model, an adapter or an artifact.
+
+Implementations translate their client's errors into InvalidInput or Failed, retry what may pass a bounded number of
+times, and are safe to use from several threads.
+"""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True)
+class Stat:
+    path: str
+    size: int
+    identity: str
+    """`sha256:<hex>` when the store declares it or it is cheap to know, else `etag:<etag>`."""
+
+    @property
+    def sha256(self) -> str | None:
+        """In hex, when known."""
+        kind, _, value = self.identity.partition(":")
+        return value if kind == "sha256" else None
+
+
+class Writer(Protocol):
+    def write(self, data: Buffer) -> None:
+        """Append; `data` may be reused once this returns."""
+
+
+class Store(ABC):
+    """A folder to read from."""
+
+    uri: str
+    """Resolved: an hf:// URI carries the commit."""
+
+    @abstractmethod
+    def list(self) -> dict[str, int]:
+        """Sizes by name of the files directly in the folder; empty when there is no such folder.
+
+        Raises InvalidInput (AccessDenied, BucketNotFound) and Failed.
+        """
+
+    @abstractmethod
+    def stat(self, path: str) -> Stat:
+        """Size and identity of a listed file, without reading all of it unless the store is the local disk."""
+
+    @abstractmethod
+    def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the file's bytes from `offset`; never fewer.
+
+        Raises InvalidInput (SourceChanged) when the file is not the one that was listed, else Failed.
+        """
+
+    def read(self, path: str, offset: int, size: int) -> bytearray:
+        buffer = bytearray(size)
+        self.read_into(path, offset, memoryview(buffer))
+        return buffer
+
+    def describe(self, path: str) -> str:
+        """How a message names a file."""
+        return f"{self.uri}/{path}"
+
+
+class WritableStore(Store):
+    @abstractmethod
+    def child(self, name: str) -> "WritableStore":
+        """The folder `name` in this one; need not exist."""
+
+    @abstractmethod
+    def writer(self, path: str, size: int) -> AbstractContextManager[Writer]:
+        """Stream `size` bytes to `path`, in parts.
+
+        The file appears when the block ends well; when it ends by an exception, nothing is left of it.
+        """
+
+    @abstractmethod
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        """Write a small file in one step unless it exists; False when it does."""
+
+    @abstractmethod
+    def put(self, path: str, data: bytes) -> None:
+        """Write a small file in one step, over what is there."""
+
+    @abstractmethod
+    def delete(self, path: str) -> None:
+        """Remove a file; none there is no error."""
+
+    @abstractmethod
+    def abort_uploads(self) -> int:
+        """Remove what killed writers left in this folder; returns how many there were."""

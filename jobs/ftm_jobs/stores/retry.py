@@ -1,0 +1,37 @@
+"""Bounded retries with exponential backoff and full jitter."""
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+FIRST_DELAY_SECONDS = 0.5
+LONGEST_DELAY_SECONDS = 20.0
+
+
+class TransientError(Exception):
+    """An error that may pass; its text says what happened."""
+
+
+def retry(
+    operation: Callable[[], T],
+    what: str,
+    *,
+    attempts: int = ATTEMPTS,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """The result of `operation`, tried again when it raises TransientError; the last one is raised."""
+    for attempt in range(1, attempts + 1):
+        try:
+            return operation()
+        except TransientError as error:
+            if attempt == attempts:
+                raise
+            delay = random.uniform(0, min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** (attempt - 1)))
+            print(f"{what}: {error}; attempt {attempt + 1} of {attempts} in {delay:.1f} s", file=sys.stderr, flush=True)
+            sleep(delay)
+    raise AssertionError("attempts is at least 1")

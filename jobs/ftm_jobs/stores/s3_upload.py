@@ -1,0 +1,95 @@
+"""A streaming upload: one put for what fits in a part, else a multipart upload whose parts go out in parallel.
+
+Memory is PARTS_IN_FLIGHT + 1 parts. The caller must end it by `complete` or by `abort`; after `abort` the store holds
+neither the object nor its parts.
+"""
+
+import sys
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ftm_jobs.stores.interface import Buffer
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+MIB = 1024 * 1024
+SMALLEST_PART_BYTES = 16 * MIB
+LARGEST_PART_COUNT = 10_000
+PARTS_IN_FLIGHT = 4
+
+
+def part_bytes(size: int) -> int:
+    """The size of a part with which `size` bytes fit in LARGEST_PART_COUNT parts: whole MiB, at least 16 of them."""
+    needed = -(-size // LARGEST_PART_COUNT)
+    return max(SMALLEST_PART_BYTES, -(-needed // MIB) * MIB)
+
+
+class MultipartUpload:
+    def __init__(self, client: "S3Client", bucket: str, key: str, size: int) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        self._part_bytes = part_bytes(size)
+        self._buffer = bytearray()
+        self._upload_id: str | None = None
+        self._pool = ThreadPoolExecutor(PARTS_IN_FLIGHT)
+        self._pending: deque[Future[CompletedPartTypeDef]] = deque()
+        self._parts: list[CompletedPartTypeDef] = []
+
+    def write(self, data: Buffer) -> None:
+        view = memoryview(data)
+        while len(view):
+            room = self._part_bytes - len(self._buffer)
+            self._buffer += view[:room]
+            view = view[room:]
+            if len(self._buffer) == self._part_bytes:
+                self._send()
+
+    def complete(self) -> None:
+        """Raises the client's error of the first part that failed."""
+        if self._upload_id is None:
+            self._client.put_object(Bucket=self._bucket, Key=self._key, Body=bytes(self._buffer))
+            self._pool.shutdown()
+            return
+        if self._buffer:
+            self._send()
+        while self._pending:
+            self._parts.append(self._pending.popleft().result())
+        self._client.complete_multipart_upload(
+            Bucket=self._bucket,
+            Key=self._key,
+            UploadId=self._upload_id,
+            MultipartUpload={"Parts": self._parts},
+        )
+        self._pool.shutdown()
+
+    def abort(self) -> None:
+        """Best effort: what stays is removed by the next run's `abort_uploads`."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._upload_id is None:
+            return
+        try:
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=self._upload_id)
+        except (ClientError, BotoCoreError) as error:
+            print(f"s3://{self._bucket}/{self._key}: its upload stays behind: {error}", file=sys.stderr, flush=True)
+
+    def _send(self) -> None:
+        if self._upload_id is None:
+            created = self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key)
+            self._upload_id = created["UploadId"]
+        while len(self._pending) >= PARTS_IN_FLIGHT:
+            self._parts.append(self._pending.popleft().result())
+        body, self._buffer = bytes(self._buffer), bytearray()
+        number = len(self._parts) + len(self._pending) + 1
+        self._pending.append(self._pool.submit(self._send_part, self._upload_id, number, body))
+
+    def _send_part(self, upload_id: str, number: int, body: bytes) -> "CompletedPartTypeDef":
+        sent = self._client.upload_part(
+            Bucket=self._bucket, Key=self._key, UploadId=upload_id, PartNumber=number, Body=body
+        )
+        return {"ETag": sent["ETag"], "PartNumber": number}
