@@ -82,7 +82,8 @@ def merge_job(
     return _job(model, Step.MERGE, name, extra, image, [*sources, artifacts], arguments, settings)
 
 
-def _arguments(sources: list[Source]) -> list[str]:
+def source_arguments(sources: list[Source]) -> list[str]:
+    """--base and --adapter, as `python -m ftm_jobs` takes them; the first source is the base."""
     base, *adapters = sources
     return ["--base", base.argument(), *(word for one in adapters for word in ("--adapter", one.argument()))]
 
