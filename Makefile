@@ -1,0 +1,65 @@
+# Every target does its own set-up. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.PHONY: help venv demo cluster test lint unit stores cluster-tests e2e format lock crds clean
+
+BIN := .venv/bin
+VENV := .venv/.installed
+PYTEST := $(BIN)/python -m pytest
+PYTHON_FILES := operator jobs tests requirements
+export PYTHON
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
+
+$(VENV): requirements/dev.txt requirements/uv.txt requirements/venv.sh pyproject.toml
+	@requirements/venv.sh
+	@touch $@
+
+venv: $(VENV) ## make .venv/ with everything that is pinned, and .venv/bin/ftm
+
+demo: $(VENV) ## no cluster: merge a real base and adapter, serve, ask both the same questions
+	@$(BIN)/python -m tests.demo
+
+cluster: $(VENV) ## the same on a Kubernetes of its own, until Ctrl-C
+	@$(BIN)/python -m tests.cluster
+
+test: ## everything: linters, unit, stores, cluster and end-to-end tests
+	@started=$$SECONDS; for stage in lint unit stores cluster-tests e2e; do \
+		echo "test: $$stage …" >&2; began=$$SECONDS; \
+		$(MAKE) $$stage || { echo "test: $$stage failed after $$((SECONDS - began)) s" >&2; exit 1; }; \
+		echo "test: $$stage passed in $$((SECONDS - began)) s" >&2; \
+	done; echo "test: all passed in $$((SECONDS - started)) s" >&2
+
+lint: $(VENV) ## ruff, mypy --strict and the import contracts
+	@$(BIN)/ruff check $(PYTHON_FILES)
+	@$(BIN)/ruff format --check $(PYTHON_FILES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+unit: $(VENV) ## pure tests, seconds
+	@$(PYTEST) tests/unit
+
+stores: $(VENV) ## the Jobs against real S3 and the file system
+	@$(PYTEST) tests/stores
+
+cluster-tests: $(VENV) ## the operator against a real API server
+	@$(PYTEST) tests/cluster
+
+e2e: $(VENV) ## the whole path on a real node, with a real model
+	@$(PYTEST) tests/e2e
+
+format: $(VENV) ## format, and fix what ruff can fix
+	@$(BIN)/ruff check --fix $(PYTHON_FILES)
+	@$(BIN)/ruff format $(PYTHON_FILES)
+
+lock: $(VENV) ## pin requirements/*.txt anew from pyproject.toml
+	@$(BIN)/python requirements/lock.py $(BIN)/uv
+
+crds: $(VENV) ## write crds/ and the chart's copy from the pydantic models
+	@$(BIN)/ftm crd --write
+
+clean: ## remove what this folder's targets made; the user's cache stays
+	rm -rf .venv .cache dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

