@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ftm_jobs.contract import Outcome, Report
 from pydantic import ValidationError
 
+from ftm_jobs.contract import Outcome, Report
 from ftm_operator.pod_trouble import pod_trouble
 from ftm_operator.resources.metadata import ATTEMPT, Manifest
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ftm_jobs.contract import Outcome, Report
 from pydantic import ValidationError
 
+from ftm_jobs.contract import Outcome, Report
 from ftm_operator.pod_trouble import pod_trouble
 from ftm_operator.resources.metadata import ARTIFACT_DIGEST, Manifest
 

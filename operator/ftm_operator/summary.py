@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Literal
 
 from ftm_jobs.contract import Artifact, Facts
-
 from ftm_operator.api.v1alpha1 import Artifacts, FineTunedModel, FineTunedModelStatus, Phase, Plan, Sources
 from ftm_operator.conditions import Observation, updated
 from ftm_operator.resources.deployment import selector

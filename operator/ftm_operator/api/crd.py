@@ -102,7 +102,7 @@ def schema() -> Schema:
     """The structural schema of a FineTunedModel."""
     source = v1alpha1.FineTunedModel.model_json_schema(by_alias=True, mode="validation")
     definitions = source.get("$defs", {})
-    root = _structural(source, definitions, ())
+    root = structural(source, definitions, ())
     # An API server has its own schema of these, and lets a CRD say nothing of it but the name.
     for field in ("apiVersion", "kind"):
         root["properties"][field] = {"type": "string", "description": root["properties"][field]["description"]}
@@ -136,7 +136,7 @@ def _of_name(rule: Schema) -> Schema:
     }
 
 
-def _structural(source: Schema, definitions: dict[str, Schema], path: tuple[str, ...]) -> Schema:
+def structural(source: Schema, definitions: dict[str, Schema], path: tuple[str, ...]) -> Schema:
     flat = _flatten(source, definitions, path)
     where = ".".join(path) or "the root"
     if unknown := flat.keys() - set(KEPT) - DROPPED:
@@ -145,11 +145,11 @@ def _structural(source: Schema, definitions: dict[str, Schema], path: tuple[str,
         raise NotStructural(f"{where}: has no description; write a docstring under the field")
     if "properties" in flat:
         flat["properties"] = {
-            name: _structural(field, definitions, (*path, name)) for name, field in flat["properties"].items()
+            name: structural(field, definitions, (*path, name)) for name, field in flat["properties"].items()
         }
     for inner in ("items", "additionalProperties"):
         if inner in flat:
-            flat[inner] = _structural(flat[inner], definitions, (*path, "[]"))
+            flat[inner] = structural(flat[inner], definitions, (*path, "[]"))
     return {keyword: flat[keyword] for keyword in KEPT if keyword in flat}
 
 

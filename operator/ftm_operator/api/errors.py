@@ -1,4 +1,4 @@
-"""What a user reads when a manifest is refused: one sentence per problem, naming the field, its value and the remedy."""
+"""What a user reads when a manifest is refused: a sentence per problem, naming the field, its value and the remedy."""
 
 import difflib
 import json
@@ -59,13 +59,20 @@ def parse(model: type[Model], document: object) -> Model:
 
 def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One sentence per problem, in the manifest's order. `model` is what was validated."""
-    return [f"{path(details['loc'])}: {_sentence(details, model)}" for details in error.errors()]
+    return [
+        f"{path(details['loc'])}: {_sentence(details, model)}" for details in error.errors() if not _is_echo(details)
+    ]
 
 
 def path(location: Location) -> str:
     """Where a problem is, as kubectl writes it: spec.adapters[0].uri."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return text.lstrip(".") or "manifest"
+
+
+def _is_echo(details: ErrorDetails) -> bool:
+    """pydantic counts the good items of a list: with a bad one among them it calls the list too short as well."""
+    return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
 
 
 def _sentence(details: ErrorDetails, model: type[BaseModel]) -> str:
@@ -83,7 +90,7 @@ def _sentence(details: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{shown} is not {WANTED[kind]}"
     if kind in BOUNDS:
         fault, remedy, bound = BOUNDS[kind]
-        return f"{shown} is {fault}; write {remedy} {context[bound]}"
+        return f"{shown} is {fault}; write {remedy} {context[bound]:g}"
     return f"{shown}: {details['msg']}"
 
 

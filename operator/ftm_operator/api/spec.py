@@ -22,7 +22,7 @@ from ftm_operator.api.schema import (
 
 HUGGING_FACE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 HUGGING_FACE = rf"hf://{HUGGING_FACE_NAME}/{HUGGING_FACE_NAME}(@[A-Za-z0-9](\.?[A-Za-z0-9_/-])*)?"
-S3 = r"s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/\.*[^/,\s.][^/,\s]*)*/?"
+S3 = r"s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/\.*[^/,.\x00-\x20\x7f][^/,\x00-\x20\x7f]*)*/?"
 SOURCES = "hf://org/name, hf://org/name@revision or s3://bucket/prefix"
 STORES = "s3://bucket/prefix"
 
@@ -34,7 +34,11 @@ def _uri(patterns: str, is_not_one: str, instead: str) -> tuple[Rule, Rule, Rule
             "!self.startsWith('file://')",
             None,
         ),
-        Rule("{value} is not an absolute path; write file:///path", None, full_match(r"(?!file://).*|file:///[^,\s]*")),
+        Rule(
+            "{value} is not an absolute path; write file:///path",
+            None,
+            full_match(r"(?!file://).*|file:///[^,\x00-\x20\x7f]*"),
+        ),
         Rule(
             f"{{value}} {is_not_one}; write {instead}",
             f"self.startsWith('file://') || {full_match_cel(patterns)}",

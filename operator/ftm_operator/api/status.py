@@ -6,9 +6,9 @@ another meaning now, so that it is observed again.
 
 from typing import Annotated, Any, Literal
 
-from ftm_jobs.contract import Artifact, Facts
 from pydantic import AwareDatetime, Field, ValidationError
 
+from ftm_jobs.contract import Artifact, Facts
 from ftm_operator.api.schema import MapList, Tolerant
 
 Phase = Literal["Pending", "Inspecting", "Merging", "Deploying", "Ready", "Failed", "Suspended"]

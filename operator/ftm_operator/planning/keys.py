@@ -8,7 +8,6 @@ import hashlib
 import json
 
 from ftm_jobs.contract import Facts, merge_key
-
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
 
 REFRESH_ANNOTATION = "ftm.dev/refresh"

@@ -6,7 +6,6 @@ The context length is the one asked for, or the model's own limit.
 """
 
 from ftm_jobs.contract import BaseFacts, Facts
-
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec, Plan
 from ftm_operator.planning.tensor_parallel import Rejection, rejections, valid_sizes
 

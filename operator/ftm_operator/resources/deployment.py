@@ -6,7 +6,6 @@ an old one, so what works keeps serving until its successor is ready.
 """
 
 from ftm_jobs.contract import Artifact, Facts, Step
-
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.resources.metadata import (
     ARTIFACT_DIGEST,

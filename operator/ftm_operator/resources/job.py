@@ -5,7 +5,6 @@ evicted or preempted does not count. A Job's name holds its attempt: a later att
 """
 
 from ftm_jobs.contract import ExitCode, Facts, Step
-
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.keys import short_hash
 from ftm_operator.resources.metadata import ARTIFACT, ATTEMPT, INSPECTION, Manifest, labels, metadata

@@ -1,0 +1,97 @@
+"""What a plan chooses, and which tensor-parallel sizes it refuses."""
+
+from typing import Any
+
+import pytest
+
+from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.planning.keys import inspection_key, merged_key
+from ftm_operator.planning.plan import plan
+from ftm_operator.planning.tensor_parallel import Rejection, rejections, valid_sizes
+from tests.unit.operator.world import base_facts, facts, resource
+
+LLAMA_3_8B = base_facts(
+    attention_heads=32, key_value_heads=8, vocabulary_size=128256, intermediate_size=14336, weight_bytes=16_060_522_496
+)
+
+
+def model(**spec: Any) -> FineTunedModel:
+    return FineTunedModel.model_validate(resource(**spec))
+
+
+def planned(**serving: object) -> Plan | Rejection:
+    asked = model(serving=serving)
+    return plan("support-bot", asked.spec, facts())
+
+
+def test_by_default_the_models_own_dtype_and_context_on_one_gpu() -> None:
+    found = planned()
+    assert isinstance(found, Plan)
+    assert (found.dtype, found.max_model_len, found.tensor_parallel_size, found.gpus) == ("bfloat16", 8192, 1, 1)
+    assert found.served_model_name == "support-bot"
+
+
+def test_what_the_spec_says_is_taken_and_said() -> None:
+    found = planned(dtype="float32", maxModelLen=512, tensorParallelSize=3, servedModelName="bot")
+    assert isinstance(found, Plan)
+    assert (found.dtype, found.max_model_len, found.gpus, found.served_model_name) == ("float32", 512, 3, "bot")
+    assert "context 512 tokens: from spec.serving.maxModelLen" in found.reasons
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "rule", "reason"),
+    [
+        ({}, 2, "AttentionHeads", "9 attention heads do not divide by 2"),
+        (
+            {"attention_heads": 30, "key_value_heads": 5},
+            2,
+            "KeyValueHeads",
+            "5 key-value heads neither divide by 2 nor into it",
+        ),
+        (
+            {"attention_heads": 12, "key_value_heads": 3, "vocabulary_size": 32000},
+            3,
+            "PaddedVocabulary",
+            "32000 tokens, padded to 32000, do not divide by 3",
+        ),
+        (
+            {"attention_heads": 8, "key_value_heads": 8, "intermediate_size": 1537},
+            2,
+            "MLPWidth",
+            "MLP width 1537 does not divide by 2",
+        ),
+    ],
+)
+def test_a_size_that_the_engine_would_refuse_is_refused(
+    changes: dict[str, int], size: int, rule: str, reason: str
+) -> None:
+    assert Rejection(rule, reason) in rejections(base_facts(**changes), size)
+
+
+def test_key_value_heads_may_be_replicated() -> None:
+    assert valid_sizes(LLAMA_3_8B) == [1, 2, 4, 8, 16]
+    assert valid_sizes(base_facts(attention_heads=32, key_value_heads=1, intermediate_size=None)) == [1, 2, 4, 8, 16]
+
+
+def test_a_context_beyond_the_models_limit_is_refused_with_the_limit() -> None:
+    found = planned(maxModelLen=9000)
+    assert found == Rejection(
+        "ContextLength",
+        "spec.serving.maxModelLen 9000 exceeds the model's limit of 8192 tokens; ask for at most that",
+    )
+
+
+def test_an_inspection_depends_on_sources_and_refresh_alone() -> None:
+    key = inspection_key(model().spec, None)
+    assert inspection_key(model(serving={"replicas": 5}).spec, None) == key
+    assert inspection_key(model(artifacts={"uri": "s3://other/place"}).spec, None) == key
+    assert inspection_key(model(base={"uri": "s3://models/other"}).spec, None) != key
+    assert inspection_key(model().spec, "now") != key
+
+
+def test_a_merge_depends_on_digests_order_and_scales_alone() -> None:
+    scaled = [{"name": "support", "uri": "s3://models/adapters/support", "scale": 0.5}]
+    key = merged_key(model().spec, facts())
+    assert merged_key(model(serving={"replicas": 5}).spec, facts(uri="hf://mirror/base@1")) == key
+    assert merged_key(model(adapters=scaled).spec, facts()) != key
+    assert merged_key(model().spec, facts(digest="sha256:other")) != key
