@@ -1,0 +1,100 @@
+"""Which images the test cluster knows: the project's own, on a local base, and those that only tests need."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.cluster.images import ROOT, Image
+from tests.cluster.unavailable import Unavailable
+
+OWN = ROOT / "images"
+FOR_TESTS = ROOT / "tests/cluster/images"
+SUITE = "bookworm"
+BASE_PACKAGES = ("ca-certificates", "libgomp1", "libnuma1", "python3-minimal", "python3-venv")
+BUSYBOX = Path("/usr/bin/busybox")
+
+
+def busybox(context: Path) -> None:
+    shutil.copy(BUSYBOX, context / "busybox")
+
+
+def debian(context: Path) -> None:
+    """A root file system with Python, from the Debian mirror that this machine uses."""
+    rootfs = context / "rootfs"
+    command = [
+        "debootstrap",
+        "--variant=minbase",
+        f"--include={','.join(BASE_PACKAGES)}",
+        SUITE,
+        str(rootfs),
+        *_mirror(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise Unavailable(f"{' '.join(command)} failed: {done.stdout.strip()[-2000:]}")
+    for path in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):
+        shutil.rmtree(rootfs / path, ignore_errors=True)
+    tar = [
+        "tar",
+        "--create",
+        "--numeric-owner",
+        "--one-file-system",
+        "--exclude=./dev/*",
+        f"--file={context}/rootfs.tar",
+    ]
+    subprocess.run([*tar, f"--directory={rootfs}", "."], check=True)
+    shutil.rmtree(rootfs)
+
+
+def _mirror() -> list[str]:
+    """The first configured archive that has the suite; nothing where apt cannot say, for debootstrap's own default."""
+    wanted = ["Created-By: Packages", f"Codename: {SUITE}", "Origin: Debian"]
+    done = subprocess.run(["apt-get", "indextargets", "--format=$(REPO_URI)", *wanted], capture_output=True, text=True)
+    return done.stdout.split()[:1]
+
+
+PAUSE = Image("localhost/pause:test", FOR_TESTS / "pause/Containerfile", context=busybox, depends_on=(str(BUSYBOX),))
+BASE = Image(
+    "localhost/python:3.11",
+    FOR_TESTS / "base/Containerfile",
+    context=debian,
+    parameters=(SUITE, *BASE_PACKAGES),
+)
+OPERATOR = Image(
+    "localhost/ftm-operator:test",
+    OWN / "operator/Containerfile",
+    base=BASE,
+    copies=(
+        "requirements/operator.txt",
+        "jobs/ftm_jobs/__init__.py",
+        "jobs/ftm_jobs/contract.py",
+        "operator/ftm_operator",
+    ),
+)
+JOBS = Image(
+    "localhost/ftm-jobs:test",
+    OWN / "jobs/Containerfile",
+    base=BASE,
+    copies=("requirements/jobs.txt", "jobs/ftm_jobs"),
+)
+MERGE_REQUIREMENTS = Image(
+    "localhost/ftm-merge:requirements",
+    OWN / "merge/Containerfile",
+    base=BASE,
+    copies=("requirements/merge.txt",),
+    target="requirements",
+)
+MERGE = Image(
+    "localhost/ftm-merge:test",
+    OWN / "merge/Containerfile",
+    base=BASE,
+    copies=("requirements/merge.txt", "jobs/ftm_jobs"),
+)
+VLLM_CPU = Image(
+    "localhost/vllm-cpu:test",
+    FOR_TESTS / "vllm-cpu/Containerfile",
+    base=MERGE_REQUIREMENTS,
+    copies=("requirements/vllm-cpu.txt",),
+)
+PROJECT = (OPERATOR, JOBS, MERGE, VLLM_CPU)
+"""What the operator runs, and runs in."""

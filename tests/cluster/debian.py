@@ -1,0 +1,39 @@
+"""Debian packages that a cluster with a node needs: installs what is missing, as root, and says so."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+from tests.cluster.progress import step
+from tests.cluster.unavailable import Unavailable
+
+NODE = ("containerd", "runc", "containernetworking-plugins", "iproute2", "iptables", "conntrack", "util-linux")
+IMAGES = ("buildah", "debootstrap", "busybox-static")
+
+
+def ensure(packages: Sequence[str]) -> None:
+    """Install the packages that are missing. Raises Unavailable when this is not root on a Debian-like machine."""
+    if os.geteuid() != 0:
+        raise Unavailable(
+            "a Kubernetes node needs root (namespaces, mounts, containers): run as root to include what needs one"
+        )
+    if not shutil.which("dpkg-query"):
+        raise Unavailable(f"a Kubernetes node needs {', '.join(packages)}, installed here from Debian's packages only")
+    if missing := [package for package in packages if not _installed(package)]:
+        with step(f"installing Debian packages {' '.join(missing)}"):
+            _install(missing)
+
+
+def _installed(package: str) -> bool:
+    query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
+    return subprocess.run(query, capture_output=True, text=True).stdout == "installed"
+
+
+def _install(packages: Sequence[str]) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
+    for command in (["apt-get", "update", "--quiet"], install):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise Unavailable(f"{' '.join(install)} failed: {(done.stderr or done.stdout).strip()[-2000:]}")

@@ -1,0 +1,180 @@
+"""Builds images with buildah and carries them to the node's containerd; each only when its inputs have changed.
+
+An image's inputs are its Containerfile, the files that it copies, its parameters and its base's inputs. Built images
+lie in an OCI layout in the cache; a node receives the blobs that its store lacks, so a change of the project's code
+moves kilobytes although the image below it has gigabytes.
+"""
+
+import hashlib
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cache import cache
+from tests.cluster.buildah import Buildah
+from tests.cluster.containerd import Containerd
+from tests.cluster.progress import step
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Image:
+    """How to build an image. `context` fills a folder to build in; without it that is the repository."""
+
+    name: str
+    containerfile: Path
+    base: "Image | None" = None
+    copies: tuple[str, ...] = ()
+    """Files and folders of the repository that the Containerfile copies."""
+    target: str | None = None
+    """The stage to stop at; the last one unless given."""
+    context: Callable[[Path], None] | None = None
+    depends_on: tuple[str, ...] = ()
+    """Files of this machine that the context is made from."""
+    parameters: tuple[str, ...] = ()
+
+    def inputs(self) -> str:
+        """A digest of everything that decides what the image holds."""
+        digest = hashlib.sha256()
+        for part in (self.name, self.base.inputs() if self.base else "", self.target or "", *self.parameters):
+            digest.update(part.encode() + b"\0")
+        for path in (self.containerfile, *map(Path, self.depends_on), *self._copied()):
+            name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+            digest.update(f"{name}\0{path.stat().st_mode & 0o111}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def _copied(self) -> Iterator[Path]:
+        for entry in self.copies:
+            path = ROOT / entry
+            found = sorted(path.rglob("*")) if path.is_dir() else [path]
+            yield from (one for one in found if not one.is_dir() and "__pycache__" not in one.parts)
+
+
+class ImageStore:
+    """Images as last built: which inputs each was made from, and its manifest's digest in the layout."""
+
+    def __init__(self) -> None:
+        self._folder = cache("images")
+        self._layout = self._folder / "layout"
+        self._record = self._folder / "built.json"
+        self._buildah = Buildah(cache("buildah"))
+
+    def build(self, images: Sequence[Image]) -> None:
+        """Build what has changed and put it into the layout."""
+        built = self._read()
+        for image in images:
+            inputs = image.inputs()
+            if built.get(image.name, {}).get("inputs") == inputs and self._blob(built[image.name]["digest"]).exists():
+                continue
+            self._build(image)
+            with step(f"storing {image.name}"):
+                self._layout.mkdir(parents=True, exist_ok=True)
+                digest = self._buildah.push(image.name, self._layout)
+            built[image.name] = {"inputs": inputs, "digest": digest}
+            self._write(built)
+        self._forget_unused(built)
+
+    def load(self, images: Sequence[Image], containerd: Containerd) -> None:
+        """Import into a node what its store does not have."""
+        built, present = self._read(), containerd.images()
+        for image in images:
+            digest = built[image.name]["digest"]
+            if present.get(image.name) == digest:
+                continue
+            with step(f"importing {image.name}"), tempfile.TemporaryDirectory(dir=self._folder) as temporary:
+                archive = Path(temporary, "image.tar")
+                self._pack(image.name, digest, archive)
+                containerd.import_archive(archive)
+            self._share_blobs(digest)
+
+    def _build(self, image: Image) -> None:
+        if image.base:
+            self._have(image.base)
+        with step(f"building {image.name}"), tempfile.TemporaryDirectory(dir=cache()) as temporary:
+            context = ROOT
+            if image.context:
+                context = Path(temporary)
+                image.context(context)
+            self._buildah.build(
+                image.name,
+                image.containerfile,
+                context,
+                base=image.base.name if image.base else None,
+                target=image.target,
+                label=image.inputs(),
+            )
+
+    def _have(self, image: Image) -> None:
+        """Have a base image of the right inputs in buildah's own store; bases are not put into the layout."""
+        if self._buildah.label(image.name) != image.inputs():
+            self._build(image)
+
+    def _pack(self, name: str, digest: str, archive: Path) -> None:
+        """An OCI archive of one image, without the layers that containerd has already."""
+        manifest = self._manifest(digest)
+        wanted = [digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
+        descriptor = {
+            "mediaType": manifest["mediaType"],
+            "digest": digest,
+            "size": self._blob(digest).stat().st_size,
+            "annotations": {"io.containerd.image.name": name},
+        }
+        index = {"schemaVersion": 2, "manifests": [descriptor]}
+        staging = archive.parent
+        (staging / "index.json").write_text(json.dumps(index))
+        (staging / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        with tarfile.open(archive, "w") as tar:
+            for file in ("oci-layout", "index.json"):
+                tar.add(staging / file, arcname=file)
+            for blob in wanted[:2] + [one for one in wanted[2:] if not _in_containerd(one).exists()]:
+                tar.add(self._blob(blob), arcname=f"blobs/sha256/{blob.removeprefix('sha256:')}")
+
+    def _share_blobs(self, digest: str) -> None:
+        """Keep one copy of each layer: the layout's file becomes a link to containerd's, which never changes."""
+        for layer in self._manifest(digest)["layers"]:
+            theirs, ours = _in_containerd(layer["digest"]), self._blob(layer["digest"])
+            with suppress(OSError):
+                aside = ours.with_suffix(".link")
+                os.link(theirs, aside)
+                aside.replace(ours)
+
+    def _forget_unused(self, built: dict[str, dict[str, str]]) -> None:
+        kept: set[str] = set()
+        for entry in built.values():
+            if self._blob(entry["digest"]).exists():
+                manifest = self._manifest(entry["digest"])
+                kept |= {entry["digest"], manifest["config"]["digest"], *(x["digest"] for x in manifest["layers"])}
+        for blob in (self._layout / "blobs/sha256").glob("*"):
+            if f"sha256:{blob.name}" not in kept:
+                blob.unlink()
+
+    def _manifest(self, digest: str) -> dict[str, Any]:
+        manifest: dict[str, Any] = json.loads(self._blob(digest).read_text())
+        return manifest
+
+    def _blob(self, digest: str) -> Path:
+        return self._layout / "blobs/sha256" / digest.removeprefix("sha256:")
+
+    def _read(self) -> dict[str, dict[str, str]]:
+        if not self._record.exists():
+            return {}
+        built: dict[str, dict[str, str]] = json.loads(self._record.read_text())
+        return built
+
+    def _write(self, built: dict[str, dict[str, str]]) -> None:
+        aside = self._record.with_suffix(".new")
+        aside.write_text(json.dumps(built, indent=1))
+        aside.replace(self._record)
+
+
+def _in_containerd(digest: str) -> Path:
+    content = cache("containerd", "io.containerd.content.v1.content")
+    return content / "blobs/sha256" / digest.removeprefix("sha256:")

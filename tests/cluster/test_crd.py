@@ -1,0 +1,183 @@
+"""The CRD on a real API server: what it accepts, what it fills in, what it refuses and with which words."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kubectl import Kubectl, KubectlError
+from tests.unit.operator.api.manifests import Manifest, manifest_with, minimal
+from tests.unit.operator.api.refusals import RULES, SHAPES, Refusal
+
+CRDS = Path(__file__).parents[2] / "crds"
+KIND = "finetunedmodel"
+
+
+@pytest.fixture(scope="module")
+def kubectl(control_plane: ControlPlane) -> Kubectl:
+    admin = control_plane.kubectl
+    admin("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
+    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crd-test"}})
+    return admin.within("crd-test")
+
+
+def refusal(kubectl: Kubectl, manifest: Manifest) -> str:
+    """What the API server says to a manifest that it must refuse."""
+    with pytest.raises(KubectlError) as refused:
+        kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(manifest))
+    return re.sub(r"limits\[(\w+)\]", r"limits.\1", str(refused.value))
+
+
+def scaled(kubectl: Kubectl, name: str) -> dict[str, Any]:
+    path = f"/apis/ftm.dev/v1alpha1/namespaces/{kubectl.namespace}/finetunedmodels/{name}/scale"
+    found: dict[str, Any] = json.loads(kubectl("get", "--raw", path))
+    return found
+
+
+def set_status(kubectl: Kubectl, name: str, status: dict[str, Any]) -> None:
+    patch = json.dumps({"status": status})
+    kubectl("patch", KIND, name, "--subresource=status", "--type=merge", "-p", patch)
+
+
+def test_the_smallest_manifest_is_stored_with_the_defaults(kubectl: Kubectl) -> None:
+    kubectl.apply(minimal("smallest"))
+    stored = kubectl.get(KIND, "smallest")
+    assert stored["spec"] == {
+        "base": {"uri": "hf://mistralai/Mistral-7B-v0.1"},
+        "adapters": [{"name": "support", "uri": "s3://models/adapters/support-v2", "scale": 1}],
+        "serving": {"replicas": 1, "dtype": "auto", "accelerator": {"resource": "nvidia.com/gpu"}},
+        "jobs": {},
+        "suspend": False,
+    }
+    assert stored["status"] == {"observedGeneration": -1}, "kstatus reads a resource without a status as done"
+
+
+@pytest.mark.parametrize("refused", RULES, ids=str)
+def test_a_broken_rule_is_refused_at_its_field_with_our_sentence(kubectl: Kubectl, refused: Refusal) -> None:
+    said = refusal(kubectl, manifest_with(refused.field, refused.value))
+    assert refused.sentence in said
+    assert refused.path in said
+
+
+@pytest.mark.parametrize("refused", SHAPES, ids=str)
+def test_a_wrong_shape_is_refused_at_its_field(kubectl: Kubectl, refused: Refusal) -> None:
+    assert refused.path in refusal(kubectl, manifest_with(refused.field, refused.value))
+
+
+@pytest.mark.parametrize("field", ["spec.base.uri", "spec.adapters[0].uri", "spec.artifacts.uri"])
+def test_local_files_are_refused_since_a_pod_cannot_see_them(kubectl: Kubectl, field: str) -> None:
+    said = refusal(kubectl, manifest_with(field, "file:///models/base"))
+    assert '"file:///models/base" can be read by `ftm run` alone: a Pod does not see your files; write ' in said
+    assert field in said
+
+
+def test_two_adapters_do_not_share_a_name(kubectl: Kubectl) -> None:
+    adapter = minimal()["spec"]["adapters"][0]
+    said = refusal(kubectl, manifest_with("spec.adapters", [adapter, adapter]))
+    assert 'spec.adapters[1]: Duplicate value: {"name":"support"}' in said
+
+
+def test_unknown_fields_are_refused_by_client_side_and_by_server_side_apply(kubectl: Kubectl) -> None:
+    manifest = json.dumps(manifest_with("spec.servng", {}))
+    with pytest.raises(KubectlError, match=r'unknown field "spec\.servng"'):
+        kubectl("apply", "-f", "-", stdin=manifest)
+    with pytest.raises(KubectlError, match=r"\.spec\.servng: field not declared in schema"):
+        kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
+
+
+def test_null_means_absent(kubectl: Kubectl) -> None:
+    manifest = manifest_with("spec.serving", {"replicas": None, "maxModelLen": None}, "nulls")
+    kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    assert kubectl.get(KIND, "nulls")["spec"]["serving"] == {
+        "replicas": 1,
+        "dtype": "auto",
+        "accelerator": {"resource": "nvidia.com/gpu"},
+    }
+
+
+def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kubectl) -> None:
+    manifest = manifest_with(
+        "spec.serving",
+        {
+            "replicas": 0,
+            "maxModelLen": 4096,
+            "dtype": "bfloat16",
+            "tensorParallelSize": 2,
+            "accelerator": {"resource": "amd.com/gpu"},
+            "gpuMemoryUtilization": 0.85,
+            "servedModelName": "acme/support:v2",
+            "apiKeySecretName": "api-key",
+            "extraArgs": ["--enforce-eager", "--max-num-seqs=64"],
+            "env": [
+                {"name": "A", "value": ""},
+                {"name": "B", "valueFrom": {"secretKeyRef": {"name": "secret", "key": "b.key"}}},
+            ],
+            "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A10G"},
+            "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            "resources": {"requests": {"cpu": 4, "memory": "30Gi"}, "limits": {"memory": "1.5e10"}},
+        },
+        "everything",
+    )
+    kubectl.apply(manifest)
+    assert kubectl.get(KIND, "everything")["spec"]["serving"] == manifest["spec"]["serving"]
+
+
+def test_users_cannot_write_a_status_and_the_operator_cannot_write_a_spec(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", stdin=json.dumps({**minimal("apart"), "status": {"phase": "Ready"}}))
+    before = kubectl.get(KIND, "apart")
+    assert "phase" not in before["status"]
+    patch = {"spec": {"suspend": True}, "status": {"phase": "Inspecting", "observedGeneration": 1}}
+    kubectl("patch", KIND, "apart", "--subresource=status", "--type=merge", "-p", json.dumps(patch))
+    after = kubectl.get(KIND, "apart")
+    assert after["spec"] == before["spec"]
+    assert after["status"] == {"phase": "Inspecting", "observedGeneration": 1}
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+
+
+def test_a_change_of_the_spec_raises_the_generation(kubectl: Kubectl) -> None:
+    kubectl.apply(minimal("generations"))
+    before = kubectl.get(KIND, "generations")["metadata"]["generation"]
+    kubectl("patch", KIND, "generations", "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    assert kubectl.get(KIND, "generations")["metadata"]["generation"] == before + 1
+
+
+def test_scale_sets_the_replicas_of_the_spec_and_shows_those_of_the_status(kubectl: Kubectl) -> None:
+    kubectl.apply(minimal("scaled"))
+    set_status(kubectl, "scaled", {"replicas": 1, "selector": "ftm.dev/name=scaled"})
+    kubectl("scale", KIND, "scaled", "--replicas=3")
+    assert kubectl.get(KIND, "scaled")["spec"]["serving"]["replicas"] == 3
+    scale = scaled(kubectl, "scaled")
+    assert scale["spec"] == {"replicas": 3}
+    assert scale["status"] == {"replicas": 1, "selector": "ftm.dev/name=scaled"}
+
+
+def test_kubectl_get_shows_what_people_look_for(kubectl: Kubectl) -> None:
+    kubectl.apply(minimal("shown"))
+    ready = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "Deploying",
+        "message": "0 of 1 replicas ready",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    status = {
+        "phase": "Deploying",
+        "plan": {"quantization": "None", "gpus": 2},
+        "readyReplicas": 0,
+        "endpoint": "http://shown.crd-test.svc:80/v1",
+        "conditions": [ready],
+    }
+    set_status(kubectl, "shown", status)
+    header, row = kubectl("get", "ftm", "shown").splitlines()
+    assert header.split() == ["NAME", "PHASE", "QUANTIZATION", "GPUS", "READY", "ENDPOINT", "AGE"]
+    assert row.split()[:-1] == ["shown", "Deploying", "None", "2", "0", "http://shown.crd-test.svc:80/v1"]
+    assert "0 of 1 replicas ready" in kubectl("get", "ftm", "shown", "-o", "wide")
+
+
+def test_kubectl_explains_every_field(kubectl: Kubectl) -> None:
+    said = kubectl("explain", "ftm.spec.serving.maxModelLen")
+    assert "in tokens" in said
