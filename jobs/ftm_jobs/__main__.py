@@ -88,7 +88,7 @@ def _report(parsed: argparse.Namespace) -> Report:
         report = _run(step, parsed)
     except StepError as error:
         report = Report(step=step, outcome=error.outcome, reason=error.reason, message=error.message)
-    except (Interrupted, KeyboardInterrupt):
+    except Interrupted:
         report = _failed(step, Reason.INTERRUPTED, "the step was stopped before it was done; run it again")
     except MemoryError:
         report = _failed(step, Reason.OUT_OF_MEMORY, "memory ran out: give the Job more (spec.jobs.resources)")
@@ -129,6 +129,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     code = main()
     sys.stderr.flush()
     os._exit(code)  # threads that still wait for the network must not hold the process

@@ -25,9 +25,10 @@ from ftm_jobs.source import Source
 from ftm_jobs.stores import Stat, Store
 
 ADAPTER_FILE = "adapter_model.safetensors"
-LARGEST_JSON_BYTES = 64 * 1024 * 1024
+LARGEST_JSON_BYTES = 32 * 1024 * 1024
 LARGEST_HASHED_BYTES = 64 * 1024 * 1024
 """A file that is no weight file and not larger is read to learn its sha256, if the store does not declare it."""
+HASHED_AT_ONCE_BYTES = 4 * 1024 * 1024
 FIRST_READ_BYTES = 128 * 1024
 """Holds most headers, so that one request is enough."""
 REQUESTS = 8
@@ -147,7 +148,10 @@ def _identified(store: Store, name: str) -> Stat:
     stat = store.stat(name)
     if stat.sha256 or name.endswith(".safetensors") or stat.size > LARGEST_HASHED_BYTES:
         return stat
-    return Stat(name, stat.size, f"sha256:{hashlib.sha256(store.read(name, 0, stat.size)).hexdigest()}")
+    digest = hashlib.sha256()
+    for offset in range(0, stat.size, HASHED_AT_ONCE_BYTES):
+        digest.update(store.read(name, offset, min(HASHED_AT_ONCE_BYTES, stat.size - offset)))
+    return Stat(name, stat.size, f"sha256:{digest.hexdigest()}")
 
 
 def _pinned(store: Store, source: Source, stats: dict[str, Stat]) -> str:

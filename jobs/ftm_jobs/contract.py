@@ -7,18 +7,23 @@ An artifact's key depends on what was read (digests of the sources) and on how i
 not depend on the tools' versions: MERGE_RECIPE is raised only when the bytes of the output would change.
 """
 
+import base64
 import hashlib
 import json
+import zlib
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 MERGE_RECIPE = 1
 MANIFEST_NAME = "manifest.json"
 TERMINATION_MESSAGE_BYTES = 4096
 """Kubernetes keeps at most this much of a container's termination message."""
+PACKED_FACTS = "factsPacked"
+"""Facts as base64 of zlib of JSON: sixteen adapters do not fit a termination message otherwise."""
+LARGEST_FACTS_BYTES = 1024 * 1024
 
 
 class Contract(BaseModel):
@@ -159,14 +164,29 @@ class Report(Contract):
             Outcome.FAILED: ExitCode.RETRY,
         }[self.outcome]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _unpack_facts(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or PACKED_FACTS not in data:
+            return data
+        rest = {name: value for name, value in data.items() if name != PACKED_FACTS}
+        packed = zlib.decompressobj().decompress(base64.b64decode(data[PACKED_FACTS]), LARGEST_FACTS_BYTES)
+        return {**rest, "facts": json.loads(packed)}
+
     def termination_message(self) -> str:
-        """One line of JSON, at most TERMINATION_MESSAGE_BYTES; a longer message is cut, never the JSON."""
-        line = json.dumps(self.to_json(), ensure_ascii=True, separators=(",", ":"))
-        excess = len(line) - TERMINATION_MESSAGE_BYTES
-        if excess <= 0:
-            return line
-        kept = max(0, len(self.message) - excess - len("…") * 6)
-        return self.model_copy(update={"message": self.message[:kept] + "…"}).termination_message()
+        """One line of JSON, at most TERMINATION_MESSAGE_BYTES, that `model_validate_json` reads.
+
+        Facts that make it longer are packed; a message that still does is cut, never the JSON.
+        """
+        content = self.to_json()
+        if len(_line(content)) > TERMINATION_MESSAGE_BYTES and self.facts:
+            facts = zlib.compress(_line(content.pop("facts")).encode(), 9)
+            content[PACKED_FACTS] = base64.b64encode(facts).decode()
+        while len(line := _line(content)) > TERMINATION_MESSAGE_BYTES and len(content["message"]) > 1:
+            excess = len(line) - TERMINATION_MESSAGE_BYTES
+            kept = len(content["message"]) - max(2, excess // len("\\u2026"))
+            content["message"] = content["message"][: max(0, kept)] + "…"
+        return line
 
 
 class ManifestFile(Contract):
@@ -208,6 +228,10 @@ def merge_key(base_digest: str, adapters: list[tuple[str, float]]) -> str:
             "adapters": [{"digest": digest, "scale": float(scale)} for digest, scale in adapters],
         }
     )
+
+
+def _line(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=True, separators=(",", ":"))
 
 
 def _digest(value: dict[str, Any]) -> str:

@@ -54,11 +54,11 @@ class StepError(Exception):
         self.message = message
 
 
-class InvalidInput(StepError):  # noqa: N818 - named as the outcome
+class InvalidInput(StepError):
     outcome = Outcome.INVALID_INPUT
 
 
-class Failed(StepError):  # noqa: N818 - named as the outcome
+class Failed(StepError):
     outcome = Outcome.FAILED
 
 

@@ -37,6 +37,12 @@ def fetch(source: Source, folder: Path) -> Report:
             f"{store.uri} has no {MANIFEST_NAME}, so no complete artifact is there: merge first, or correct the URI",
         )
     manifest, text = found
+    result = artifact(store, manifest, text)
+    if source.digest and source.digest != result.digest:
+        raise InvalidInput(
+            Reason.SOURCE_CHANGED,
+            f"{store.describe(MANIFEST_NAME)} has digest {result.digest}, not {source.digest}: merge again",
+        )
     _check_listing(store, manifest.files, files)
     folder = folder.absolute()
     try:
@@ -48,7 +54,6 @@ def fetch(source: Source, folder: Path) -> Report:
         _write_manifest(folder, text)
     except OSError as error:
         raise _explain(error, folder) from error
-    result = artifact(store, manifest, text)
     reused = kept == len(manifest.files)
     what = "all of them were there already" if reused else f"{len(manifest.files) - kept} of them fetched"
     return Report(

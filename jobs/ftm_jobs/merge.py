@@ -5,6 +5,7 @@ names, headers and untouched bytes; each streams through bounded memory. The key
 finds the manifest and does nothing, and two runs at once write the same bytes.
 """
 
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -36,16 +37,17 @@ def merge(base: Source, adapters: Sequence[Source], artifacts: Source) -> Report
     key = merge_key(inputs.base.digest, [(adapter.digest, adapter.scale) for adapter in inputs.adapters])
     target = open_artifacts(artifacts).child(key)
     if found := complete(target, key):
-        target.abort_uploads()
+        _clean(target)
         return _report(found, reused=True)
     try:
         files = _write(inputs, target)
         found, reused = _publish(target, _manifest(inputs, key, files))
-    except StepError:
-        if found_meanwhile := complete(target, key):
-            return _report(found_meanwhile, reused=True)
-        raise
-    target.abort_uploads()
+    except StepError as error:
+        meanwhile = _completed_by_another_run(target, key)
+        if meanwhile is None:
+            raise error
+        found, reused = meanwhile, True
+    _clean(target)
     return _report(found, reused=reused)
 
 
@@ -61,6 +63,14 @@ def complete(target: WritableStore, key: str) -> Artifact | None:
     if any(files.get(file.path) != file.size for file in manifest.files):
         return None
     return artifact(target, manifest, text)
+
+
+def _completed_by_another_run(target: WritableStore, key: str) -> Artifact | None:
+    """Which also removes the uploads of this one."""
+    try:
+        return complete(target, key)
+    except StepError:
+        return None
 
 
 def _write(inputs: Inputs, target: WritableStore) -> list[ManifestFile]:
@@ -108,6 +118,14 @@ def _publish(target: WritableStore, manifest: Manifest) -> tuple[Artifact, bool]
         return artifact(target, *other), True
     target.put(MANIFEST_NAME, text)
     return artifact(target, manifest, text), False
+
+
+def _clean(target: WritableStore) -> None:
+    """Remove what killed runs left; not being allowed to does not undo a merge."""
+    try:
+        target.abort_uploads()
+    except StepError as error:
+        print(f"unfinished uploads of killed runs may stay behind: {error.message}", file=sys.stderr, flush=True)
 
 
 def _report(found: Artifact, *, reused: bool) -> Report:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from ftm_jobs.errors import Interrupted
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -14,10 +16,11 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int, ah
 
     One thread means one item at a time, in order, so `function` may then keep state. The first error ends the stream;
     what has not begun is
-    dropped, what has is waited for.
+    dropped, what has is waited for, unless the step is interrupted: a stalled network must not hold it.
     """
     pool = ThreadPoolExecutor(threads)
     pending: deque[Future[R]] = deque()
+    wait = True
     try:
         for item in items:
             pending.append(pool.submit(function, item))
@@ -25,7 +28,10 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int, ah
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    except Interrupted:
+        wait = False
+        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=wait, cancel_futures=True)
         if isinstance(items, Generator):
             items.close()

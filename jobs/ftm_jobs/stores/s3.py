@@ -22,7 +22,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.errors import Interrupted, InvalidInput, Reason
 from ftm_jobs.source import Location
 from ftm_jobs.stores.interface import Stat, WritableStore, Writer
 from ftm_jobs.stores.retry import TransientError, retry
@@ -112,8 +112,11 @@ class S3Store(WritableStore):
             try:
                 yield upload
                 upload.complete()
+            except Interrupted:
+                upload.abort(wait=False)
+                raise
             except BaseException:
-                upload.abort()
+                upload.abort(wait=True)
                 raise
 
     def put_if_absent(self, path: str, data: bytes) -> bool:

@@ -5,6 +5,7 @@ neither the object nor its parts.
 """
 
 import sys
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ class MultipartUpload:
         self._part_bytes = part_bytes(size)
         self._buffer = bytearray()
         self._upload_id: str | None = None
+        self._creating = threading.Lock()
+        self._aborted = False
         self._pool = ThreadPoolExecutor(PARTS_IN_FLIGHT)
         self._pending: deque[Future[CompletedPartTypeDef]] = deque()
         self._parts: list[CompletedPartTypeDef] = []
@@ -68,9 +71,11 @@ class MultipartUpload:
         )
         self._pool.shutdown()
 
-    def abort(self) -> None:
-        """Best effort: what stays is removed by the next run's `abort_uploads`."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def abort(self, *, wait: bool) -> None:
+        """Best effort: what stays is removed by the next run's `abort_uploads`. `wait` for the parts on their way."""
+        self._pool.shutdown(wait=wait, cancel_futures=True)
+        with self._creating:
+            self._aborted = True
         if self._upload_id is None:
             return
         try:
@@ -79,14 +84,18 @@ class MultipartUpload:
             print(f"s3://{self._bucket}/{self._key}: its upload stays behind: {error}", file=sys.stderr, flush=True)
 
     def _send(self) -> None:
-        if self._upload_id is None:
-            created = self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key)
-            self._upload_id = created["UploadId"]
+        with self._creating:
+            if self._aborted:
+                raise RuntimeError(f"the upload of {self._key} was aborted")
+            upload_id = self._upload_id = self._upload_id or self._create()
         while len(self._pending) >= PARTS_IN_FLIGHT:
             self._parts.append(self._pending.popleft().result())
         body, self._buffer = bytes(self._buffer), bytearray()
         number = len(self._parts) + len(self._pending) + 1
-        self._pending.append(self._pool.submit(self._send_part, self._upload_id, number, body))
+        self._pending.append(self._pool.submit(self._send_part, upload_id, number, body))
+
+    def _create(self) -> str:
+        return self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key)["UploadId"]
 
     def _send_part(self, upload_id: str, number: int, body: bytes) -> "CompletedPartTypeDef":
         sent = self._client.upload_part(
