@@ -26,8 +26,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* An image of ours has the chart's appVersion as its tag unless values name another. */}}
+{{/*
+An image of ours has the chart's appVersion as its tag unless values name another. A tag may be tag@digest, and skaffold
+leaves the digest empty for images that it does not push.
+*/}}
 {{- define "ftm-operator.image" -}}
 {{- $image := index .context.Values.images .name -}}
-{{- printf "%s:%s" $image.repository ($image.tag | default .context.Chart.AppVersion) -}}
+{{- printf "%s:%s" $image.repository ($image.tag | default .context.Chart.AppVersion | trimSuffix "@") -}}
 {{- end -}}

@@ -1,0 +1,136 @@
+"""What a manifest may not say, and the sentence that says so: the same table for Python and for a real API server."""
+
+from dataclasses import dataclass
+from typing import Any
+
+SOURCES = "write hf://org/name, hf://org/name@revision or s3://bucket/prefix"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One field of an otherwise good manifest, a value it may not have, where it is reported and how."""
+
+    field: str
+    value: Any
+    sentence: str
+    at: str | None = None
+    """Where the problem is reported, if not at the field."""
+
+    @property
+    def path(self) -> str:
+        return self.at or self.field
+
+    def __str__(self) -> str:
+        return f"{self.field}={self.value!r}"[:80]
+
+
+RULES = (
+    Refusal("spec.base.uri", "gs://models/base", f'"gs://models/base" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "mistralai/Mistral-7B-v0.1", f'"mistralai/Mistral-7B-v0.1" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "hf://gpt2", f'"hf://gpt2" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "hf://org/name@", f'"hf://org/name@" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "hf://org/name@v1..v2", f'"hf://org/name@v1..v2" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "s3://Models/base", f'"s3://Models/base" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "s3://models/../base", f'"s3://models/../base" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "s3://models//base", f'"s3://models//base" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "s3://models/a,scale=2", f'"s3://models/a,scale=2" is not a source; {SOURCES}'),
+    Refusal("spec.adapters[0].uri", "s3://models/a b", f'"s3://models/a b" is not a source; {SOURCES}'),
+    Refusal(
+        "spec.artifacts.uri",
+        "hf://org/built",
+        '"hf://org/built" is not a store that can be written to; write s3://bucket/prefix',
+    ),
+    Refusal(
+        "spec.base.secretName",
+        "Models_S3",
+        "\"Models_S3\" cannot be an object's name; write lower-case letters, digits, '-' and '.', as in models-s3",
+    ),
+    Refusal(
+        "spec.adapters[0].name",
+        "support_v2",
+        "\"support_v2\" cannot be an adapter's name; write lower-case letters, digits and '-'",
+    ),
+    Refusal("spec.adapters[0].scale", 0, "0 leaves the adapter out; remove it from adapters"),
+    Refusal(
+        "spec.serving.accelerator.resource",
+        "gpu",
+        '"gpu" is not an extended resource; write domain/name, as in nvidia.com/gpu',
+    ),
+    Refusal(
+        "spec.serving.servedModelName",
+        "support bot",
+        '"support bot" cannot be a served model\'s name; write letters, digits and . _ : / @ + -, without spaces',
+    ),
+    Refusal(
+        "spec.serving.extraArgs",
+        ["--enforce-eager", "--max_model_len=4096"],
+        "--max-model-len is the operator's to set: set spec.serving.maxModelLen",
+    ),
+    Refusal(
+        "spec.serving.extraArgs", ["--port", "9000"], "--port is the operator's to set: probes and the Service need it"
+    ),
+    Refusal(
+        "spec.serving.env[0]",
+        {"name": "NEITHER"},
+        "a variable has exactly one source; write value or valueFrom.secretKeyRef",
+    ),
+    Refusal(
+        "spec.serving.env[0]",
+        {"name": "BOTH", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        "a variable has exactly one source; write value or valueFrom.secretKeyRef",
+    ),
+    Refusal(
+        "spec.serving.env[0]",
+        {"name": "NOT-A-NAME", "value": "x"},
+        "\"NOT-A-NAME\" cannot be a variable's name; write letters, digits and '_'",
+        at="spec.serving.env[0].name",
+    ),
+    Refusal(
+        "spec.serving",
+        {"apiKeySecretName": "key", "env": [{"name": "VLLM_API_KEY", "value": "x"}]},
+        "apiKeySecretName sets VLLM_API_KEY already; remove VLLM_API_KEY from env",
+    ),
+    Refusal(
+        "spec.serving.resources.limits",
+        {"memory": "30GiB"},
+        "\"30GiB\" is not a quantity; write a whole number or a string, as in 4, '500m' or '30Gi'",
+        at="spec.serving.resources.limits.memory",
+    ),
+    Refusal(
+        "metadata.name",
+        "a" * 41,
+        f'"{"a" * 41}" is too long or not a DNS label; the Service and the Jobs are named after the resource: write at '
+        "most 40 lower-case letters, digits and '-', starting with a letter",
+    ),
+    Refusal(
+        "metadata.name",
+        "support.bot",
+        '"support.bot" is too long or not a DNS label; the Service and the Jobs are named after the resource: write at '
+        "most 40 lower-case letters, digits and '-', starting with a letter",
+    ),
+)
+"""Rules of ours: Python and an API server say the same sentence."""
+
+SHAPES = (
+    Refusal("spec.servng", {}, "unknown field; did you mean serving?"),
+    Refusal("spec.base.url", "x", "unknown field; did you mean uri?"),
+    Refusal("spec.adapters[0].path", "x", "unknown field; spec.adapters[0] has name, scale, secretName, uri"),
+    Refusal("spec.adapters", [], "[] is too few items; write at least 1"),
+    Refusal("spec.adapters[0].scale", "1", '"1" is not a number'),
+    Refusal("spec.adapters[0].scale", 101, "101 is too large; write at most 100"),
+    Refusal("spec.serving.replicas", -1, "-1 is too small; write at least 0"),
+    Refusal("spec.serving.replicas", "2", '"2" is not a whole number'),
+    Refusal("spec.serving.maxModelLen", 0, "0 is too small; write at least 1"),
+    Refusal("spec.serving.dtype", "fp8", '"fp8" is not a choice; write auto, bfloat16, float16 or float32'),
+    Refusal("spec.serving.gpuMemoryUtilization", 1.5, "1.5 is too large; write at most 1"),
+    Refusal("spec.serving.gpuMemoryUtilization", 0, "0 is too small; write more than 0"),
+    Refusal("spec.jobs.activeDeadlineSeconds", 5, "5 is too small; write at least 60"),
+    Refusal("spec.suspend", "yes", '"yes" is not true or false'),
+    Refusal(
+        "spec.serving.resources.limits",
+        {"cpu": 0.5},
+        "0.5 is not a quantity; write a whole number or a string, as in 4, '500m' or '30Gi'",
+        at="spec.serving.resources.limits.cpu",
+    ),
+)
+"""Types, bounds and unknown fields: an API server has its own words for these."""
