@@ -1,0 +1,250 @@
+"""The chart: what it renders, which values it refuses, and what it installs on a real API server."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ftm_operator.settings import from_environment
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.helm import helm
+from tests.cluster.kubectl import Kubectl, Manifest
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "ftm-operator"
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+RELEASE, NAMESPACE = "ftm-operator", "ftm-chart-test"
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+CRD = "finetunedmodels.ftm.dev"
+
+
+def render(*sets: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rendered objects by kind and name."""
+    flags = [flag for value in sets for flag in ("--set", value)]
+    documents = yaml.safe_load_all(helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, *flags))
+    return {(each["kind"], each["metadata"]["name"]): each for each in documents if each}
+
+
+def pod_of(rendered: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
+    template: dict[str, Any] = rendered["Deployment", RELEASE]["spec"]["template"]
+    return template
+
+
+def environment(*sets: str) -> dict[str, str]:
+    (container,) = pod_of(render(*sets))["spec"]["containers"]
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def leaves(values: dict[str, Any], path: str = "") -> list[str]:
+    return [
+        leaf
+        for name, value in values.items()
+        for leaf in (leaves(value, f"{path}{name}.") if isinstance(value, dict) and value else [f"{path}{name}"])
+    ]
+
+
+def test_helm_finds_nothing_to_complain_about() -> None:
+    assert "1 chart(s) linted, 0 chart(s) failed" in helm("lint", "--strict", str(CHART))
+
+
+def test_the_operator_understands_the_environment_that_the_chart_gives_it() -> None:
+    settings = from_environment(
+        environment(
+            "artifacts.uri=s3://models/built",
+            "artifacts.secretName=artifacts-s3",
+            "watchNamespaces={one,two}",
+            "imagePullSecrets[0].name=pull",
+            "imagePullSecrets[1].name=pull-too",
+            "images.jobs.repository=registry.example/ftm-jobs",
+            "images.jobs.tag=v1@sha256:abc",
+            "imagePullPolicy=Never",
+            "logFormat=text",
+            "resyncSeconds=60",
+        )
+    )
+    assert settings.jobs_image == "registry.example/ftm-jobs:v1@sha256:abc"
+    assert settings.merge_image == "ftm-merge:0.1.0"
+    assert settings.vllm_image == "docker.io/vllm/vllm-openai:v0.33.0"
+    assert settings.image_pull_policy == "Never"
+    assert settings.image_pull_secrets == ("pull", "pull-too")
+    assert (settings.artifacts_uri, settings.artifacts_secret_name) == ("s3://models/built", "artifacts-s3")
+    assert settings.namespaces == ("one", "two")
+    assert (settings.log_format, settings.resync_seconds, settings.health_port) == ("text", 60, 8080)
+
+
+def test_what_is_not_set_is_left_to_the_operators_defaults() -> None:
+    settings = from_environment(environment())
+    assert (settings.artifacts_uri, settings.artifacts_secret_name, settings.namespaces) == (None, None, ())
+
+
+def test_every_value_is_used_and_documented() -> None:
+    templates = "".join(path.read_text() for path in (CHART / "templates").rglob("*") if path.is_file())
+    readme = (CHART / "README.md").read_text()
+    for leaf in leaves({**VALUES, "images": {}, "resources": {}}):
+        if leaf != "images":
+            assert f".Values.{leaf}" in templates, f"{leaf} is used by no template"
+        assert re.search(rf"\| `{re.escape(leaf)}[`.]", readme), f"{leaf} is not in the chart's README"
+    for used in set(re.findall(r"\.Values\.([\w.]+)", templates)):
+        assert used.split(".")[0] in VALUES, f"{used} is not in values.yaml"
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("artefacts.uri=s3://models/built", "additional properties 'artefacts' not allowed"),
+        ("images.vllm.tga=v1", "additional properties 'tga' not allowed"),
+        ("images.vllm.tag=", "minLength"),
+        ("artifacts.uri=hf://org/name", "does not match pattern"),
+        ("artifacts.uri=file:///models", "does not match pattern"),
+        ("artifacts.secretName=Not_A_Name", "artifacts/secretName"),
+        ("imagePullPolicy=Sometimes", "value must be one of"),
+        ("logFormat=xml", "value must be one of 'json', 'text'"),
+        ("resyncSeconds=1", "minimum"),
+        ("crds.keep=maybe", "want boolean"),
+        ("watchNamespaces={a,a}", "items at 0 and 1 are equal"),
+        ("serviceAccount.create=false", "set serviceAccount.name to the ServiceAccount to use"),
+    ],
+)
+def test_a_wrong_value_is_refused(value: str, complaint: str) -> None:
+    with pytest.raises(RuntimeError, match=re.escape(complaint)):
+        render(value)
+
+
+def test_the_crd_is_installed_and_kept_unless_values_say_otherwise() -> None:
+    crd = render()["CustomResourceDefinition", CRD]
+    assert crd["spec"] == yaml.safe_load((ROOT / "crds" / "ftm.dev_finetunedmodels.yaml").read_text())["spec"]
+    assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert "annotations" not in render("crds.keep=false")["CustomResourceDefinition", CRD]["metadata"]
+    assert ("CustomResourceDefinition", CRD) not in render("crds.enabled=false")
+
+
+def test_one_operator_runs_at_a_time() -> None:
+    spec = render()["Deployment", RELEASE]["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_what_is_watched_is_all_that_may_be_touched() -> None:
+    everywhere = render()
+    assert ("ClusterRoleBinding", RELEASE) in everywhere
+    assert not [name for kind, name in everywhere if kind == "RoleBinding"]
+    documents = helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--set", "watchNamespaces={one,two}")
+    bindings = [each for each in yaml.safe_load_all(documents) if each and each["kind"].endswith("RoleBinding")]
+    bound = {(each["kind"], each["metadata"].get("namespace"), each["roleRef"]["name"]) for each in bindings}
+    assert bound == {
+        ("RoleBinding", "one", RELEASE),
+        ("RoleBinding", "two", RELEASE),
+        ("ClusterRoleBinding", None, f"{RELEASE}-discovery"),
+    }
+
+
+@pytest.fixture(scope="module")
+def installed(control_plane: ControlPlane) -> Kubectl:
+    """The chart on a real API server, in a namespace that lets only restricted Pods in."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    control_plane.kubectl.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+    )
+    upgrade(control_plane)
+    return control_plane.kubectl.within(NAMESPACE)
+
+
+def upgrade(control_plane: ControlPlane, *flags: str) -> None:
+    # Without a node nothing becomes ready, and other tests may have installed the CRD by themselves.
+    options = ["--install", "--namespace", NAMESPACE, "--take-ownership", "--server-side=true", "--force-conflicts"]
+    helm("upgrade", RELEASE, str(CHART), *options, *flags, kubeconfig=control_plane.kubeconfig)
+
+
+def can(kubectl: Kubectl, verb: str, resource: str, user: str) -> bool:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": attributes(kubectl, verb, resource)},
+    }
+    answer = json.loads(kubectl("create", "-o", "json", "-f", "-", stdin=json.dumps(review)))
+    return bool(answer["status"]["allowed"])
+
+
+def attributes(kubectl: Kubectl, verb: str, resource: str) -> Manifest:
+    name, _, group = resource.partition(".")
+    plural, _, subresource = name.partition("/")
+    return {
+        "namespace": kubectl.namespace,
+        "verb": verb,
+        "group": group,
+        "resource": plural,
+        "subresource": subresource,
+    }
+
+
+def test_its_pod_is_admitted_where_only_restricted_pods_are(installed: Kubectl) -> None:
+    template = installed.get("deployment", RELEASE)["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {**template["metadata"], "name": "operator"}}
+    installed("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+    (container,) = template["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+@pytest.mark.parametrize("resource", ["jobs.batch", "deployments.apps", "services"])
+def test_the_operator_may_manage_its_children(installed: Kubectl, resource: str) -> None:
+    for verb in ("get", "list", "watch", "create", "patch", "delete"):
+        assert can(installed, verb, resource, ACCOUNT)
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [
+        ("get", "secrets"),
+        ("list", "secrets"),
+        ("create", "pods"),
+        ("create", "pods/exec"),
+        ("patch", "finetunedmodels.ftm.dev"),
+        ("delete", "finetunedmodels.ftm.dev"),
+        ("create", "clusterroles.rbac.authorization.k8s.io"),
+        ("get", "configmaps"),
+        ("patch", "nodes"),
+    ],
+)
+def test_the_operator_may_not_do_more_than_it_needs(installed: Kubectl, verb: str, resource: str) -> None:
+    assert not can(installed, verb, resource, ACCOUNT)
+
+
+def test_the_operator_writes_the_status_of_resources_and_nothing_else_of_them(installed: Kubectl) -> None:
+    assert can(installed, "patch", "finetunedmodels/status.ftm.dev", ACCOUNT)
+    assert can(installed, "watch", "finetunedmodels.ftm.dev", ACCOUNT)
+    assert not can(installed, "update", "finetunedmodels.ftm.dev", ACCOUNT)
+
+
+def test_whoever_may_edit_a_namespace_may_edit_its_models(installed: Kubectl, control_plane: ControlPlane) -> None:
+    if not control_plane.controllers:
+        pytest.skip("roles are aggregated by a controller, and this control plane runs none")
+    for role in ("view", "edit"):
+        binding = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"user-who-may-{role}"}],
+        }
+        installed.apply(binding)
+    resource = "finetunedmodels.ftm.dev"
+    deadline = time.monotonic() + 30
+    while not can(installed, "create", resource, "user-who-may-edit") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert can(installed, "create", resource, "user-who-may-edit")
+    assert can(installed, "patch", "finetunedmodels/scale.ftm.dev", "user-who-may-edit")
+    assert not can(installed, "patch", "finetunedmodels/status.ftm.dev", "user-who-may-edit")
+    assert can(installed, "get", resource, "user-who-may-view")
+    assert not can(installed, "create", resource, "user-who-may-view")
+
+
+def test_uninstalling_keeps_the_resources(installed: Kubectl, control_plane: ControlPlane) -> None:
+    installed("apply", "-f", str(ROOT / "examples" / "minimal.yaml"))
+    helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", kubeconfig=control_plane.kubeconfig)
+    assert installed.list("deployment") == []
+    assert installed.get("finetunedmodel", "support-bot")["spec"]["suspend"] is False
+    upgrade(control_plane)
+    assert installed.get("finetunedmodel", "support-bot")["spec"]["suspend"] is False
