@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.cluster.fixtures"]
+
 NEVER_SKIPPED_ON_CI = ("cluster", "e2e")
 FOLDER = Path(__file__).parent
 

@@ -3,14 +3,12 @@
 Everything that was started is gone when the block ends, and equally when the process that holds it is killed.
 """
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from tests.cache import cache
 from tests.cluster import binaries, debian
@@ -18,9 +16,10 @@ from tests.cluster.catalogue import PAUSE
 from tests.cluster.containerd import Containerd
 from tests.cluster.control_plane import ControlPlane, ControlPlaneProcesses
 from tests.cluster.images import Image, ImageStore
+from tests.cluster.locks import alone
 from tests.cluster.node import NAME, Node
 from tests.cluster.processes import Processes
-from tests.cluster.progress import say, step
+from tests.cluster.progress import step
 from tests.cluster.sandbox import HOST_ADDRESS
 
 
@@ -73,7 +72,7 @@ def node_cluster(images: Sequence[Image] = ()) -> Iterator[NodeCluster]:
     store = ImageStore()
     folder = cache("node")
     with ExitStack() as ends:
-        ends.enter_context(_alone())
+        ends.enter_context(alone("node", "another cluster with a node to end: they share image store and addresses"))
         shutil.rmtree(folder, ignore_errors=True)
         processes = Processes(folder / "log")
         ends.callback(_forget, folder)
@@ -93,28 +92,7 @@ def prepare(images: Sequence[Image] = ()) -> None:
     """Make what a cluster with a node needs and does not exist yet: packages, programs, images. Minutes at first."""
     debian.ensure((*debian.NODE, *debian.IMAGES))
     binaries.resolve(node=True)
-    with _alone():
-        ImageStore().build((PAUSE, *images))
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One node at a time: they share the image store, a device's name and addresses."""
-    lock = cache("node.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        if not _locked(file, fcntl.LOCK_NB):
-            say(f"another cluster with a node is running; waiting for it to end ({lock})")
-            _locked(file, 0)
-        yield
-
-
-def _locked(file: TextIO, flags: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | flags)
-    except BlockingIOError:
-        return False
-    return True
+    ImageStore().build((PAUSE, *images))
 
 
 def _forget(folder: Path) -> None:

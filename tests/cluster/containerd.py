@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cache import cache
-from tests.cluster.control_plane import POD_CIDR
 from tests.cluster.processes import Processes
-from tests.cluster.sandbox import Sandbox
+from tests.cluster.sandbox import POD_CIDR, Sandbox
 
 PAUSE_IMAGE = "localhost/pause:test"
 PLUGINS = Path("/usr/lib/cni")

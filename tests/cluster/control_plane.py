@@ -17,10 +17,10 @@ from tests.cluster.binaries import CONTROLLERS, Binaries
 from tests.cluster.certificates import Authority
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.processes import Processes, free_ports
+from tests.cluster.sandbox import HOST_ADDRESS, POD_CIDR, SERVICE_CIDR
 
-SERVICE_CIDR, API_SERVICE = "10.124.0.0/16", "10.124.0.1"
-POD_CIDR = "10.125.0.0/24"
-ADVERTISED_ALONE = "10.125.255.1"
+API_SERVICE = "10.124.0.1"
+ADVERTISED_ALONE = HOST_ADDRESS
 """What the API server says its address is when it listens on loopback, which it refuses to advertise."""
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 AUDIT_POLICY = {

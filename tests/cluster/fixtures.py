@@ -1,4 +1,4 @@
-"""Fixtures of clusters, shared by every test of a session. What a machine cannot run is skipped once, with the reason.
+"""Fixtures: one control plane a session, one cluster with a node a module; what cannot be had is skipped with a reason.
 
 What takes minutes the first time (Go build, images) is made before the first test, so no test's time limit counts it.
 """
@@ -46,7 +46,7 @@ def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     yield from _running(context, request.config)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def node_cluster(request: pytest.FixtureRequest) -> Iterator[NodeCluster]:
     """A cluster whose node runs pods and has the project's images."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

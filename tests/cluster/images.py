@@ -19,6 +19,7 @@ from typing import Any
 from tests.cache import cache
 from tests.cluster.buildah import Buildah
 from tests.cluster.containerd import Containerd
+from tests.cluster.locks import alone
 from tests.cluster.progress import step
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,15 @@ class ImageStore:
 
     def build(self, images: Sequence[Image]) -> None:
         """Build what has changed and put it into the layout."""
+        with alone("images", "another build of images to end"):
+            self._build_changed(images)
+
+    def load(self, images: Sequence[Image], containerd: Containerd) -> None:
+        """Import into a node what its store does not have."""
+        with alone("images", "a build of images to end"):
+            self._load_missing(images, containerd)
+
+    def _build_changed(self, images: Sequence[Image]) -> None:
         built = self._read()
         for image in images:
             inputs = image.inputs()
@@ -82,8 +92,7 @@ class ImageStore:
             self._write(built)
         self._forget_unused(built)
 
-    def load(self, images: Sequence[Image], containerd: Containerd) -> None:
-        """Import into a node what its store does not have."""
+    def _load_missing(self, images: Sequence[Image], containerd: Containerd) -> None:
         built, present = self._read(), containerd.images()
         for image in images:
             digest = built[image.name]["digest"]

@@ -6,9 +6,9 @@ from pathlib import Path
 from tests.cluster.binaries import Binaries
 from tests.cluster.certificates import Authority
 from tests.cluster.containerd import Containerd
-from tests.cluster.control_plane import POD_CIDR, ControlPlane
+from tests.cluster.control_plane import ControlPlane
 from tests.cluster.processes import Processes
-from tests.cluster.sandbox import CGROUP, NODE_ADDRESS, Sandbox
+from tests.cluster.sandbox import CGROUP, NODE_ADDRESS, POD_CIDR, Sandbox
 
 NAME = "node-0"
 

@@ -2,7 +2,8 @@
 
 One process anchors them. When it ends, and it dies with the test process, the kernel kills every process inside
 (kubelet, containerd, containers) and with them go all mounts, iptables rules and network devices: a crash leaves
-nothing to clean but empty cgroups. The machine reaches pods and services by two routes over a veth pair.
+nothing to clean but empty cgroups. The machine reaches pods and services by two routes over a veth pair;
+they reach the machine's end of it and nothing beyond.
 """
 
 import os
@@ -16,7 +17,7 @@ from tests.cluster.processes import Processes
 
 HOST_ADDRESS, NODE_ADDRESS = "10.125.255.1", "10.125.255.2"
 HOST_LINK, NODE_LINK = "ftm-host", "eth0"
-ROUTED = ("10.124.0.0/16", "10.125.0.0/24")
+SERVICE_CIDR, POD_CIDR = "10.124.0.0/16", "10.125.0.0/24"
 CGROUP = "ftm-test"
 PRIVATE_FOLDERS = (
     "/run/containerd",
@@ -57,8 +58,8 @@ class Sandbox:
         ip("link", "set", HOST_LINK, "up")
         self.run("ip", "addr", "add", f"{NODE_ADDRESS}/30", "dev", NODE_LINK)
         self.run("ip", "link", "set", NODE_LINK, "up")
-        self.run("ip", "route", "add", "default", "via", HOST_ADDRESS)
-        for network in ROUTED:
+        self.run("ip", "route", "add", SERVICE_CIDR, "via", HOST_ADDRESS)
+        for network in (SERVICE_CIDR, POD_CIDR):
             ip("route", "add", network, "via", NODE_ADDRESS)
 
     def run(self, *command: str) -> None:

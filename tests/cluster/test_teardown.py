@@ -1,0 +1,96 @@
+"""A cluster with a node leaves a machine as it found it, however it ends."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cache import cache
+from tests.cluster.catalogue import JOBS
+from tests.cluster.cluster import prepare
+from tests.cluster.sandbox import CGROUP, HOST_LINK, sweep
+from tests.cluster.unavailable import Unavailable
+
+HOLDER = """
+import sys, time
+from tests.cluster.catalogue import JOBS
+from tests.cluster.cluster import node_cluster
+
+with node_cluster([JOBS]) as cluster:
+    cluster.kubectl("run", "pod", f"--image={JOBS.name}", "--image-pull-policy=Never", "--command", "sleep", "1000")
+    cluster.kubectl.wait("pod/pod", "condition=Ready")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder() -> "subprocess.Popen[str]":
+    """A process that holds a cluster with a running pod."""
+    try:
+        prepare([JOBS])
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    process = subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    assert left_behind()
+    return process
+
+
+def test_a_cluster_that_ends_leaves_nothing_behind(holder: "subprocess.Popen[str]") -> None:
+    holder.communicate()
+
+    assert holder.returncode == 0
+    assert left_behind() == []
+    assert {path.name for path in cache("node").iterdir()} == {"log"}
+
+
+def test_a_cluster_whose_process_is_killed_leaves_no_process_mount_or_device(holder: "subprocess.Popen[str]") -> None:
+    holder.kill()
+    holder.communicate()
+
+    eventually(lambda: [left for left in left_behind() if not left.startswith("control group")] == [])
+    sweep()
+    assert left_behind() == []
+
+
+def test_a_cluster_starts_after_one_that_was_killed(holder: "subprocess.Popen[str]") -> None:
+    holder.kill()
+    holder.communicate()
+    done = subprocess.run([sys.executable, "-c", HOLDER], input="", capture_output=True, text=True)
+
+    assert done.stdout == "ready\n", done.stderr
+    assert left_behind() == []
+
+
+def left_behind() -> list[str]:
+    """What a cluster with a node makes on a machine, as far as it is there."""
+    folder = str(cache("node"))
+    ours = [f"process {command}" for command in commands() if folder in command or str(cache("containerd")) in command]
+    mounts = [f"mount {line.split()[1]}" for line in Path("/proc/mounts").read_text().splitlines() if folder in line]
+    devices = [f"device {path.name}" for path in Path("/sys/class/net").glob(HOST_LINK)]
+    top = Path("/sys/fs/cgroup")
+    groups = [f"control group {path}" for path in (*top.glob(CGROUP), *top.glob(f"*/{CGROUP}"))]
+    return ours + mounts + devices + groups
+
+
+def commands() -> list[str]:
+    """Command lines of all processes."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(process.read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def eventually(check: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
