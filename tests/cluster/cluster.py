@@ -32,8 +32,13 @@ class NodeCluster(ControlPlane):
     """
 
     containerd: Containerd
+    processes: Processes
     node: str = NAME
     host_address: str = HOST_ADDRESS
+
+    def raise_for_dead(self) -> None:
+        """Raises Died when a part of the cluster has ended by itself."""
+        self.processes.raise_for_dead()
 
     def fake_gpus(self, count: int, product: str = "NVIDIA-A10G", memory_mib: int = 23028) -> None:
         """Make the scheduler and the kubelet believe in GPUs, labelled as GPU feature discovery labels them."""
@@ -85,7 +90,7 @@ def node_cluster(images: Sequence[Image] = ()) -> Iterator[NodeCluster]:
             plane = ControlPlaneProcesses(programs, folder, processes, HOST_ADDRESS)
             running = plane.up()
             node.join(running, plane.authority)
-        yield NodeCluster(**vars(running), containerd=node.containerd)
+        yield NodeCluster(**vars(running), containerd=node.containerd, processes=processes)
 
 
 def prepare(images: Sequence[Image] = ()) -> None:
