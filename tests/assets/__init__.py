@@ -56,6 +56,11 @@ def prepare(say: Callable[[str], None] = say) -> Assets:
     return Assets(ready / "base", ready / "adapter")
 
 
+def work_quietly() -> None:
+    """Keep transformers from asking a hub and from drawing bars; call it before importing it."""
+    os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TRANSFORMERS_VERBOSITY="error")
+
+
 def content_digest() -> str:
     """Of all that decides what the assets hold: these scripts and the libraries' versions."""
     digest = hashlib.sha256()
@@ -67,7 +72,7 @@ def content_digest() -> str:
 
 
 def _make(ready: Path, say: Callable[[str], None]) -> None:
-    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
+    work_quietly()
     from tests.assets.base import NAME, write_base
     from tests.assets.train import write_adapter
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MAX_NEW_TOKENS = 64
+MAX_NEW_TOKENS = 48
 
 
 @dataclass(frozen=True)
 class Answer:
     text: str
     margin: float
+    cut: bool
+    """It went on after MAX_NEW_TOKENS."""
 
 
 class Chat:
@@ -57,4 +59,5 @@ class Chat:
         return Answer(
             text=self._tokenizer.decode(tokens, skip_special_tokens=True).strip(),
             margin=float((best_two[:, 0] - best_two[:, 1]).min()),
+            cut=int(tokens[-1]) not in self._tokenizer.all_special_ids,
         )

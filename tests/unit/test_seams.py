@@ -19,6 +19,7 @@ BREAKS = {
     "operator-and-jobs": ("operator/ftm_operator/controller.py", "import ftm_jobs.source"),
     "jobs-and-operator": ("jobs/ftm_jobs/source.py", "import kubernetes"),
     "contract": ("jobs/ftm_jobs/contract.py", "import torch"),
+    "no-torch": ("jobs/ftm_jobs/fetch.py", "import torch"),
     "layers": ("operator/ftm_operator/planning/plan.py", "import ftm_operator.controller"),
     "local": ("operator/ftm_operator/local.py", "import ftm_operator.cluster"),
     "one-client": ("operator/ftm_operator/controller.py", "import kubernetes"),
