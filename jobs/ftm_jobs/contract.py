@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import zlib
+from bisect import bisect_right
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -182,11 +183,14 @@ class Report(Contract):
         if len(_line(content)) > TERMINATION_MESSAGE_BYTES and self.facts:
             facts = zlib.compress(_line(content.pop("facts")).encode(), 9)
             content[PACKED_FACTS] = base64.b64encode(facts).decode()
-        while len(line := _line(content)) > TERMINATION_MESSAGE_BYTES and len(content["message"]) > 1:
-            excess = len(line) - TERMINATION_MESSAGE_BYTES
-            kept = len(content["message"]) - max(2, excess // len("\\u2026"))
-            content["message"] = content["message"][: max(0, kept)] + "…"
-        return line
+        excess = len(_line(content)) - TERMINATION_MESSAGE_BYTES
+        if excess > 0:
+            room = len(_line(self.message)) - excess
+            kept = (
+                bisect_right(range(len(self.message)), room, key=lambda end: len(_line(self.message[:end] + "…"))) - 1
+            )
+            content["message"] = self.message[: max(0, kept)] + "…"
+        return _line(content)
 
 
 class ManifestFile(Contract):
@@ -230,7 +234,7 @@ def merge_key(base_digest: str, adapters: list[tuple[str, float]]) -> str:
     )
 
 
-def _line(content: dict[str, Any]) -> str:
+def _line(content: dict[str, Any] | str) -> str:
     return json.dumps(content, ensure_ascii=True, separators=(",", ":"))
 
 

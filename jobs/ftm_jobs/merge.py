@@ -42,10 +42,10 @@ def merge(base: Source, adapters: Sequence[Source], artifacts: Source) -> Report
     try:
         files = _write(inputs, target)
         found, reused = _publish(target, _manifest(inputs, key, files))
-    except StepError as error:
+    except StepError:
         meanwhile = _completed_by_another_run(target, key)
         if meanwhile is None:
-            raise error
+            raise
         found, reused = meanwhile, True
     _clean(target)
     return _report(found, reused=reused)

@@ -1,0 +1,1 @@
+"""The Jobs' pure parts: no store, no torch, milliseconds."""

@@ -1,0 +1,138 @@
+"""config.json and adapter_config.json."""
+
+import math
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ftm_jobs.configs import AdapterConfig, parse_adapter_config, parse_base_config, parse_json
+from ftm_jobs.errors import InvalidInput, Reason
+from tests.unit.jobs.files import ADAPTER_CONFIG, LLAMA_CONFIG
+
+BASE = "s3://models/base/config.json"
+ADAPTER = "s3://models/a/adapter_config.json"
+
+
+def adapter(**changes: Any) -> AdapterConfig:
+    return parse_adapter_config(ADAPTER, ADAPTER_CONFIG | changes)
+
+
+def adapter_refusal(**changes: Any) -> tuple[Reason, str]:
+    with pytest.raises(InvalidInput) as caught:
+        adapter(**changes)
+    assert caught.value.message.startswith(ADAPTER)
+    return caught.value.reason, caught.value.message
+
+
+def test_what_is_not_said_of_heads_follows_from_what_is() -> None:
+    config = {name: value for name, value in LLAMA_CONFIG.items() if name != "num_key_value_heads"}
+    parsed = parse_base_config(BASE, config)
+    assert (parsed.key_value_heads, parsed.head_size) == (2, 4)
+
+
+def test_the_language_model_of_a_vision_model_is_what_counts() -> None:
+    text = {name: LLAMA_CONFIG[name] for name in LLAMA_CONFIG if name not in ("architectures", "model_type")}
+    parsed = parse_base_config(BASE, {"architectures": ["X"], "model_type": "x_vl", "text_config": text})
+    assert (parsed.architecture, parsed.hidden_size) == ("X", 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "sentence"),
+    [
+        ({"hidden_size": None}, Reason.INVALID_CONFIG, f"{BASE} has no hidden_size: copy it from the base's page"),
+        ({"hidden_size": "8"}, Reason.INVALID_CONFIG, "hidden_size is '8', not a positive number"),
+        ({"num_attention_heads": 0}, Reason.INVALID_CONFIG, "num_attention_heads is '0', not a positive number"),
+        ({"architectures": []}, Reason.INVALID_CONFIG, "names no architectures or no model_type"),
+        ({"text_config": [1]}, Reason.INVALID_CONFIG, "has a text_config that is not an object"),
+        (
+            {"quantization_config": {"quant_method": "awq"}},
+            Reason.UNSUPPORTED_BASE,
+            'the base is quantized (quantization_config.quant_method "awq"): name the 16-bit model it was made from',
+        ),
+    ],
+)
+def test_a_base_config_that_cannot_be_used_is_refused_naming_the_field(
+    changes: dict[str, Any], reason: Reason, sentence: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_base_config(BASE, LLAMA_CONFIG | changes)
+    assert caught.value.reason is reason
+    assert sentence in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("use_dora", True, "use_dora is true, which this merge does not support: DoRA rescales whole rows"),
+        ("bias", "all", 'bias is "all", which this merge does not support'),
+        ("lora_bias", True, "train it with lora_bias false"),
+        ("modules_to_save", ["lm_head"], 'modules_to_save is ["lm_head"]'),
+        ("trainable_token_indices", [1], "it replaces rows of the embedding"),
+        ("target_parameters", ["experts.gate_up_proj"], "it adapts parameters that are not Linear layers"),
+        ("fan_in_fan_out", True, "it is for Conv1D layers"),
+        ("layer_replication", [[0, 1]], "it changes the base's layers"),
+        ("alora_invocation_tokens", [1], "serve it unmerged"),
+        ("megatron_config", {"a": 1}, "it is for Megatron's parallel layers"),
+        ("use_qalora", True, "use_qalora is true, which this merge does not know"),
+        ("a_field_of_tomorrow", {"a": 1}, 'a_field_of_tomorrow is {"a": 1}, which this merge does not know'),
+        ("peft_type", "IA3", "peft_type is 'IA3': only LORA adapters can be merged"),
+        ("peft_type", None, "peft_type is None"),
+        ("init_lora_weights", "pissa_niter_4", 'init_lora_weights "pissa_niter_4" changed the base'),
+        ("init_lora_weights", "olora", "path_initial_model_for_weight_conversion"),
+        ("init_lora_weights", "mica", "init_lora_weights 'mica' is not supported"),
+        ("init_lora_weights", {"a": 1}, "is not supported"),
+    ],
+)
+def test_an_adapter_feature_that_is_not_plain_lora_is_refused_by_name(field: str, value: Any, sentence: str) -> None:
+    reason, message = adapter_refusal(**{field: value})
+    assert reason is Reason.UNSUPPORTED_ADAPTER
+    assert sentence in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("r", 0, "r is 0, not a positive whole number"),
+        ("r", True, "r is true, not a positive whole number"),
+        ("lora_alpha", math.inf, "lora_alpha is Infinity, not a finite number"),
+        ("use_rslora", "yes", 'use_rslora is "yes", not true or false'),
+        ("rank_pattern", {"q_proj": 0}, "rank_pattern is"),
+        ("alpha_pattern", {"(": 1}, 'alpha_pattern is "(", not a regular expression'),
+    ],
+)
+def test_an_adapter_config_that_makes_no_sense_is_refused_naming_the_field(
+    field: str, value: Any, sentence: str
+) -> None:
+    reason, message = adapter_refusal(**{field: value})
+    assert reason is Reason.INVALID_CONFIG
+    assert sentence in message
+
+
+def test_scaling_is_alpha_over_rank_or_over_its_root_times_the_sources_scale() -> None:
+    assert adapter().scaling_of("model.q_proj") == 2.0
+    assert adapter().scaling_of("model.q_proj", 0.5) == 1.0
+    assert adapter(use_rslora=True).scaling_of("model.q_proj") == 4 / math.sqrt(2)
+
+
+def test_the_first_pattern_that_matches_the_end_of_a_layers_name_wins() -> None:
+    config = adapter(rank_pattern={"layers.1.q_proj": 8, "q_proj": 16}, alpha_pattern={r"layers\.\d+\.q_proj": 32})
+    assert [config.rank_of(name) for name in ("m.layers.1.q_proj", "m.layers.0.q_proj", "m.xq_proj")] == [8, 16, 2]
+    assert config.scaling_of("m.layers.1.q_proj") == 32 / 8
+
+
+@given(
+    st.dictionaries(st.sampled_from([*ADAPTER_CONFIG, "rank_pattern", "init_lora_weights", "x"]), st.from_type(object))
+)
+def test_no_adapter_config_crashes_the_parser(config: dict[str, Any]) -> None:
+    with suppress(InvalidInput):
+        parse_adapter_config(ADAPTER, config)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[]", b"[" * 100_000])
+def test_a_file_that_is_not_a_json_object_is_refused_by_name(text: bytes) -> None:
+    with pytest.raises(InvalidInput, match=r"^s3://models/base/config.json is not ") as caught:
+        parse_json(BASE, text)
+    assert caught.value.reason is Reason.INVALID_CONFIG

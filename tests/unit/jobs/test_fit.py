@@ -1,0 +1,100 @@
+"""Whether an adapter fits a base, from headers alone."""
+
+from typing import Any
+
+import pytest
+
+from ftm_jobs.configs import parse_adapter_config
+from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.fit import BaseTensors, Update, match
+from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, Q_PROJ, Shapes, header
+
+FILE = "s3://models/a/adapter_model.safetensors"
+PREFIX = f"base_model.model.{Q_PROJ}"
+A, B = f"{PREFIX}.lora_A.weight", f"{PREFIX}.lora_B.weight"
+
+
+def fit(
+    shapes: Shapes = ADAPTER_SHAPES, base: Shapes = BASE_SHAPES, tied: bool = False, model_type: str = "llama"
+) -> list[Update]:
+    tensors = BaseTensors("s3://models/base", model_type, tied, [header(base)])
+    return match(tensors, FILE, header(shapes), parse_adapter_config("adapter_config.json", ADAPTER_CONFIG))
+
+
+def refusal(**changes: Any) -> tuple[Reason, str]:
+    with pytest.raises(InvalidInput) as caught:
+        fit(**changes)
+    return caught.value.reason, caught.value.message
+
+
+def test_an_adapter_of_the_base_gives_one_update_per_layer() -> None:
+    (update,) = fit()
+    assert (update.weight, update.module, update.rank) == (f"{Q_PROJ}.weight", Q_PROJ, 2)
+    assert (update.a.shape, update.b.shape) == ((2, 8), (8, 2))
+
+
+def test_each_mismatch_names_the_file_the_tensor_and_what_fits() -> None:
+    wide = ADAPTER_SHAPES | {A: ("F32", (2, 16))}
+    reason, message = refusal(shapes=wide)
+    assert reason is Reason.ADAPTER_MISMATCH
+    assert message == (
+        f'{FILE} tensor "{A}" of shape (2, 16) needs (r, 8) to fit "{Q_PROJ}.weight" of shape (8, 8) in '
+        "s3://models/base/model.safetensors: use the base that the adapter was trained on"
+    )
+    tall = ADAPTER_SHAPES | {B: ("F32", (16, 2))}
+    assert f'"{B}" of shape (16, 2) needs (8, r)' in refusal(shapes=tall)[1]
+    uneven = ADAPTER_SHAPES | {B: ("F32", (8, 4))}
+    assert f'"{B}" of shape (8, 4) needs (…, 2), the rank of "{A}"' in refusal(shapes=uneven)[1]
+    other_rank: Shapes = {A: ("F32", (4, 8)), B: ("F32", (8, 4))}
+    assert f'tensor "{A}" has rank 4 but adapter_config.json says 2' in refusal(shapes=other_rank)[1]
+    absent: Shapes = {name.replace("layers.0", "layers.7"): shape for name, shape in ADAPTER_SHAPES.items()}
+    reason, message = refusal(shapes=absent)
+    assert reason is Reason.ADAPTER_MISMATCH
+    assert 'adapts "model.layers.7.self_attn.q_proj.weight", which s3://models/base does not have' in message
+
+
+def test_a_half_of_a_pair_is_refused() -> None:
+    assert f'has tensor "{A}" but no "{B}"' in refusal(shapes={A: ("F32", (2, 8))})[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "sentence"),
+    [
+        (f"{PREFIX}.lora_magnitude_vector", Reason.UNSUPPORTED_ADAPTER, "is a DoRA magnitude"),
+        ("base_model.model.model.embed_tokens.lora_embedding_A", Reason.UNSUPPORTED_ADAPTER, "is LoRA on an embedding"),
+        (f"{PREFIX}.lora_B.bias", Reason.UNSUPPORTED_ADAPTER, "is a LoRA bias"),
+        ("base_model.model.lm_head.modules_to_save.weight", Reason.UNSUPPORTED_ADAPTER, "is a whole layer"),
+        ("lora_unet_down.lora_up.weight", Reason.ADAPTER_MISMATCH, "is not named as PEFT names LoRA weights"),
+    ],
+)
+def test_a_tensor_that_would_be_dropped_is_refused_by_name(name: str, reason: Reason, sentence: str) -> None:
+    found, message = refusal(shapes=ADAPTER_SHAPES | {name: ("F32", (2,))})
+    assert found is reason
+    assert f'{FILE} tensor "{name}" {sentence}' in message
+
+
+def test_what_the_arithmetic_does_not_cover_is_refused() -> None:
+    conv: dict[str, Any] = {"base": BASE_SHAPES | {f"{Q_PROJ}.weight": ("BF16", (8, 8, 1, 1))}}
+    assert "only Linear layers, with two dimensions, are supported" in refusal(**conv)[1]
+    fp8: dict[str, Any] = {"base": BASE_SHAPES | {f"{Q_PROJ}.weight": ("F8_E4M3", (8, 8))}}
+    reason, message = refusal(**fp8)
+    assert reason is Reason.UNSUPPORTED_BASE
+    assert f'model.safetensors tensor "{Q_PROJ}.weight" is F8_E4M3: name a base in F32, F16, BF16' in message
+    assert "is F64: save the adapter as" in refusal(shapes=ADAPTER_SHAPES | {A: ("F64", (2, 8))})[1]
+    assert refusal(model_type="gpt2")[0] is Reason.UNSUPPORTED_BASE
+
+
+def test_an_adapted_output_layer_that_is_tied_to_the_embedding_is_refused() -> None:
+    head: Shapes = {
+        "base_model.model.lm_head.lora_A.weight": ("F32", (2, 8)),
+        "base_model.model.lm_head.lora_B.weight": ("F32", (32, 2)),
+    }
+    assert len(fit(shapes=head)) == 1
+    assert "adapts lm_head, which s3://models/base ties to its embedding" in refusal(shapes=head, tied=True)[1]
+
+
+def test_an_adapter_without_tensors_is_refused() -> None:
+    assert refusal(shapes={}) == (
+        Reason.ADAPTER_MISMATCH,
+        f"{FILE} holds no tensors: save the adapter again after training",
+    )
