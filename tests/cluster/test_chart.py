@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +143,16 @@ def test_what_is_watched_is_all_that_may_be_touched() -> None:
 
 
 @pytest.fixture(scope="module")
-def installed(control_plane: ControlPlane) -> Kubectl:
+def installed(control_plane: ControlPlane) -> Iterator[Kubectl]:
     """The chart on a real API server, in a namespace that lets only restricted Pods in."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     control_plane.kubectl.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     )
     upgrade(control_plane)
-    return control_plane.kubectl.within(NAMESPACE)
+    yield control_plane.kubectl.within(NAMESPACE)
+    helm("uninstall", RELEASE, "--namespace", NAMESPACE, kubeconfig=control_plane.kubeconfig)
+    control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def upgrade(control_plane: ControlPlane, *flags: str) -> None:

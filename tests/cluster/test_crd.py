@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ KIND = "finetunedmodel"
 
 
 @pytest.fixture(scope="module")
-def kubectl(control_plane: ControlPlane) -> Kubectl:
+def kubectl(control_plane: ControlPlane) -> Iterator[Kubectl]:
     admin = control_plane.kubectl
     admin("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
     admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crd-test"}})
-    return admin.within("crd-test")
+    yield admin.within("crd-test")
+    admin("delete", "namespace", "crd-test", "--wait=false")
 
 
 def refusal(kubectl: Kubectl, manifest: Manifest) -> str:

@@ -4,6 +4,7 @@ Defaults, bounds and rules live here once; the CRD, the reference page and `ftm 
 Nothing is decided here: what a field leaves open is the planner's.
 """
 
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -23,11 +24,13 @@ from ftm_operator.api.schema import (
 HUGGING_FACE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 HUGGING_FACE = rf"hf://{HUGGING_FACE_NAME}/{HUGGING_FACE_NAME}(@[A-Za-z0-9](\.?[A-Za-z0-9_/-])*)?"
 S3 = r"s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/\.*[^/,.\x00-\x20\x7f][^/,\x00-\x20\x7f]*)*/?"
+FILE = re.compile(r"file:///[^,\x00-\x20\x7f]*")
 SOURCES = "hf://org/name, hf://org/name@revision or s3://bucket/prefix"
 STORES = "s3://bucket/prefix"
 
 
 def _uri(patterns: str, is_not_one: str, instead: str) -> tuple[Rule, Rule, Rule]:
+    matched = full_match(patterns)
     return (
         Rule(
             "{value} can be read by `ftm run` alone: a Pod does not see your files; write " + instead,
@@ -35,14 +38,14 @@ def _uri(patterns: str, is_not_one: str, instead: str) -> tuple[Rule, Rule, Rule
             None,
         ),
         Rule(
-            "{value} is not an absolute path; write file:///path",
+            "{value} is not an absolute path; write file:///path, with %20 for a space and %2C for a comma",
             None,
-            full_match(r"(?!file://).*|file:///[^,\x00-\x20\x7f]*"),
+            lambda uri: not uri.startswith("file://") or FILE.fullmatch(uri) is not None,
         ),
         Rule(
             f"{{value}} {is_not_one}; write {instead}",
             f"self.startsWith('file://') || {full_match_cel(patterns)}",
-            full_match(f"{patterns}|file://.*"),
+            lambda uri: uri.startswith("file://") or matched(uri),
         ),
     )
 

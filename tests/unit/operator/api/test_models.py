@@ -54,10 +54,13 @@ def test_local_files_are_accepted_here_since_ftm_run_can_read_them() -> None:
     assert model.spec.base.uri == "file:///models/base"
 
 
-def test_a_relative_local_path_is_refused() -> None:
+@pytest.mark.parametrize("uri", ["file://models/base", "file:///my models/base", "file:///models,base"])
+def test_a_local_path_that_a_job_could_not_be_given_is_refused(uri: str) -> None:
     with pytest.raises(InvalidManifest) as refused:
-        parse(FineTunedModel, manifest_with("spec.base.uri", "file://models/base"))
-    assert refused.value.problems == ['spec.base.uri: "file://models/base" is not an absolute path; write file:///path']
+        parse(FineTunedModel, manifest_with("spec.base.uri", uri))
+    assert refused.value.problems == [
+        f'spec.base.uri: "{uri}" is not an absolute path; write file:///path, with %20 for a space and %2C for a comma'
+    ]
 
 
 def test_two_adapters_do_not_share_a_name() -> None:
