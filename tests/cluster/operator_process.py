@@ -1,0 +1,110 @@
+"""The operator as a process beside a control plane, as its own service account with the chart's permissions."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.helm import helm
+
+CHART = Path(__file__).parents[2] / "charts" / "ftm-operator"
+RELEASE = "ftm-operator"
+PERMISSIONS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+READY_SECONDS, STOP_SECONDS = 30, 30
+
+
+@dataclass
+class OperatorProcess:
+    """Watches one namespace, lists everything anew every two seconds, and can be killed and started again."""
+
+    control_plane: ControlPlane
+    namespace: str
+    folder: Path
+    resync_seconds: float = 2.0
+    _process: "subprocess.Popen[bytes] | None" = None
+    _port: int = 0
+    _token: str = field(default="", repr=False)
+
+    @property
+    def user(self) -> str:
+        return f"system:serviceaccount:{self.namespace}:{RELEASE}"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "operator.log").read_text()
+
+    def permit(self) -> None:
+        """Gives the service account what the chart gives it, and takes its token."""
+        rendered = helm("template", RELEASE, str(CHART), "--namespace", self.namespace)
+        wanted = [item for item in yaml.safe_load_all(rendered) if item and item["kind"] in PERMISSIONS]
+        kubectl = self.control_plane.kubectl.within(self.namespace)
+        kubectl.apply(*wanted)
+        self._token = kubectl("create", "token", RELEASE).strip()
+
+    def start(self) -> None:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self._port = listener.getsockname()[1]
+        with (self.folder / "operator.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ftm_operator"],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environment()},
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + READY_SECONDS
+        while self.health() != 200:
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """As if the power failed: no clean-up."""
+        assert self._process
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> int:
+        """As the kubelet stops it; returns the exit code."""
+        assert self._process
+        self._process.terminate()
+        return self._process.wait(STOP_SECONDS)
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def health(self) -> int:
+        """The status of GET /healthz; 0 when nothing answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/healthz", timeout=2) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def _environment(self) -> dict[str, str]:
+        config = json.loads(self.control_plane.kubeconfig.read_text())
+        config["users"] = [{"name": config["contexts"][0]["context"]["user"], "user": {"token": self._token}}]
+        kubeconfig = self.folder / "kubeconfig"
+        kubeconfig.write_text(json.dumps(config))
+        return {
+            "KUBECONFIG": str(kubeconfig),
+            "FTM_NAMESPACES": self.namespace,
+            "FTM_JOBS_IMAGE": "jobs:test",
+            "FTM_MERGE_IMAGE": "merge:test",
+            "FTM_VLLM_IMAGE": "vllm:test",
+            "FTM_RESYNC_SECONDS": str(self.resync_seconds),
+            "FTM_HEALTH_PORT": str(self._port),
+            "FTM_LOG_FORMAT": "text",
+        }

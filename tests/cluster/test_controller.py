@@ -1,0 +1,283 @@
+"""The operator against a real API server and the real Job, Deployment and garbage controllers.
+
+There is no node here, so the kubelet is played by the tests: `Kubelet` says how pods end or that they are ready.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+from ftm_jobs.contract import Artifact, Report, Step, merge_key
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kubectl import Kubectl, KubectlError
+from tests.cluster.operator_process import OperatorProcess
+from tests.unit.operator.kstatus import violations
+from tests.unit.operator.world import facts, refusal, report, resource
+
+NAMESPACE = "controller-test"
+SECONDS = 60
+CHILDREN = ("jobs", "deployments", "services", "pods", "replicasets")
+
+
+Found = TypeVar("Found")
+
+
+def eventually(what: str, check: Callable[[], Found], seconds: float = SECONDS) -> Found:
+    deadline = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+    return found
+
+
+@dataclass
+class Kubelet:
+    """Plays the kubelet: no pod runs, but each ends as told."""
+
+    kubectl: Kubectl
+
+    def end(self, step: str, told: Report) -> None:
+        """The newest unfinished pod of a step ends with a report."""
+        name = eventually(f"an unfinished {step} pod", lambda: self._unfinished(step))
+        code = int(told.exit_code)
+        state = {
+            "terminated": {
+                "exitCode": code,
+                "message": told.termination_message(),
+                "startedAt": "2026-01-01T00:00:00Z",
+                "finishedAt": "2026-01-01T00:00:01Z",
+            }
+        }
+        self._set_status(name, "Failed" if code else "Succeeded", {"name": step, "state": state})
+
+    def ready(self) -> None:
+        """All serving pods answer."""
+        for pod in eventually("serving pods", lambda: self._pods("serve")):
+            name = pod["metadata"]["name"]
+            self._set_status(name, "Running", {"name": "vllm", "ready": True, "state": {"running": {}}}, ready=True)
+
+    def _pods(self, step: str) -> list[dict[str, Any]]:
+        return self.kubectl.list("pods", "-l", f"ftm.dev/step={step}")
+
+    def _unfinished(self, step: str) -> str | None:
+        return next((p["metadata"]["name"] for p in self._pods(step) if p["status"]["phase"] == "Pending"), None)
+
+    def _set_status(self, name: str, phase: str, container: dict[str, Any], *, ready: bool = False) -> None:
+        blank = {"image": "", "imageID": "", "ready": False, "restartCount": 0}
+        conditions = [{"type": "Ready", "status": "True"}] if ready else []
+        status = {"phase": phase, "containerStatuses": [blank | container], "conditions": conditions}
+        patch = json.dumps({"status": status})
+        self.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", patch)
+
+
+@pytest.fixture(scope="module")
+def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    if not control_plane.controllers:
+        pytest.skip("the Job and Deployment controllers do not run on this control plane")
+    admin = control_plane.kubectl
+    admin("apply", "--server-side", "--force-conflicts", "-f", "crds")
+    admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
+    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    process = OperatorProcess(control_plane, NAMESPACE, tmp_path_factory.mktemp("operator"))
+    process.permit()
+    process.start()
+    yield process
+    if process.running():
+        process.kill()
+
+
+@pytest.fixture
+def kubectl(operator: OperatorProcess) -> Iterator[Kubectl]:
+    """An empty namespace, and a running operator."""
+    if not operator.running():
+        operator.start()
+    inside = operator.control_plane.kubectl.within(NAMESPACE)
+    yield inside
+    inside("delete", "finetunedmodels", "--all", "--wait")
+    inside("delete", ",".join(CHILDREN), "--all", "--force", "--wait=false")
+    eventually("an empty namespace", lambda: not _children(inside))
+
+
+@pytest.fixture
+def kubelet(kubectl: Kubectl) -> Kubelet:
+    return Kubelet(kubectl)
+
+
+def _children(kubectl: Kubectl) -> list[str]:
+    labelled = "-l", "app.kubernetes.io/managed-by=ftm-operator"
+    return [item["metadata"]["name"] for kind in CHILDREN for item in kubectl.list(kind, *labelled)]
+
+
+def manifest(name: str = "support-bot", **spec: Any) -> dict[str, Any]:
+    made = resource(name, **spec)
+    return {**made, "metadata": {"name": name, "namespace": NAMESPACE}}
+
+
+def get(kubectl: Kubectl, name: str = "support-bot") -> dict[str, Any]:
+    return kubectl.get("finetunedmodel", name)
+
+
+def await_phase(kubectl: Kubectl, phase: str, name: str = "support-bot") -> dict[str, Any]:
+    def reached() -> dict[str, Any] | None:
+        found = get(kubectl, name)
+        current = found["status"].get("observedGeneration") == found["metadata"]["generation"]
+        return found if current and found["status"].get("phase") == phase else None
+
+    return eventually(f"{name} is {phase}", reached)
+
+
+def inspected() -> Report:
+    return report(Step.INSPECT, "Inspected", facts=facts())
+
+
+def merged() -> Report:
+    key = merge_key("sha256:base", [("sha256:adapter", 1.0)])
+    artifact = Artifact(key=key, uri=f"s3://artifacts/built/{key}", digest="sha256:m", total_bytes=1, files=1)
+    return report(Step.MERGE, "Merged", artifact=artifact)
+
+
+def serve(kubectl: Kubectl, kubelet: Kubelet, name: str = "support-bot") -> None:
+    kubectl.apply(manifest(name))
+    kubelet.end("inspect", inspected())
+    kubelet.end("merge", merged())
+    kubelet.ready()
+    await_phase(kubectl, "Ready", name)
+
+
+def events(kubectl: Kubectl) -> list[str]:
+    ours = ("--field-selector", "involvedObject.kind=FineTunedModel")
+    return [item["reason"] for item in kubectl.list("events", *ours)]
+
+
+def test_from_apply_to_ready(kubectl: Kubectl, kubelet: Kubelet) -> None:
+    kubectl.apply(manifest())
+    assert not violations(await_phase(kubectl, "Inspecting"))
+    kubelet.end("inspect", inspected())
+    assert not violations(await_phase(kubectl, "Merging"))
+    kubelet.end("merge", merged())
+    assert not violations(await_phase(kubectl, "Deploying"))
+    kubelet.ready()
+    served = await_phase(kubectl, "Ready")
+    assert not violations(served)
+    assert served["status"]["endpoint"] == f"http://support-bot.{NAMESPACE}.svc/v1"
+    assert {"Inspected", "Merged", "Serving"} <= set(events(kubectl))
+    columns = kubectl("get", "ftm", "support-bot").splitlines()[1].split()
+    assert columns[:4] == ["support-bot", "Ready", "None", "1"]
+
+
+def test_nothing_is_written_when_nothing_changes(
+    kubectl: Kubectl, kubelet: Kubelet, operator: OperatorProcess, control_plane: ControlPlane
+) -> None:
+    serve(kubectl, kubelet)
+    before = len(control_plane.audit(operator.user))
+    kubectl.apply(manifest())
+    time.sleep(operator.resync_seconds * 3)
+    assert [event["requestURI"] for event in control_plane.audit(operator.user)[before:]] == []
+    assert operator.health() == 200
+
+
+def test_the_operator_never_asks_for_a_secret(
+    kubectl: Kubectl, kubelet: Kubelet, operator: OperatorProcess, control_plane: ControlPlane
+) -> None:
+    serve(kubectl, kubelet)
+    assert control_plane.audit(operator.user)
+    assert not [event for event in control_plane.audit(operator.user) if event["objectRef"]["resource"] == "secrets"]
+    assert kubectl("auth", "can-i", "get", "finetunedmodels", f"--as={operator.user}").strip() == "yes"
+    with pytest.raises(KubectlError, match="can-i get secrets"):
+        kubectl("auth", "can-i", "get", "secrets", f"--as={operator.user}")
+
+
+def test_a_killed_operator_goes_on_where_it_was(kubectl: Kubectl, kubelet: Kubelet, operator: OperatorProcess) -> None:
+    kubectl.apply(manifest())
+    kubelet.end("inspect", inspected())
+    await_phase(kubectl, "Merging")
+    operator.kill()
+    kubelet.end("merge", merged())
+    operator.start()
+    await_phase(kubectl, "Deploying")
+    operator.kill()
+    operator.start()
+    kubelet.ready()
+    await_phase(kubectl, "Ready")
+    assert len(kubectl.list("jobs")) == 2
+
+
+def test_an_operator_that_is_told_to_stop_ends_cleanly(kubectl: Kubectl, operator: OperatorProcess) -> None:
+    kubectl.apply(manifest())
+    await_phase(kubectl, "Inspecting")
+    assert operator.stop() == 0
+
+
+def test_deleted_and_edited_children_are_put_back(kubectl: Kubectl, kubelet: Kubelet) -> None:
+    serve(kubectl, kubelet)
+    old = kubectl.get("service", "support-bot")["metadata"]["uid"]
+    kubectl("delete", "service", "support-bot")
+    eventually("a new Service", lambda: [one for one in kubectl.list("services") if one["metadata"]["uid"] != old], 10)
+    kubectl("scale", "deployment", "support-bot", "--replicas=3")
+    eventually("one replica again", lambda: kubectl.get("deployment", "support-bot")["spec"]["replicas"] == 1, 10)
+
+
+def test_scaling_the_resource_scales_the_deployment_and_builds_nothing(kubectl: Kubectl, kubelet: Kubelet) -> None:
+    serve(kubectl, kubelet)
+    kubectl("scale", "finetunedmodel", "support-bot", "--replicas=2")
+    eventually("two replicas", lambda: kubectl.get("deployment", "support-bot")["spec"]["replicas"] == 2)
+    eventually("two pods", lambda: len(kubectl.list("pods", "-l", "ftm.dev/step=serve")) == 2)
+    kubelet.ready()
+    assert await_phase(kubectl, "Ready")["status"]["readyReplicas"] == 2
+    assert len(kubectl.list("jobs")) == 2
+
+
+def test_wrong_input_stalls_and_a_corrected_manifest_recovers(kubectl: Kubectl, kubelet: Kubelet) -> None:
+    kubectl.apply(manifest(base={"uri": "s3://modles/base"}))
+    sentence = 's3://modles/base: bucket "modles" does not exist; correct the URI, or create the bucket'
+    kubelet.end("inspect", refusal(Step.INSPECT, "BucketNotFound", sentence))
+    stalled = await_phase(kubectl, "Failed")
+    assert not violations(stalled)
+    conditions = {condition["type"]: condition for condition in stalled["status"]["conditions"]}
+    assert (conditions["Stalled"]["reason"], conditions["Stalled"]["message"]) == ("BucketNotFound", sentence)
+    assert "BucketNotFound" in events(kubectl)
+    assert not kubectl.list("deployments")
+    kubectl.apply(manifest())
+    await_phase(kubectl, "Inspecting")
+    kubelet.end("inspect", inspected())
+    await_phase(kubectl, "Merging")
+
+
+def test_two_resources_share_one_merge(kubectl: Kubectl, kubelet: Kubelet) -> None:
+    for name in ("first", "second"):
+        kubectl.apply(manifest(name))
+        kubelet.end("inspect", inspected())
+        await_phase(kubectl, "Merging", name)
+    assert len(kubectl.list("jobs", "-l", "ftm.dev/step=merge")) == 1
+    kubelet.end("merge", merged())
+    for name in ("first", "second"):
+        await_phase(kubectl, "Deploying", name)
+
+
+def test_a_deployment_of_the_same_name_is_not_taken_over(kubectl: Kubectl, kubelet: Kubelet) -> None:
+    labels = {"app": "other"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "a"}]}}
+    theirs = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "support-bot"},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod},
+    }
+    kubectl.apply(theirs)
+    kubectl.apply(manifest())
+    kubelet.end("inspect", inspected())
+    kubelet.end("merge", merged())
+    stalled = await_phase(kubectl, "Failed")
+    assert "Deployment support-bot exists" in stalled["status"]["conditions"][0]["message"]
+    assert kubectl.get("deployment", "support-bot")["spec"]["selector"] == {"matchLabels": labels}
+
+
+def test_deleting_the_resource_leaves_nothing_behind(kubectl: Kubectl, kubelet: Kubelet) -> None:
+    serve(kubectl, kubelet)
+    kubectl("delete", "finetunedmodel", "support-bot", "--wait")
+    kubectl("delete", "pods", "--all", "--force", "--wait=false")
+    eventually("no child is left", lambda: not _children(kubectl))
