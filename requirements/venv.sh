@@ -42,6 +42,10 @@ if [ ! -x .venv/bin/uv ] || [ "$(.venv/bin/uv --version | cut -d' ' -f2)" != "$(
 fi
 export VIRTUAL_ENV=$PWD/.venv
 say "installing $(grep -c '==' requirements/dev.txt) packages (the first time, some 5 GB) …"
-.venv/bin/uv pip sync --require-hashes requirements/dev.txt
+if [ -t 2 ]; then
+    .venv/bin/uv pip sync --require-hashes requirements/dev.txt
+else # without its list of every package
+    .venv/bin/uv pip sync --require-hashes requirements/dev.txt 2> >(grep -vE '^ [-+~] ' >&2)
+fi
 .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
 say "ready: .venv/bin/ftm --help"

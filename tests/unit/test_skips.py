@@ -1,27 +1,25 @@
 """Continuous integration cannot pass by skipping what needs a cluster."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-CONFTEST = Path(__file__).parents[1] / "conftest.py"
+ROOT = Path(__file__).parents[2]
 IN_A_TEST = "import pytest\n\n\ndef test_it():\n    pytest.skip('needs root')\n"
 IN_A_MODULE = "import pytest\n\npytest.skip('needs root', allow_module_level=True)\n"
 
 
 def run(tree: Path, folder: str, source: str, ci: str) -> "subprocess.CompletedProcess[str]":
     (tree / folder).mkdir(parents=True)
-    shutil.copy(CONFTEST, tree)
     (tree / "pytest.ini").write_text("[pytest]\nmarkers =\n    cluster\n    e2e\n")
     (tree / folder / "test_something.py").write_text(source)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tree)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.skips", str(tree)],
         cwd=tree,
-        env={**os.environ, "CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env={**os.environ, "CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
