@@ -1,4 +1,4 @@
-"""Calls buildah, with its own image store in the user's cache: this user's other images are neither seen nor touched.
+"""Calls buildah and skopeo, with an image store in the user's cache: other images are neither seen nor touched.
 
 While it builds, the machine's pip configuration and certificate authorities are lent to the build, read-only, so that
 a build reaches the same package index as the machine does; they do not end up in the image.
@@ -8,6 +8,7 @@ import os
 import ssl
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster.unavailable import Unavailable
@@ -44,26 +45,35 @@ class Buildah:
     def label(self, name: str) -> str | None:
         """The label that `build` gave an image; None when there is no such image."""
         template = f'{{{{index .OCIv1.Config.Labels "{INPUTS_LABEL}"}}}}'
-        done = self._call("inspect", "--type=image", f"--format={template}", name)
+        inspect = self._command(["inspect", "--type=image", f"--format={template}", name])
+        done = subprocess.run(inspect, capture_output=True, text=True)
         return None if done.returncode else done.stdout.strip()
 
     def push(self, name: str, layout: Path) -> str:
-        """Write an image into an OCI layout, uncompressed, and return its manifest's digest."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Write an image into an OCI layout and return its manifest's digest.
+
+        Layers stay uncompressed, so that they keep the digests by which they are known here: a layer that the layout
+        has already is not written again.
+        """
         digest = self._folder / "pushed-digest"
-        options = ("--disable-compression", "--format=oci", f"--digestfile={digest}", "--quiet")
-        self._run("push", *options, name, f"oci:{layout}:{name}")
+        source = f"containers-storage:[overlay@{self._folder}/root+{self._folder}/run]{name}"
+        copy = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers"]
+        _succeed([*copy, f"--digestfile={digest}", source, f"oci:{layout}:{name}"])
         return digest.read_text().strip()
 
     def _run(self, *arguments: str) -> None:
-        done = self._call(*arguments)
-        if done.returncode:
-            output = (done.stdout + done.stderr).strip()
-            raise Unavailable(f"buildah {' '.join(arguments)} failed:\n{output[-3000:]}")
+        _succeed(self._command(arguments))
 
-    def _call(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def _command(self, arguments: Sequence[str]) -> list[str]:
         command, *rest = arguments
-        return subprocess.run(["buildah", *self._storage, command, *rest], capture_output=True, text=True)
+        return ["buildah", *self._storage, command, *rest]
+
+
+def _succeed(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        output = (done.stdout + done.stderr).strip()
+        raise Unavailable(f"{' '.join(command)} failed:\n{output[-3000:]}")
 
 
 def _lent() -> list[tuple[str, str]]:

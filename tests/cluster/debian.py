@@ -9,7 +9,7 @@ from tests.cluster.progress import step
 from tests.cluster.unavailable import Unavailable
 
 NODE = ("containerd", "runc", "containernetworking-plugins", "iproute2", "iptables", "conntrack", "util-linux")
-IMAGES = ("buildah", "debootstrap", "busybox-static")
+IMAGES = ("buildah", "skopeo", "debootstrap", "busybox-static")
 
 
 def ensure(packages: Sequence[str]) -> None:
