@@ -20,7 +20,7 @@ _OTHER_KINDS = {
     "lora_B.bias": "a LoRA bias: train the adapter with lora_bias false",
     "modules_to_save": "a whole layer: train the adapter without modules_to_save",
     "token_adapter": "trained token rows: train the adapter without trainable_token_indices",
-    "base_layer": "a base weight: train the adapter without resizing the vocabulary",
+    "base_layer": "a weight of the base: save the adapter with save_embedding_layers=False if it was not trained",
 }
 
 
@@ -96,6 +96,12 @@ def _foreign(file: str, name: str) -> InvalidInput:
                 Reason.UNSUPPORTED_ADAPTER,
                 f'{file} tensor "{name}" is {kind} (plain LoRA on Linear layers is supported)',
             )
+    if name.startswith(PREFIX) and "lora_" not in name:
+        return InvalidInput(
+            Reason.UNSUPPORTED_ADAPTER,
+            f'{file} tensor "{name}" replaces a weight of the base: save the adapter with save_embedding_layers=False '
+            "if it was not trained",
+        )
     return InvalidInput(
         Reason.ADAPTER_MISMATCH,
         f'{file} tensor "{name}" is not named as PEFT names LoRA weights ({PREFIX}<layer>.lora_A.weight): '

@@ -64,6 +64,8 @@ def test_a_half_of_a_pair_is_refused() -> None:
         ("base_model.model.model.embed_tokens.lora_embedding_A", Reason.UNSUPPORTED_ADAPTER, "is LoRA on an embedding"),
         (f"{PREFIX}.lora_B.bias", Reason.UNSUPPORTED_ADAPTER, "is a LoRA bias"),
         ("base_model.model.lm_head.modules_to_save.weight", Reason.UNSUPPORTED_ADAPTER, "is a whole layer"),
+        ("base_model.model.lm_head.base_layer.weight", Reason.UNSUPPORTED_ADAPTER, "is a weight of the base"),
+        ("base_model.model.model.embed_tokens.weight", Reason.UNSUPPORTED_ADAPTER, "replaces a weight of the base"),
         ("lora_unet_down.lora_up.weight", Reason.ADAPTER_MISMATCH, "is not named as PEFT names LoRA weights"),
     ],
 )
