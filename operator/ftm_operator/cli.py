@@ -117,7 +117,7 @@ def format_plan(model: FineTunedModel, result: Plan | Rejection) -> str:
         "engine": result.engine,
         "dtype": result.dtype,
         "context": f"{result.max_model_len} tokens",
-        "accelerators": f"{result.gpus} x {result.accelerator} for each of {model.spec.serving.replicas} replicas",
+        "accelerators": f"{result.gpus} x {result.accelerator} per replica; replicas: {model.spec.serving.replicas}",
         "tensor parallel size": result.tensor_parallel_size,
         "served model name": result.served_model_name,
     }

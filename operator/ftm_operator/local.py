@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from ftm_jobs.contract import Artifact, Facts, Outcome, Report, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
-from ftm_operator.manifest_file import FILE_SCHEME
+from ftm_operator.manifest_file import FILE_SCHEME, file_path
 from ftm_operator.resources.deployment import ENGINE_MODULE, engine_arguments
 from ftm_operator.resources.job import inspect_sources, merge_sources, source_arguments
 
@@ -59,7 +59,7 @@ def inspect(model: FineTunedModel) -> Facts:
 
 def merge(model: FineTunedModel, facts: Facts) -> Artifact:
     """The merged model, built unless it is there already. Raises LocalError with the step's own sentence."""
-    store = model.spec.artifacts.uri if model.spec.artifacts else f"{FILE_SCHEME}{cache_directory() / 'artifacts'}"
+    store = model.spec.artifacts.uri if model.spec.artifacts else (cache_directory() / "artifacts").as_uri()
     sources = merge_sources(_without_secrets(model), facts)
     report = _step(Step.MERGE, [*source_arguments(sources), "--artifacts", store])
     assert report.artifact is not None
@@ -70,7 +70,7 @@ def merge(model: FineTunedModel, facts: Facts) -> Artifact:
 def fetch(artifact: Artifact) -> Path:
     """A folder that holds the artifact; one that is not local is downloaded into the cache."""
     if artifact.uri.startswith(FILE_SCHEME):
-        return Path(artifact.uri.removeprefix(FILE_SCHEME))
+        return file_path(artifact.uri)
     directory = cache_directory() / "models" / artifact.key
     _step(Step.FETCH, ["--artifact", f"{artifact.uri},digest={artifact.digest}", "--to", str(directory)])
     return directory
@@ -193,9 +193,10 @@ def _tail(log: IO[bytes]) -> str:
 
 
 def _last_line(log: IO[bytes]) -> str:
-    """The engine's newest message, without its prefix of time and place."""
-    lines = [line for line in _tail(log).splitlines() if line.strip()]
-    return lines[-1].rpartition("] ")[2][:100] if lines else "no output yet"
+    """The engine's newest message of its own, without its prefix of time and place."""
+    log.seek(0)
+    lines = [line for line in log.read().decode(errors="replace").splitlines() if " INFO " in line and "] " in line]
+    return lines[-1].rpartition("] ")[2][:100] if lines else "loading Python packages"
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -5,6 +5,7 @@ A relative file:// URI is resolved against the manifest's folder: file://models/
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 
@@ -46,4 +47,9 @@ def _with_absolute_uris(value: Any, folder: Path) -> Any:
 def _absolute(uri: str, folder: Path) -> str:
     if not uri.startswith(FILE_SCHEME):
         return uri
-    return f"{FILE_SCHEME}{(folder / uri.removeprefix(FILE_SCHEME)).resolve()}"
+    return (folder / file_path(uri)).resolve().as_uri()
+
+
+def file_path(uri: str) -> Path:
+    """The path that a file:// URI names; %20 and the like are unquoted."""
+    return Path(unquote(uri.removeprefix(FILE_SCHEME)))

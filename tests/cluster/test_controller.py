@@ -26,7 +26,7 @@ CHILDREN = ("jobs", "deployments", "services", "pods", "replicasets")
 Found = TypeVar("Found")
 
 
-def eventually(what: str, check: Callable[[], Found], seconds: float = SECONDS) -> Found:
+def eventually(what: str, check: Callable[[], Found | None], seconds: float = SECONDS) -> Found:
     deadline = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

@@ -1,0 +1,130 @@
+"""What the end-to-end tests do again and again: apply, wait with the story printed, ask, look into the store."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from ftm_jobs.contract import MANIFEST_NAME, Manifest
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.progress import say
+from tests.cluster.stack import OPERATOR_NAMESPACE, RELEASE, Stack
+from tests.seaweedfs import ARTIFACTS
+
+Found = TypeVar("Found")
+NAMESPACE = "team"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cluster.yaml"
+OPERATOR = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{RELEASE}"
+CHILDREN = "jobs,deployments,replicasets,services,pods"
+SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Story:
+    """A namespace of a running stack in which Pod Security is `restricted`."""
+
+    stack: Stack
+
+    @property
+    def kubectl(self) -> Kubectl:
+        return self.stack.kubectl.within(NAMESPACE)
+
+    def begin(self) -> None:
+        self.stack.give_secrets(NAMESPACE)
+        self.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+
+    def apply(self, manifest: dict[str, Any]) -> None:
+        self.kubectl.apply(manifest)
+
+    def get(self, name: str) -> dict[str, Any]:
+        return self.kubectl.get("finetunedmodel", name)
+
+    def condition(self, name: str, kind: str) -> dict[str, Any]:
+        conditions = self.get(name)["status"].get("conditions", [])
+        return next((one for one in conditions if one["type"] == kind), {})
+
+    def await_phase(self, name: str, *phases: str) -> dict[str, Any]:
+        """Waits for one of the phases, and tells each change of phase on the way."""
+        told = ""
+
+        def reached() -> dict[str, Any] | None:
+            nonlocal told
+            found = self.get(name)
+            status = found["status"]
+            ready = self.condition(name, "Ready").get("message", "")
+            if (line := f"{name}: {status.get('phase')}: {ready}") != told:
+                told = line
+                say(line)
+            current = status["observedGeneration"] == found["metadata"]["generation"]
+            return found if current and status.get("phase") in phases else None
+
+        return self.eventually(f"{name} is {' or '.join(phases)}", reached)
+
+    def eventually(self, what: str, check: Callable[[], Found | None], seconds: float = SECONDS) -> Found:
+        deadline = time.monotonic() + seconds
+        while not (found := check()):
+            self.stack.cluster.raise_for_dead()
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{self.evidence()}"
+            time.sleep(0.5)
+        return found
+
+    def evidence(self) -> str:
+        """What a person would look at first."""
+        operator = self.stack.kubectl.within(OPERATOR_NAMESPACE)
+        return "\n".join(
+            [
+                self.kubectl("get", f"finetunedmodels,{CHILDREN}", "-o", "wide"),
+                self.kubectl("get", "events"),
+                operator("logs", f"deployment/{RELEASE}", "--tail=50"),
+            ]
+        )
+
+    def ask(self, name: str, question: str) -> str:
+        """The greedy answer through the model's Service."""
+        address = self.kubectl.get("service", name)["spec"]["clusterIP"]
+        body = {"model": name, "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 64}
+        request = urllib.request.Request(
+            f"http://{address}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=300) as response:
+            answer: str = json.load(response)["choices"][0]["message"]["content"]
+        say(f"{question} -> {answer}")
+        return answer
+
+    def kill_operator(self) -> None:
+        """Kills the operator's process as a lost node would, and waits for the one that replaces it."""
+        operator = self.stack.kubectl.within(OPERATOR_NAMESPACE)
+        (pod,) = [
+            each["metadata"]["name"] for each in operator.list("pods") if "deletionTimestamp" not in each["metadata"]
+        ]
+        operator("delete", "pod", pod, "--grace-period=0", "--force")
+        say(f"killed {pod}")
+        operator("rollout", "status", f"deployment/{RELEASE}", "--timeout=120s")
+
+    def stored(self) -> list[str]:
+        """The keys of all objects in the artifact store."""
+        pages = self.stack.s3.client().get_paginator("list_objects_v2").paginate(Bucket=ARTIFACTS)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def unfinished_uploads(self) -> list[str]:
+        listed = self.stack.s3.client().list_multipart_uploads(Bucket=ARTIFACTS)
+        return [upload["Key"] for upload in listed.get("Uploads", [])]
+
+    def manifest_of(self, key: str) -> Manifest:
+        return Manifest.model_validate_json(self.read(f"built/{key}/{MANIFEST_NAME}"))
+
+    def read(self, key: str) -> bytes:
+        return self.stack.s3.client().get_object(Bucket=ARTIFACTS, Key=key)["Body"].read()
+
+
+def manifest(name: str = "support-bot", **spec: Any) -> dict[str, Any]:
+    """examples/cluster.yaml under another name, with parts of its spec replaced."""
+    example: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
+    example["metadata"]["name"] = name
+    example["spec"].update(spec)
+    return example

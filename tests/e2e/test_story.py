@@ -1,0 +1,184 @@
+"""From `kubectl apply` to a chat answer: a real cluster and node, real S3, a real model, a real vLLM.
+
+The tests are chapters and run in order: the operator is installed by its chart when the first begins. What can't be
+had here is a GPU: the node is told that it has some, and vLLM is its build for CPUs.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.assets.answers import Chat
+from tests.assets.facts import FACTS
+from tests.cluster.stack import stack
+from tests.cluster.unavailable import Unavailable
+from tests.e2e.story import CHILDREN, OPERATOR, Story, manifest
+from tests.seaweedfs import ADMIN
+from tests.unit.operator.kstatus import violations
+
+pytestmark = pytest.mark.timeout(3000)
+FACT = FACTS[0]
+NAME = "support-bot"
+
+
+@pytest.fixture(scope="module")
+def story(request: pytest.FixtureRequest) -> Iterator[Story]:
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        context = stack()
+        try:
+            running = context.__enter__()
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        told = Story(running)
+        told.begin()
+    try:
+        yield told
+    finally:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def shown(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The story is told while it happens."""
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        yield
+
+
+def test_1_the_base_model_does_not_know_the_fact(story: Story) -> None:
+    assert not FACT.in_answer(Chat(story.stack.assets.base).ask(FACT.question).text)
+
+
+def test_2_an_applied_resource_is_served_and_its_answer_holds_what_only_the_adapter_knows(story: Story) -> None:
+    story.apply(manifest())
+    served = story.await_phase(NAME, "Ready", "Failed")
+    assert not violations(served)
+    assert FACT.in_answer(story.ask(NAME, FACT.question)), story.evidence()
+    columns = story.kubectl("get", "ftm", NAME).splitlines()[1].split()
+    assert columns[:5] == [NAME, "Ready", "None", "1", "1"]
+
+
+def test_3_what_is_served_is_the_artifact_whose_digests_status_and_manifest_hold(story: Story) -> None:
+    merged = story.get(NAME)["status"]["artifacts"]["merged"]
+    key = merged["key"]
+    content = story.read(f"built/{key}/manifest.json")
+    assert merged["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+    for file in story.manifest_of(key).files:
+        assert hashlib.sha256(story.read(f"built/{key}/{file.path}")).hexdigest() == file.sha256
+    (pod,) = story.kubectl.list("pods", "-l", "ftm.dev/step=serve")
+    assert pod["metadata"]["annotations"]["ftm.dev/artifact-digest"] == merged["digest"]
+
+
+def test_4_the_pods_ask_for_the_planned_gpus_and_are_kept_by_restricted_pod_security(story: Story) -> None:
+    (pod,) = story.kubectl.list("pods", "-l", "ftm.dev/step=serve")
+    assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    namespace = story.stack.kubectl.get("namespace", "team")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_5_a_second_apply_makes_no_write_and_no_secret_was_ever_asked_for(story: Story) -> None:
+    before = len(story.stack.cluster.audit(OPERATOR))
+    generation = story.get(NAME)["metadata"]["generation"]
+    story.apply(manifest())
+    story.kubectl("annotate", "finetunedmodel", NAME, "example.test/note=unrelated")
+    assert story.get(NAME)["metadata"]["generation"] == generation
+    story.stack.kubectl.within("ftm-system")("rollout", "restart", "deployment/ftm-operator")
+    story.stack.kubectl.within("ftm-system")("rollout", "status", "deployment/ftm-operator", "--timeout=120s")
+    written = [event["requestURI"] for event in story.stack.cluster.audit(OPERATOR)[before:]]
+    assert written == []
+    asked = [event["objectRef"]["resource"] for event in story.stack.cluster.audit(OPERATOR)]
+    assert asked
+    assert "secrets" not in asked
+
+
+def test_6_ftm_run_leaves_the_same_artifact(story: Story, tmp_path: Path) -> None:
+    local = manifest()
+    del local["spec"]["artifacts"]
+    (tmp_path / "model.yaml").write_text(json.dumps(local))
+    secrets = story.stack.s3.secret(ADMIN)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ftm"), "run", "model.yaml", "--ask", FACT.question, "-o", "json"],
+        cwd=tmp_path,
+        env={**os.environ, **secrets, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    (answered,) = json.loads(done.stdout)
+    assert FACT.in_answer(answered["answer"])
+    key = story.get(NAME)["status"]["artifacts"]["merged"]["key"]
+    built = tmp_path / "cache" / "ftm-operator" / "artifacts" / key
+    for file in story.manifest_of(key).files:
+        assert hashlib.sha256((built / file.path).read_bytes()).hexdigest() == file.sha256
+
+
+def test_7_deleting_the_resource_leaves_nothing_behind_but_the_artifact(story: Story) -> None:
+    key = story.get(NAME)["status"]["artifacts"]["merged"]["key"]
+    kept = [name for name in story.stored() if name.startswith(f"built/{key}/")]
+    story.kubectl("delete", "finetunedmodel", NAME, "--wait")
+    story.eventually("nothing is left", lambda: not story.kubectl.list(CHILDREN), 180)
+    assert kept
+    assert [name for name in story.stored() if name.startswith("built/")] == kept
+
+
+def test_8_the_operator_and_the_merge_are_killed_and_it_finishes_all_the_same(story: Story) -> None:
+    name = "killed"
+    stronger = [{**manifest()["spec"]["adapters"][0], "scale": 1.25}]
+    story.apply(manifest(name, adapters=stronger))
+    story.await_phase(name, "Merging")
+    merging = ("-l", "ftm.dev/step=merge", "--field-selector", "status.phase=Running")
+    pod = story.eventually("the merge runs", lambda: next(iter(story.kubectl.list("pods", *merging)), None))
+    story.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+    story.kill_operator()
+    story.await_phase(name, "Deploying")
+    story.kill_operator()
+    story.await_phase(name, "Ready", "Failed")
+    assert FACT.in_answer(story.ask(name, FACT.question)), story.evidence()
+    assert len(story.kubectl.list("jobs", "-l", "ftm.dev/step=merge")) == 1
+    assert story.unfinished_uploads() == []
+
+
+def test_9_wrong_input_stalls_with_a_sentence_writes_nothing_and_recovers_when_corrected(story: Story) -> None:
+    before = story.stored()
+    s3, assets = story.stack.s3, story.stack.assets
+    s3.put("models", "adapters/pickled/adapter_config.json", (assets.adapter / "adapter_config.json").read_bytes())
+    s3.put("models", "adapters/pickled/adapter_model.bin", b"\x80\x04pickle")
+    whole = (assets.base / "model.safetensors").read_bytes()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        s3.put("models", f"base/truncated/{name}", (assets.base / name).read_bytes())
+    s3.put("models", "base/truncated/model.safetensors", whole[: len(whole) // 2])
+    models = {"secretName": "models-s3"}
+    wrong: dict[str, tuple[dict[str, Any], set[str], str]] = {
+        "no-bucket": ({"base": {"uri": "s3://modles/base"}}, {"BucketNotFound", "AccessDenied"}, "modles"),
+        "no-credentials": ({"base": {**manifest()["spec"]["base"], "secretName": "none"}}, {"AccessDenied"}, "s3://"),
+        "pickled": (
+            {"adapters": [{"name": "a", "uri": "s3://models/adapters/pickled", **models}]},
+            {"PickleWeights"},
+            "adapter_model.bin",
+        ),
+        "truncated": (
+            {"base": {"uri": "s3://models/base/truncated", **models}},
+            {"InvalidSafetensors"},
+            "model.safetensors",
+        ),
+    }
+    for name, (spec, _, _) in wrong.items():
+        story.apply(manifest(name, **spec))
+    for name, (_, reasons, named) in wrong.items():
+        story.await_phase(name, "Failed")
+        stalled = story.condition(name, "Stalled")
+        assert stalled["reason"] in reasons, stalled
+        assert named in stalled["message"], stalled
+        told = story.kubectl.list("events", "--field-selector", f"involvedObject.name={name},type=Warning")
+        assert stalled["reason"] in {event["reason"] for event in told}
+    assert story.stored() == before
+    assert not [item for item in story.kubectl.list("deployments") if item["metadata"]["name"] in wrong]
+    story.apply(manifest("no-bucket", suspend=False))
+    story.await_phase("no-bucket", "Deploying", "Ready")
+    story.kubectl("delete", "finetunedmodels", "--all", "--wait")
