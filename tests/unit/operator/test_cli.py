@@ -13,9 +13,10 @@ from tests.unit.operator.world import adapter_facts, base_facts, facts
 
 def ftm(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr."""
-    with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit) as ended:
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr("sys.argv", ["ftm", *arguments])
-        cli.main()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
     printed = capsys.readouterr()
     return int(ended.value.code or 0), printed.out, printed.err
 
