@@ -18,7 +18,7 @@ debian_packages() {
 }
 
 python=${PYTHON:-$(command -v python3.11 || command -v python3 || true)}
-if [ -z "$python" ] || ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+if [ -z "$python" ] || ! "$python" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then
     fail "Python 3.11 or later not found (${python:-no python3 on PATH}): install it, or say where it is: make PYTHON=/path/to/python3.11"
 fi
 if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then

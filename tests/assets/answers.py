@@ -29,6 +29,9 @@ class Chat:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        torch.set_num_threads(
+            1
+        )  # decoding waits for memory; on a busy machine a second thread makes it ten times slower
         self._tokenizer: Any = AutoTokenizer.from_pretrained(base)
         model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         if adapter is not None:
