@@ -1,5 +1,7 @@
 """kopf's side: watch events in, nothing else. No handler decides, waits or writes."""
 
+import dataclasses
+import os
 from typing import Any
 
 import kopf
@@ -42,5 +44,9 @@ def settings() -> kopf.OperatorSettings:
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    """The same credentials as `Cluster.connect` takes."""
-    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    """The same credentials as `Cluster.connect` takes; in a pod by address, so that no cluster DNS is needed."""
+    in_pod = kopf.login_with_service_account(**kwargs)
+    if in_pod is None:
+        return kopf.login_with_kubeconfig(**kwargs)
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    return dataclasses.replace(in_pod, server=f"https://{f'[{host}]' if ':' in host else host}:{port}")
