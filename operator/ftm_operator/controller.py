@@ -122,6 +122,7 @@ class Controller:
         match action:
             case Delete():
                 await self._cluster.delete(manifest)
+                self._cache.remove(kind, key)
                 log.info("%s/%s: deleted finished %s", *key, kind)
             case Apply(why="absent") if found := await self._cluster.get(kind, *key):
                 await self._adopt(found, manifest)

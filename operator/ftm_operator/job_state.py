@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ftm_jobs.contract import Outcome, Report
 from ftm_operator.pod_trouble import pod_trouble
+from ftm_operator.reasons import Reason
 from ftm_operator.resources.metadata import ATTEMPT, Manifest
 
 JOB_NAME = "batch.kubernetes.io/job-name"
@@ -105,11 +106,11 @@ def _broken(job: Manifest, failed: Manifest, pods: Sequence[Manifest], now: date
     if last and any(_terminated(container).get("reason") == "OOMKilled" for container in _statuses(last)):
         limit = last["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "no limit")
         message = f"Job {name} ran out of memory at {limit}; raise spec.jobs.resources.limits.memory"
-        return Broken("OutOfMemory", message, True, retry_after)
+        return Broken(Reason.OUT_OF_MEMORY, message, True, retry_after)
     if failed.get("reason") == "DeadlineExceeded":
         message = f"Job {name} took longer than spec.jobs.activeDeadlineSeconds; raise it"
-        return Broken("DeadlineExceeded", message, True, retry_after)
-    return Broken("JobFailed", f"Job {name} failed: {failed.get('message', 'no message')}", False, retry_after)
+        return Broken(Reason.DEADLINE_EXCEEDED, message, True, retry_after)
+    return Broken(Reason.JOB_FAILED, f"Job {name} failed: {failed.get('message', 'no message')}", False, retry_after)
 
 
 def _activity(job: Manifest, pods: Sequence[Manifest]) -> str:

@@ -23,6 +23,7 @@ from ftm_operator.job_state import Broken, Done, Due, Running, State, finished, 
 from ftm_operator.planning.keys import REFRESH_ANNOTATION, inspection_key, merged_key
 from ftm_operator.planning.plan import plan as make_plan
 from ftm_operator.planning.tensor_parallel import Rejection
+from ftm_operator.reasons import Reason
 from ftm_operator.resources.deployment import deployment as build_deployment
 from ftm_operator.resources.job import artifacts_source, inspect_job, merge_id, merge_job
 from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, NAME, SPEC_HASH, STEP, Manifest, owned_by
@@ -127,12 +128,12 @@ class _Pass:
         """Why the resource is not served as its spec says; None when it is."""
         model = self.model
         if model.spec.suspend:
-            return Hold("Suspended", "Suspended", "spec.suspend is true: nothing is built or rolled out")
+            return Hold("Suspended", Reason.SUSPENDED, "spec.suspend is true: nothing is built or rolled out")
         artifacts = artifacts_source(model, self.settings)
         if artifacts is None:
             return Hold(
                 "Failed",
-                "NoArtifactStore",
+                Reason.NO_ARTIFACT_STORE,
                 "spec.artifacts is not set and the operator has no default store; set spec.artifacts.uri",
                 stalled=True,
             )
@@ -154,11 +155,13 @@ class _Pass:
         state = self._state(INSPECTION, key, Step.INSPECT)
         if isinstance(state, Due):
             self._create(inspect_job(model, key, state.attempt, self.settings))
-        report = _report_or_hold(state, "Inspecting", "inspect")
+        report = _report_or_hold(state, "Inspecting", Reason.INSPECTING)
         if isinstance(report, Hold):
             return report
         if report.facts is None:
-            return Hold("Failed", "ReportWithoutFacts", "the inspect Job's report holds no facts; see its log", True)
+            return Hold(
+                "Failed", Reason.INCOMPLETE_REPORT, "the inspect Job's report holds no facts; see its log", True
+            )
         self.progress.facts = report.facts
         return report.facts
 
@@ -181,13 +184,13 @@ class _Pass:
         state = self._state(ARTIFACT, identity, Step.MERGE)
         if isinstance(state, Due):
             self._create(merge_job(self.model, facts, store, key, state.attempt, self.settings))
-        report = _report_or_hold(state, "Merging", "merge")
+        report = _report_or_hold(state, "Merging", Reason.MERGING)
         if isinstance(report, Hold):
             self.waits_for = identity
             return self._naming_the_builder(report, identity)
         if report.artifact is None:
             return Hold(
-                "Failed", "ReportWithoutArtifact", "the merge Job's report names no artifact; see its log", True
+                "Failed", Reason.INCOMPLETE_REPORT, "the merge Job's report names no artifact; see its log", True
             )
         self.progress.merged = report.artifact
         return report.artifact
@@ -202,12 +205,25 @@ class _Pass:
             self._apply(build_deployment(model, plan, facts, artifact, secret_name, self.settings), live)
             or live is None
         ):
-            return Hold("Deploying", "RollingOut", "the Deployment is being applied")
+            return Hold("Deploying", Reason.ROLLING_OUT, "the Deployment is being applied")
         state = rollout(live, self.observed.pods(NAME, model.metadata.name))
         if isinstance(state, RollingOut):
+            if state.lost_at and self._forgotten(artifact, state.lost_at):
+                message = f"{artifact.uri} is no longer there; it is built again"
+                return Hold("Merging", Reason.ARTIFACT_LOST, message)
             return Hold("Failed" if state.stalled else "Deploying", state.reason, state.message, state.stalled)
         self.progress.serving = state.message
         return None
+
+    def _forgotten(self, artifact: Artifact, lost_at: str) -> bool:
+        """Forgets an artifact that was lost after it was last built, with the Jobs that say it is complete."""
+        identity = merge_id(artifact.key, artifact.uri.rpartition("/")[0])
+        jobs = [job for job in self.observed.jobs(ARTIFACT, identity) if finished(job)]
+        if any(lost_at <= job["status"].get("completionTime", "") for job in jobs):
+            return False
+        self.actions.extend(Delete(job) for job in jobs)
+        self.progress.merged, self.progress.lost = None, True
+        return True
 
     def _state(self, label: str, value: str, step: Step) -> State:
         jobs = [job for job in self.observed.jobs(label, value) if self._concerns_us(job, step)]
@@ -247,7 +263,7 @@ class _Pass:
 def _name_taken(child: Manifest) -> Hold:
     kind, name = child["kind"], child["metadata"]["name"]
     message = f"{kind} {name} exists and is not this FineTunedModel's; delete it, or give this one another name"
-    return Hold("Failed", "NameTaken", message, stalled=True, retry_after=NAME_TAKEN_RETRY_SECONDS)
+    return Hold("Failed", Reason.NAME_TAKEN, message, stalled=True, retry_after=NAME_TAKEN_RETRY_SECONDS)
 
 
 def _difference(desired: Manifest, live: Manifest | None) -> str | None:
@@ -259,13 +275,13 @@ def _difference(desired: Manifest, live: Manifest | None) -> str | None:
     return drift(desired, live)
 
 
-def _report_or_hold(state: State, phase: Phase, step: str) -> Report | Hold:
+def _report_or_hold(state: State, phase: Phase, doing: Reason) -> Report | Hold:
     match state:
         case Done(report):
             return report
         case Due(attempt):
-            return Hold(phase, phase, f"{step} Job is being created" + (f", attempt {attempt}" if attempt > 1 else ""))
+            return Hold(phase, doing, "a Job is being created" + (f", attempt {attempt}" if attempt > 1 else ""))
         case Running(message):
-            return Hold(phase, phase, message)
+            return Hold(phase, doing, message)
         case Broken(reason, message, stalled, retry_after):
             return Hold("Failed" if stalled else phase, reason, message, stalled, retry_after)

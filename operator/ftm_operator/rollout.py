@@ -7,7 +7,11 @@ from pydantic import ValidationError
 
 from ftm_jobs.contract import Outcome, Report
 from ftm_operator.pod_trouble import pod_trouble
+from ftm_operator.reasons import Reason
 from ftm_operator.resources.metadata import ARTIFACT_DIGEST, Manifest
+
+LOST = ("SourceNotFound", "MissingFile")
+"""What the fetch step says of an artifact that is no longer there; building it again brings it back."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,10 @@ class Serving:
 @dataclass(frozen=True)
 class RollingOut:
     message: str
-    reason: str = "RollingOut"
+    reason: str = Reason.ROLLING_OUT
     stalled: bool = False
+    lost_at: str | None = None
+    """When a pod found that the artifact is not in its store, as Kubernetes writes times."""
 
 
 def rollout(deployment: Manifest, pods: Sequence[Manifest]) -> Serving | RollingOut:
@@ -34,13 +40,15 @@ def rollout(deployment: Manifest, pods: Sequence[Manifest]) -> Serving | Rolling
     if updated >= wanted and available >= wanted and surplus <= 0:
         return Serving("scaled to zero" if wanted == 0 else f"{available} of {wanted} replicas answer")
     current = [pod for pod in pods if _artifact_digest(pod) == _artifact_digest(deployment["spec"]["template"])]
-    if report := next((found for pod in current if (found := _fetch_report(pod))), None):
-        return RollingOut(f"the model cannot be fetched: {report.message}", report.reason, stalled=True)
+    if refused := next((found for pod in current if (found := _refused_fetch(pod))), None):
+        report, at = refused
+        lost_at = at if report.reason in LOST else None
+        return RollingOut(f"the model cannot be fetched: {report.message}", report.reason, True, lost_at)
     trouble = next((words for pod in current if (words := pod_trouble(pod))), None)
     progress = f"{min(updated, available)} of {wanted} new replicas answer" + (f"; {trouble}" if trouble else "")
     for condition in status.get("conditions") or []:
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
-            return RollingOut(progress, "ProgressDeadlineExceeded", stalled=True)
+            return RollingOut(progress, Reason.PROGRESS_DEADLINE_EXCEEDED, stalled=True)
     return RollingOut(progress)
 
 
@@ -49,16 +57,17 @@ def _artifact_digest(pod: Manifest) -> str | None:
     return digest
 
 
-def _fetch_report(pod: Manifest) -> Report | None:
-    """What the fetch container said last, when it found the artifact itself wrong."""
+def _refused_fetch(pod: Manifest) -> tuple[Report, str] | None:
+    """What the fetch container said last and when, if it found the artifact itself wrong."""
     for container in pod.get("status", {}).get("initContainerStatuses") or []:
         for state in (container.get("state", {}), container.get("lastState", {})):
-            message = (state.get("terminated") or {}).get("message")
-            if message and not container.get("ready"):
-                try:
-                    report = Report.model_validate_json(message)
-                except ValidationError:
-                    continue
-                if report.outcome == Outcome.INVALID_INPUT:
-                    return report
+            terminated = state.get("terminated") or {}
+            if container.get("ready") or not terminated.get("message"):
+                continue
+            try:
+                report = Report.model_validate_json(terminated["message"])
+            except ValidationError:
+                continue
+            if report.outcome == Outcome.INVALID_INPUT:
+                return report, str(terminated.get("finishedAt", ""))
     return None

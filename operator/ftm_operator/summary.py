@@ -11,6 +11,7 @@ from typing import Literal
 from ftm_jobs.contract import Artifact, Facts
 from ftm_operator.api.v1alpha1 import Artifacts, FineTunedModel, FineTunedModelStatus, Phase, Plan, Sources
 from ftm_operator.conditions import Observation, updated
+from ftm_operator.reasons import Reason
 from ftm_operator.resources.deployment import selector
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.service import endpoint
@@ -37,6 +38,8 @@ class Progress:
     facts: Facts | None = None
     plan: Plan | None = None
     merged: Artifact | None = None
+    lost: bool = False
+    """The artifact that status names is no longer in its store."""
     serving: str | None = None
 
 
@@ -67,7 +70,7 @@ def summarise(
         sources=Sources(hash=progress.inspection) if progress.facts and progress.inspection else before.sources,
         facts=progress.facts or before.facts,
         plan=progress.plan or before.plan,
-        artifacts=Artifacts(merged=progress.merged) if progress.merged else before.artifacts,
+        artifacts=_artifacts(before, progress),
         endpoint=endpoint(model) if deployment else None,
         replicas=live.get("replicas", 0),
         ready_replicas=live.get("readyReplicas", 0),
@@ -77,7 +80,7 @@ def summarise(
 
 def invalid_status(before: FineTunedModelStatus, generation: int, message: str, now: datetime) -> FineTunedModelStatus:
     """The status of a resource that the operator cannot read: an older CRD let it in."""
-    observations = _readiness(Hold("Failed", "InvalidSpec", message, stalled=True), Progress())
+    observations = _readiness(Hold("Failed", Reason.INVALID_SPEC, message, stalled=True), Progress())
     conditions = tuple(updated(before.conditions, observations, generation, now))
     return before.model_copy(update={"observed_generation": generation, "phase": "Failed", "conditions": conditions})
 
@@ -103,7 +106,7 @@ def notices(before: FineTunedModelStatus, after: FineTunedModelStatus) -> tuple[
 
 def _readiness(hold: Hold | None, progress: Progress) -> list[Observation]:
     if hold is None:
-        return [Observation("Ready", "True", "Serving", progress.serving or "")]
+        return [Observation("Ready", "True", Reason.SERVING, progress.serving or "")]
     ready = Observation("Ready", "False", hold.reason, hold.message)
     if hold.phase == "Suspended":
         return [ready]
@@ -116,7 +119,7 @@ def _steps(before: FineTunedModelStatus, progress: Progress, hold: Hold | None) 
         kept = [condition for condition in before.conditions if condition.type in ("Inspected", "Merged")]
         return [Observation(one.type, one.status, one.reason, one.message) for one in kept]
     facts, merged = progress.facts, progress.merged
-    reason, message = (hold.reason, hold.message) if hold else ("NotReached", "")
+    reason, message = (hold.reason, hold.message) if hold else (Reason.NOT_REACHED, "")
     inspected = (
         Observation("Inspected", "True", "Inspected", _inspected_sentence(facts))
         if facts
@@ -127,7 +130,13 @@ def _steps(before: FineTunedModelStatus, progress: Progress, hold: Hold | None) 
         return [inspected, Observation("Merged", "True", "Merged", f"{merged.uri}: {size}, manifest {merged.digest}")]
     if facts:
         return [inspected, Observation("Merged", "False", reason, message)]
-    return [inspected, Observation("Merged", "False", "NotReached", "the sources are not inspected yet")]
+    return [inspected, Observation("Merged", "False", Reason.NOT_REACHED, "the sources are not inspected yet")]
+
+
+def _artifacts(before: FineTunedModelStatus, progress: Progress) -> Artifacts | None:
+    if progress.lost:
+        return None
+    return Artifacts(merged=progress.merged) if progress.merged else before.artifacts
 
 
 def _inspected_sentence(facts: Facts) -> str:
@@ -142,5 +151,5 @@ def _inspected_sentence(facts: Facts) -> str:
 def _available(live: Manifest) -> Observation:
     available = live.get("availableReplicas", 0)
     if available:
-        return Observation("Available", "True", "ReplicasAnswer", f"{available} replicas answer")
-    return Observation("Available", "False", "NoReplicas", "no replica answers")
+        return Observation("Available", "True", Reason.REPLICAS_ANSWER, f"{available} replicas answer")
+    return Observation("Available", "False", Reason.NO_REPLICAS, "no replica answers")

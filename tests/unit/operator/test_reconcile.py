@@ -25,7 +25,7 @@ def phase(scene: World, name: str = "support-bot") -> str:
     return str(scene.resource(name)["status"]["phase"])
 
 
-def deployment(scene: World) -> dict[str, object]:
+def deployment(scene: World) -> dict[str, Any]:
     found = scene.cache.get("Deployment", (NAMESPACE, "support-bot"))
     assert found is not None
     return found
@@ -121,8 +121,8 @@ def test_what_serves_is_untouched_until_its_successor_is_complete() -> None:
     scene.inspected(facts(digest="sha256:other"))
     scene.settle()
     assert deployment(scene) == before
-    assert scene.condition("Available", "support-bot")["status"] == "True"  # type: ignore[index]
-    assert scene.condition("Ready")["status"] == "False"  # type: ignore[index]
+    said = {one["type"]: one["status"] for one in scene.resource()["status"]["conditions"]}
+    assert (said["Available"], said["Ready"]) == ("True", "False")
     scene.merged()
     scene.settle()
     assert deployment(scene) != before
@@ -331,7 +331,7 @@ def test_drift_is_repaired_and_named() -> None:
     scene = world()
     scene.serve()
     changed = copy.deepcopy(deployment(scene))
-    changed["spec"]["replicas"] = 5  # type: ignore[index]
+    changed["spec"]["replicas"] = 5
     scene.put(changed)
     (action,) = scene.once().actions
     assert action.why == "spec.replicas: 5, should be 1"  # type: ignore[union-attr]
@@ -385,33 +385,45 @@ def test_finished_jobs_are_kept_for_their_logs_but_only_a_few() -> None:
     assert len([job for job in scene.jobs("inspect") if job.get("status")]) == 3
 
 
+def refused_fetch(scene: World, reason: str, sentence: str) -> None:
+    """A serving pod's fetch container has ended with a refusal, now."""
+    scene.available(replicas=0)
+    template = deployment(scene)["spec"]["template"]
+    told = refusal(Step.FETCH, reason, sentence).termination_message()
+    ended = {"terminated": {"message": told, "finishedAt": scene.moment()}}
+    waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+    statuses = [{"name": "fetch", "ready": False, "state": waiting, "lastState": ended}]
+    pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": NAMESPACE, **template["metadata"]}}
+    scene.put({**pod, "status": {"initContainerStatuses": statuses}})
+
+
 def test_an_artifact_that_cannot_be_fetched_stalls_with_the_fetchers_sentence() -> None:
     scene = world()
-    scene.settle()
-    scene.inspected()
-    scene.settle()
-    scene.merged()
-    scene.settle()
-    scene.available(replicas=0)
-    template = deployment(scene)["spec"]["template"]  # type: ignore[index]
-    told = refusal(Step.FETCH, "CorruptArtifact", "model.safetensors: sha256 differs").termination_message()
-    waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
-    scene.put(
-        {
-            "kind": "Pod",
-            "metadata": {"name": "p", "namespace": NAMESPACE, **template["metadata"]},
-            "status": {
-                "initContainerStatuses": [
-                    {"name": "fetch", "ready": False, "state": waiting, "lastState": {"terminated": {"message": told}}}
-                ]
-            },
-        }
-    )
+    scene.serve()
+    refused_fetch(scene, "CorruptArtifact", "model.safetensors: sha256 differs")
     scene.settle()
     stalled = scene.condition("Stalled")
     assert stalled
     assert stalled["reason"] == "CorruptArtifact"
     assert "model.safetensors: sha256 differs" in stalled["message"]
+
+
+def test_an_artifact_deleted_from_its_store_is_built_again_once() -> None:
+    scene = world()
+    scene.serve()
+    scene.later(3600)
+    refused_fetch(scene, "SourceNotFound", "nothing there")
+    scene.settle()
+    assert phase(scene) == "Merging"
+    assert "artifacts" not in scene.resource()["status"]
+    scene.later(10)
+    scene.merged()
+    scene.settle()
+    assert phase(scene) == "Failed", "the pod has not tried again yet"
+    assert len(scene.jobs("merge")) == 1
+    scene.available()
+    scene.settle()
+    assert phase(scene) == "Ready"
 
 
 def test_an_artifact_is_found_again_although_status_was_lost() -> None:

@@ -172,7 +172,8 @@ class World:
         message = {"message": report.termination_message()} if report else {}
         self.put(pod_of(job, {"terminated": {"finishedAt": self.now.isoformat(), **message, **terminated}}))
         condition = {"type": "Complete" if done else "Failed", "status": "True", "message": "BackoffLimitExceeded"}
-        self.put(job | {"status": {"conditions": [condition | {"lastTransitionTime": self.now.isoformat()}]}})
+        conditions = [condition | {"lastTransitionTime": self.moment()}]
+        self.put(job | {"status": {"conditions": conditions, "completionTime": self.moment()}})
 
     def inspected(self, found: Facts | None = None) -> None:
         self.end_job("inspect", report(Step.INSPECT, "Inspected", facts=found or facts()))
@@ -214,6 +215,10 @@ class World:
         self.settle(name)
         self.available(name=name)
         self.settle(name)
+
+    def moment(self) -> str:
+        """Now, as Kubernetes writes times."""
+        return self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def later(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
