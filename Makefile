@@ -49,7 +49,7 @@ cluster-tests: $(VENV) ## the operator against a real API server
 	@$(PYTEST) tests/cluster
 
 e2e: $(VENV) ## the whole path on a real node, with a real model
-	@$(PYTEST) tests/e2e
+	@$(PYTEST) -s tests/e2e  # the story is told while it happens
 
 format: $(VENV) ## format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix $(PYTHON_FILES)

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +30,15 @@ NAME = "support-bot"
 
 
 @pytest.fixture(scope="module")
-def story(request: pytest.FixtureRequest) -> Iterator[Story]:
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        context = stack()
+def story() -> Iterator[Story]:
+    with ExitStack() as ends:
         try:
-            running = context.__enter__()
+            running = ends.enter_context(stack())
         except Unavailable as reason:
             pytest.skip(str(reason))
         told = Story(running)
         told.begin()
-    try:
         yield told
-    finally:
-        context.__exit__(None, None, None)
-
-
-@pytest.fixture(autouse=True)
-def shown(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The story is told while it happens."""
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        yield
 
 
 def test_1_the_base_model_does_not_know_the_fact(story: Story) -> None:
