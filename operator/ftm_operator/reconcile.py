@@ -177,7 +177,7 @@ class _Pass:
         assert store is not None
         key = merged_key(self.model.spec, facts)
         known = self.before.artifacts.merged if self.before.artifacts else None
-        if known and known.key == key and known.uri == f"{store.uri.rstrip('/')}/{key}":
+        if known and known.uri == f"{store.uri.rstrip('/')}/{key}":
             self.progress.merged = known
             return known
         identity = merge_id(key, store.uri)

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from ftm_jobs.contract import Artifact, Facts
 from ftm_operator.api.schema import MapList, Tolerant
 
-Phase = Literal["Pending", "Inspecting", "Merging", "Deploying", "Ready", "Failed", "Suspended"]
+Phase = Literal["Inspecting", "Merging", "Deploying", "Ready", "Failed", "Suspended"]
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 

@@ -118,6 +118,7 @@ def test_what_serves_is_untouched_until_its_successor_is_complete() -> None:
     before = deployment(scene)
     scene.edit(adapters=[{"name": "support", "uri": "s3://models/adapters/support-v2"}])
     scene.settle()
+    assert scene.resource()["status"]["facts"] == facts().to_json(), "what serves is still described"
     scene.inspected(facts(digest="sha256:other"))
     scene.settle()
     assert deployment(scene) == before

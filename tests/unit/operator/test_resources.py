@@ -1,0 +1,131 @@
+"""What the children say, above all what keeps people safe and what keeps requests alive."""
+
+from typing import Any
+
+import pytest
+
+from ftm_jobs.contract import Artifact
+from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.planning.plan import plan
+from ftm_operator.resources.deployment import deployment
+from ftm_operator.resources.job import artifacts_source, inspect_job, merge_job
+from ftm_operator.resources.service import service
+from tests.unit.operator.world import SETTINGS, base_facts, facts, resource
+
+ARTIFACT = Artifact(key="merge-1", uri="s3://artifacts/built/merge-1", digest="sha256:m", total_bytes=2**30, files=7)
+
+
+def model(**spec: Any) -> FineTunedModel:
+    return FineTunedModel.model_validate(resource(**spec))
+
+
+def served(**serving: Any) -> dict[str, Any]:
+    asked = model(serving=serving)
+    planned = plan("support-bot", asked.spec, facts())
+    assert isinstance(planned, Plan)
+    return deployment(asked, planned, facts(), ARTIFACT, "artifacts-s3", SETTINGS)
+
+
+def engine(**serving: Any) -> dict[str, Any]:
+    (container,) = served(**serving)["spec"]["template"]["spec"]["containers"]
+    found: dict[str, Any] = container
+    return found
+
+
+def pods(**spec: Any) -> list[dict[str, Any]]:
+    asked = model(**spec)
+    store = artifacts_source(asked, SETTINGS)
+    assert store
+    jobs = inspect_job(asked, "0" * 16, 1, SETTINGS), merge_job(asked, facts(), store, "merge-1", 1, SETTINGS)
+    return [child["spec"]["template"]["spec"] for child in (*jobs, served())]
+
+
+@pytest.mark.parametrize("pod", pods(), ids=["inspect", "merge", "serve"])
+def test_every_pod_passes_pod_security_restricted(pod: dict[str, Any]) -> None:
+    security = pod["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["runAsUser"] != 0
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert all(volume.keys() & {"emptyDir", "secret"} for volume in pod["volumes"])
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+@pytest.mark.parametrize("pod", pods(), ids=["inspect", "merge", "serve"])
+def test_no_pod_gets_a_token_or_the_namespaces_service_addresses(pod: dict[str, Any]) -> None:
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+
+
+def test_the_engine_never_sees_the_stores_credentials() -> None:
+    template = served()["spec"]["template"]["spec"]
+    (fetch,) = template["initContainers"]
+    assert "artifacts-credentials" in {mount["name"] for mount in fetch["volumeMounts"]}
+    assert "artifacts-credentials" not in {mount["name"] for mount in template["containers"][0]["volumeMounts"]}
+
+
+def test_fetch_is_held_to_the_digest_in_status() -> None:
+    (fetch,) = served()["spec"]["template"]["spec"]["initContainers"]
+    assert "s3://artifacts/built/merge-1,digest=sha256:m,credentials=/var/run/ftm/artifacts" in fetch["args"]
+
+
+def test_the_plan_becomes_the_engines_arguments_and_gpus() -> None:
+    container = engine(tensorParallelSize=3, maxModelLen=512, gpuMemoryUtilization=0.8, extraArgs=["--enforce-eager"])
+    assert container["args"] == [
+        *("--model", "/model", "--served-model-name", "support-bot", "--port", "8000", "--dtype", "bfloat16"),
+        *("--max-model-len", "512", "--tensor-parallel-size", "3", "--shutdown-timeout", "45"),
+        *("--gpu-memory-utilization", "0.8", "--enforce-eager"),
+    ]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "3"}
+
+
+def test_host_memory_follows_the_weights_unless_the_spec_says_otherwise() -> None:
+    assert engine()["resources"]["requests"]["memory"] == f"{-(-base_facts().weight_bytes // 2**20) + 2048}Mi"
+    assert engine(resources={"requests": {"memory": "9Gi"}})["resources"]["requests"]["memory"] == "9Gi"
+
+
+def test_a_stopping_pod_drains_before_it_is_killed() -> None:
+    pod = served()["spec"]["template"]["spec"]
+    drain = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    arguments = pod["containers"][0]["args"]
+    finish = int(arguments[arguments.index("--shutdown-timeout") + 1])
+    assert drain > 0
+    assert finish > 0
+    assert pod["terminationGracePeriodSeconds"] > drain + finish
+
+
+def test_a_rollout_starts_the_new_before_it_stops_the_old() -> None:
+    assert served()["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+
+
+def test_an_api_key_comes_from_its_secret_and_users_variables_win() -> None:
+    found = {
+        variable["name"]: variable
+        for variable in engine(apiKeySecretName="keys", env=[{"name": "HF_HUB_OFFLINE", "value": "0"}])["env"]
+    }
+    assert found["VLLM_API_KEY"]["valueFrom"] == {"secretKeyRef": {"name": "keys", "key": "VLLM_API_KEY"}}
+    assert found["HF_HUB_OFFLINE"]["value"] == "0"
+
+
+def test_the_service_selects_exactly_the_serving_pods() -> None:
+    selector = service(model())["spec"]["selector"]
+    assert selector.items() <= served()["spec"]["template"]["metadata"]["labels"].items()
+    assert selector == served()["spec"]["selector"]["matchLabels"]
+    job = inspect_job(model(), "0" * 16, 1, SETTINGS)
+    assert not selector.items() <= job["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_a_job_gives_up_at_once_on_wrong_input_and_ignores_evictions() -> None:
+    rules = inspect_job(model(), "0" * 16, 1, SETTINGS)["spec"]["podFailurePolicy"]["rules"]
+    assert rules[0]["action"] == "FailJob"
+    assert rules[0]["onExitCodes"] == {"containerName": "inspect", "operator": "In", "values": [2]}
+    assert rules[1] == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
+
+
+def test_every_name_fits_a_label_for_the_longest_resource_name() -> None:
+    longest = FineTunedModel.model_validate(resource("a" * 40))
+    assert len(inspect_job(longest, "0" * 16, 999, SETTINGS)["metadata"]["name"]) <= 63

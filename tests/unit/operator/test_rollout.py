@@ -1,0 +1,66 @@
+"""When a rollout is done, and what is said of one that is not."""
+
+from typing import Any
+
+import pytest
+
+from ftm_operator.resources.metadata import ARTIFACT_DIGEST
+from ftm_operator.rollout import RollingOut, Serving, rollout
+
+DIGEST = {"annotations": {ARTIFACT_DIGEST: "sha256:new"}}
+
+
+def deployment(wanted: int = 2, observed: int = 1, **status: Any) -> dict[str, Any]:
+    full = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), wanted)
+    return {
+        "metadata": {"generation": 1},
+        "spec": {"replicas": wanted, "template": {"metadata": DIGEST}},
+        "status": {"observedGeneration": observed, **full, **status},
+    }
+
+
+def pod(**status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "p", **DIGEST}, "status": status}
+
+
+def test_every_replica_updated_and_available_is_serving() -> None:
+    assert rollout(deployment(), []) == Serving("2 of 2 replicas answer")
+    assert rollout(deployment(0), []) == Serving("scaled to zero")
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        {"observed": 0},
+        {"updatedReplicas": 1},
+        {"availableReplicas": 1},
+        {"replicas": 3},
+    ],
+    ids=["not observed", "old replica", "not available", "old replica not gone"],
+)
+def test_anything_less_is_rolling_out(behind: dict[str, Any]) -> None:
+    assert isinstance(rollout(deployment(**behind), []), RollingOut)
+
+
+def test_the_pods_trouble_is_told_in_the_clusters_words() -> None:
+    waiting = {"name": "vllm", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    state = rollout(deployment(availableReplicas=0), [pod(containerStatuses=[waiting])])
+    assert state == RollingOut("0 of 2 new replicas answer; container vllm: ImagePullBackOff: no such image")
+
+
+def test_an_engine_that_keeps_failing_is_quoted() -> None:
+    ended = {"reason": "Error", "exitCode": 1, "message": "Traceback\nValueError: no free memory\n"}
+    failing = {
+        "name": "vllm",
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": ended},
+    }
+    state = rollout(deployment(availableReplicas=0), [pod(containerStatuses=[failing])])
+    assert isinstance(state, RollingOut)
+    assert state.message.endswith("container vllm keeps failing: ValueError: no free memory (Error, exit code 1)")
+
+
+def test_a_rollout_past_its_deadline_is_stalled() -> None:
+    condition = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    state = rollout(deployment(availableReplicas=0, conditions=[condition]), [])
+    assert state == RollingOut("0 of 2 new replicas answer", "ProgressDeadlineExceeded", stalled=True)
