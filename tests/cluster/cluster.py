@@ -28,7 +28,7 @@ class NodeCluster(ControlPlane):
     """A control plane with one node that runs pods.
 
     This machine reaches services by their ClusterIP and pods by their address; pods reach this machine at
-    `host_address`, and nothing beyond it. There is no cluster DNS.
+    `host_address`, and nothing beyond it. Pods know Services by name, this machine does not.
     """
 
     containerd: Containerd

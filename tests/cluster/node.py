@@ -1,8 +1,10 @@
-"""A Kubernetes node on this machine: containerd, kubelet and kube-proxy in a sandbox of their own. Needs root."""
+"""A Kubernetes node on this machine, in a sandbox of its own: containerd, kubelet, kube-proxy, DNS. Needs root."""
 
 import json
+import sys
 from pathlib import Path
 
+from tests.cluster import dns
 from tests.cluster.binaries import Binaries
 from tests.cluster.certificates import Authority
 from tests.cluster.containerd import Containerd
@@ -11,6 +13,7 @@ from tests.cluster.processes import Processes
 from tests.cluster.sandbox import CGROUP, NODE_ADDRESS, POD_CIDR, Sandbox
 
 NAME = "node-0"
+ROOT = Path(__file__).parents[2]
 
 
 class Node:
@@ -26,7 +29,7 @@ class Node:
         self.containerd.up()
 
     def join(self, plane: ControlPlane, authority: Authority) -> None:
-        """Start kubelet and kube-proxy, and wait until the node is Ready."""
+        """Start kubelet, kube-proxy and cluster DNS, and wait until the node is Ready."""
         serving = authority.sign("kubelet", f"system:node:{NAME}", "system:nodes", hosts=[NAME, NODE_ADDRESS])
         configuration = self._folder / "kubelet.json"
         configuration.write_text(
@@ -44,6 +47,8 @@ class Node:
                     "containerRuntimeEndpoint": f"unix://{self.containerd.socket}",
                     "podLogsDir": str(self._folder / "log" / "pods"),
                     "resolvConf": "",
+                    "clusterDNS": [NODE_ADDRESS],
+                    "clusterDomain": dns.DOMAIN,
                     "cgroupDriver": "cgroupfs",
                     "cgroupRoot": f"/{CGROUP}",
                     "cgroupsPerQOS": False,
@@ -72,6 +77,8 @@ class Node:
             f"--bind-address={NODE_ADDRESS}",
             "--conntrack-max-per-core=0",
         )
+        server = [sys.executable, "-m", dns.__name__, NODE_ADDRESS, str(plane.kubeconfig)]
+        self._processes.start("dns", ["env", f"--chdir={ROOT}", *server], inside=self._sandbox.inside)
         ready = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
         self._processes.wait_until(
             "node ready",

@@ -92,12 +92,23 @@ def test_a_service_is_reached_from_this_machine_and_from_its_own_pod(restricted:
     assert restricted("exec", "server", "--", "python3", "-c", ask).strip() == "200"
 
 
+def test_pods_know_services_by_name_and_nothing_else(restricted: Kubectl) -> None:
+    ask = "import urllib.request as u; print(u.urlopen('http://server.restricted.svc/', timeout=5).status)"
+    resolve = "import socket; print(socket.gethostbyname('kubernetes.default.svc'))"
+    unknown = "import socket; socket.gethostbyname('nothing.restricted.svc')"
+
+    assert restricted("exec", "server", "--", "python3", "-c", ask).strip() == "200"
+    assert restricted("exec", "server", "--", "python3", "-c", resolve).strip() == "10.124.0.1"
+    with pytest.raises(KubectlError, match="Name or service not known"):
+        restricted("exec", "server", "--", "python3", "-c", unknown)
+
+
 def test_a_pod_reaches_this_machine_and_nothing_beyond_it(node_cluster: NodeCluster, restricted: Kubectl) -> None:
     api = node_cluster.server.removeprefix("https://")
     connect = "import socket, sys; socket.create_connection(sys.argv[1].split(':'), 2)"
 
     restricted("exec", "server", "--", "python3", "-c", connect, api)
-    with pytest.raises(KubectlError, match=r"unreachable|No route"):
+    with pytest.raises(KubectlError, match=r"timed out|unreachable|No route"):
         restricted("exec", "server", "--", "python3", "-c", connect, "198.51.100.1:80")
 
 
