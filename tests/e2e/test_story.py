@@ -145,7 +145,11 @@ def test_9_wrong_input_stalls_with_a_sentence_writes_nothing_and_recovers_when_c
     models = {"secretName": "models-s3"}
     wrong: dict[str, tuple[dict[str, Any], set[str], str]] = {
         "no-bucket": ({"base": {"uri": "s3://modles/base"}}, {"BucketNotFound", "AccessDenied"}, "modles"),
-        "no-credentials": ({"base": {**manifest()["spec"]["base"], "secretName": "none"}}, {"AccessDenied"}, "s3://"),
+        "no-credentials": (
+            {"base": {**manifest()["spec"]["base"], "secretName": "none"}},
+            {"AccessDenied"},
+            "base/none",
+        ),
         "pickled": (
             {"adapters": [{"name": "a", "uri": "s3://models/adapters/pickled", **models}]},
             {"PickleWeights"},

@@ -29,6 +29,7 @@ def read_credentials(directory: Path | None) -> dict[str, str] | None:
     if not found:
         raise InvalidInput(
             Reason.ACCESS_DENIED,
-            f"credentials folder {directory} holds none of {', '.join(KEYS)}: give the Secret one of these keys",
+            f"credentials folder {directory} does not exist or holds none of {', '.join(KEYS)}: create the "
+            "Secret that is mounted there, with these keys",
         )
     return found

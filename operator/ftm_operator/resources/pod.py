@@ -26,11 +26,16 @@ class Source:
     """One SOURCE argument of a Job and the Secret that it is read with."""
 
     role: str
-    """base, adapter-0, …, artifacts: the folder that the Secret is mounted in."""
+    """base, adapter-0, …, artifacts."""
     uri: str
     secret_name: str | None
     digest: str | None = None
     scale: float = 1.0
+
+    @property
+    def credentials(self) -> str:
+        """Where the Secret is mounted: the path tells role and name to who reads it in a message."""
+        return f"{CREDENTIALS}/{self.role}/{self.secret_name}"
 
     def argument(self) -> str:
         """URI[,scale=S][,digest=D][,credentials=DIR], as `python -m ftm_jobs` reads it."""
@@ -39,14 +44,14 @@ class Source:
                 self.uri,
                 *([f"scale={self.scale}"] if self.scale != 1.0 else []),
                 *([f"digest={self.digest}"] if self.digest else []),
-                *([f"credentials={CREDENTIALS}/{self.role}"] if self.secret_name else []),
+                *([f"credentials={self.credentials}"] if self.secret_name else []),
             ]
         )
 
 
 def credential_mounts(sources: list[Source]) -> list[Manifest]:
     return [
-        {"name": f"{source.role}-credentials", "mountPath": f"{CREDENTIALS}/{source.role}", "readOnly": True}
+        {"name": f"{source.role}-credentials", "mountPath": source.credentials, "readOnly": True}
         for source in sources
         if source.secret_name
     ]

@@ -83,7 +83,7 @@ def test_merge_reads_what_was_inspected_and_is_held_to_its_digests() -> None:
     assert arguments[:3] == [
         "merge",
         "--base",
-        "hf://org/base@0123abc,digest=sha256:pinned,credentials=/var/run/ftm/base",
+        "hf://org/base@0123abc,digest=sha256:pinned,credentials=/var/run/ftm/base/models-s3",
     ]
 
 
@@ -312,7 +312,7 @@ def test_the_installations_store_is_the_default() -> None:
     scene.inspected()
     scene.settle()
     pod = scene.running_job("merge")["spec"]["template"]["spec"]
-    assert "s3://ours/built,credentials=/var/run/ftm/artifacts" in pod["containers"][0]["args"]
+    assert "s3://ours/built,credentials=/var/run/ftm/artifacts/ours" in pod["containers"][0]["args"]
     assert {"secretName": "ours", "optional": True} in [volume.get("secret") for volume in pod["volumes"]]
 
 

@@ -70,7 +70,9 @@ def test_the_engine_never_sees_the_stores_credentials() -> None:
 
 def test_fetch_is_held_to_the_digest_in_status() -> None:
     (fetch,) = served()["spec"]["template"]["spec"]["initContainers"]
-    assert "s3://artifacts/built/merge-1,digest=sha256:m,credentials=/var/run/ftm/artifacts" in fetch["args"]
+    assert (
+        "s3://artifacts/built/merge-1,digest=sha256:m,credentials=/var/run/ftm/artifacts/artifacts-s3" in fetch["args"]
+    )
 
 
 def test_the_plan_becomes_the_engines_arguments_and_gpus() -> None:
