@@ -63,16 +63,18 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     inspect = step(Step.INSPECT, "read configs and headers of a base and its adapters, and check that they fit")
-    merge = step(Step.MERGE, "add adapters to a base, in order, and write the result under a key of its inputs")
+    merge = step(
+        Step.MERGE, "add adapters to a base, in order, and write the result under a key of its inputs or to --out"
+    )
     fetch = step(Step.FETCH, "download an artifact and prove every file by its sha256")
     for takes_sources in (inspect, merge):
         takes_sources.add_argument("--base", required=True, metavar="SOURCE", help="the base model")
         takes_sources.add_argument(
             "--adapter", required=True, action="append", metavar="SOURCE", help="a LoRA adapter; may be repeated"
         )
-    merge.add_argument(
-        "--artifacts", required=True, metavar="SOURCE", help="where artifacts are: the result is <artifacts>/<key>/"
-    )
+    target = merge.add_mutually_exclusive_group(required=True)
+    target.add_argument("--artifacts", metavar="SOURCE", help="where artifacts are: the result is <artifacts>/<key>/")
+    target.add_argument("--out", metavar="SOURCE", help="an empty folder: the result is exactly there")
     fetch.add_argument("--artifact", required=True, metavar="SOURCE", help="an artifact: <artifacts>/<key>")
     fetch.add_argument("--to", required=True, type=Path, metavar="DIR", help="the folder to fill; made if missing")
     for every in (inspect, merge, fetch):
@@ -113,8 +115,10 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
         from ftm_jobs.inspect import inspect
 
         return inspect(base, adapters)
-    from ftm_jobs.merge import merge
+    from ftm_jobs.merge import merge, merge_to
 
+    if parsed.out:
+        return merge_to(base, adapters, parse_source(parsed.out))
     return merge(base, adapters, parse_source(parsed.artifacts))
 
 

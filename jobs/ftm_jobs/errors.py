@@ -37,6 +37,7 @@ class Reason(StrEnum):
     SOURCE_CHANGED = "SourceChanged"
     CORRUPT_SOURCE = "CorruptSource"
     CORRUPT_ARTIFACT = "CorruptArtifact"
+    DESTINATION_TAKEN = "DestinationTaken"
 
     STORE_UNAVAILABLE = "StoreUnavailable"
     DISK_FULL = "DiskFull"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from ftm_jobs import stream
+from ftm_jobs import destination, stream
 from ftm_jobs.checkpoint import ADAPTER_FILE
 from ftm_jobs.contract import (
     MANIFEST_NAME,
@@ -32,10 +32,31 @@ from ftm_jobs.stores import WritableStore, open_artifacts
 
 
 def merge(base: Source, adapters: Sequence[Source], artifacts: Source) -> Report:
-    """Raises InvalidInput and Failed; then nothing under the key looks complete."""
+    """The merged model under its key. Raises InvalidInput and Failed; then nothing under the key looks complete."""
     inputs = load_inputs(base, adapters)
-    key = merge_key(inputs.base.digest, [(adapter.digest, adapter.scale) for adapter in inputs.adapters])
-    target = open_artifacts(artifacts).child(key)
+    key = _key(inputs)
+    return _merge(inputs, key, open_artifacts(artifacts).child(key))
+
+
+def merge_to(base: Source, adapters: Sequence[Source], out: Source) -> Report:
+    """The merged model in exactly this folder. Raises what `merge` does, and DestinationTaken."""
+    inputs = load_inputs(base, adapters)
+    key, target = _key(inputs), open_artifacts(out)
+    destination.claim(target, key)
+    try:
+        report = _merge(inputs, key, target)
+    except BaseException:
+        destination.release_if_empty(target)
+        raise
+    destination.release(target)
+    return report
+
+
+def _key(inputs: Inputs) -> str:
+    return merge_key(inputs.base.digest, [(adapter.digest, adapter.scale) for adapter in inputs.adapters])
+
+
+def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
     if found := complete(target, key):
         _clean(target)
         return _report(found, reused=True)

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from ftm_jobs.contract import Facts
-from ftm_operator import local
+from ftm_operator import local, source_commands
 from ftm_operator.api.crd import crd_yaml
 from ftm_operator.api.errors import InvalidManifest
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
@@ -93,6 +93,10 @@ def plan(
         print(format_plan(model, result))
     if isinstance(result, Rejection):
         raise typer.Exit(INFEASIBLE)
+
+
+app.command()(source_commands.inspect)
+app.command()(source_commands.merge)
 
 
 @app.command()

@@ -52,7 +52,7 @@ def cache_directory() -> Path:
 
 def inspect(model: FineTunedModel) -> Facts:
     """The facts of the manifest's sources. Raises LocalError with the step's own sentence."""
-    report = _step(Step.INSPECT, source_arguments(inspect_sources(_without_secrets(model))))
+    report = step(Step.INSPECT, source_arguments(inspect_sources(_without_secrets(model))))
     assert report.facts is not None
     return report.facts
 
@@ -61,7 +61,7 @@ def merge(model: FineTunedModel, facts: Facts) -> Artifact:
     """The merged model, built unless it is there already. Raises LocalError with the step's own sentence."""
     store = model.spec.artifacts.uri if model.spec.artifacts else (cache_directory() / "artifacts").as_uri()
     sources = merge_sources(_without_secrets(model), facts)
-    report = _step(Step.MERGE, [*source_arguments(sources), "--artifacts", store])
+    report = step(Step.MERGE, [*source_arguments(sources), "--artifacts", store])
     assert report.artifact is not None
     say(f"artifact {report.artifact.uri}" + (" (reused)" if report.reused else ""))
     return report.artifact
@@ -72,7 +72,7 @@ def fetch(artifact: Artifact) -> Path:
     if artifact.uri.startswith(FILE_SCHEME):
         return file_path(artifact.uri)
     directory = cache_directory() / "models" / artifact.key
-    _step(Step.FETCH, ["--artifact", f"{artifact.uri},digest={artifact.digest}", "--to", str(directory)])
+    step(Step.FETCH, ["--artifact", f"{artifact.uri},digest={artifact.digest}", "--to", str(directory)])
     return directory
 
 
@@ -139,8 +139,8 @@ def _without_secrets(model: FineTunedModel) -> FineTunedModel:
     return model.model_copy(update={"spec": spec.model_copy(update={"base": base, "adapters": adapters})})
 
 
-def _step(step: Step, arguments: list[str]) -> Report:
-    """Runs a Job's command; its progress goes to our stderr."""
+def step(step: Step, arguments: list[str]) -> Report:
+    """Runs a Job's command; its progress goes to our stderr. Raises LocalError with the step's own sentence."""
     say(step)
     command = [sys.executable, "-m", "ftm_jobs", step, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)

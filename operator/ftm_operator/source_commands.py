@@ -1,0 +1,109 @@
+"""`ftm inspect` and `ftm merge`: the Jobs' own steps for a person, with plain paths beside URIs."""
+
+import json
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftm_jobs.contract import AdapterFacts, Facts, Step
+from ftm_operator import local
+
+OPTIONS = re.compile(r"((?:,(?:scale|digest|credentials)=[^,]*)*)$")
+URI = "hf://org/name[@revision], s3://bucket/prefix or a path"
+
+BaseOption = Annotated[str, typer.Option(metavar="URI", help=f"The base model: {URI}.")]
+AdapterOption = Annotated[
+    list[str], typer.Option(metavar="URI[,scale=S]", help="A LoRA adapter; can be repeated, in the order to apply.")
+]
+
+
+class Output(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How the result is printed.")]
+
+
+def inspect(base: BaseOption, adapter: AdapterOption, output: OutputOption = Output.TABLE) -> None:
+    """Show what a base and its adapters are, and whether they fit; no weights are read.
+
+    Reads configs and safetensors headers. Credentials come from the environment, as for every command here.
+    """
+    facts = local.step(Step.INSPECT, _sources(base, adapter)).facts
+    assert facts is not None
+    if output is Output.JSON:
+        print(json.dumps(facts.to_json(), indent=2))
+    else:
+        print(format_facts(facts))
+
+
+def merge(
+    base: BaseOption,
+    adapter: AdapterOption,
+    out: Annotated[str, typer.Option(metavar="URI", help="An empty folder, s3://bucket/prefix or a path.")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Merge adapters into a base and write the model to exactly one folder.
+
+    The folder must be empty or hold this same merge: run again, a merge that was stopped is finished and one that is
+    complete does nothing.
+    """
+    report = local.step(Step.MERGE, [*_sources(base, adapter), "--out", source(out)])
+    if output is Output.JSON:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        print(report.message)
+
+
+def source(text: str) -> str:
+    """A SOURCE of `python -m ftm_jobs`: a plain path becomes a file:// URI."""
+    options = OPTIONS.search(text)
+    assert options is not None
+    uri = text[: options.start()]
+    return text if "://" in uri else f"{Path(uri).expanduser().resolve().as_uri()}{options[0]}"
+
+
+def format_facts(facts: Facts) -> str:
+    """Facts as a table, the base first."""
+    base = facts.base
+    lines = {
+        "base": base.uri,
+        "  architecture": f"{base.architecture} ({base.model_type})",
+        "  weights": f"{base.parameters:,} parameters, {format_bytes(base.weight_bytes)} in {base.dtype}",
+        "  shape": f"{base.layers} layers, width {base.hidden_size}, vocabulary {base.vocabulary_size:,}"
+        + (", tied embeddings" if base.tied_embeddings else ""),
+        "  heads": f"{base.attention_heads}, {base.key_value_heads} for keys and values, {base.head_size} wide",
+        "  context": f"{base.max_position_embeddings:,} tokens",
+        "  digest": base.digest,
+    }
+    table = [f"{name:<16} {value}" for name, value in lines.items()]
+    for number, adapter in enumerate(facts.adapters, 1):
+        table += [f"{name:<16} {value}" for name, value in _adapter_lines(number, adapter).items()]
+    return "\n".join(table)
+
+
+def format_bytes(count: float) -> str:
+    """In decimal units, as disks and networks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.2f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+def _adapter_lines(number: int, adapter: AdapterFacts) -> dict[str, str]:
+    return {
+        f"adapter {number}": adapter.uri,
+        "  rank": f"{adapter.rank}, alpha {adapter.alpha:g}, scaling {adapter.scaling:g}",
+        "  changes": f"{adapter.layers_adapted} weights: {', '.join(adapter.target_modules)}",
+        "  weights": f"{format_bytes(adapter.weight_bytes)} in {adapter.dtype}",
+        "  digest": adapter.digest,
+    }
+
+
+def _sources(base: str, adapters: list[str]) -> list[str]:
+    return ["--base", source(base), *(word for adapter in adapters for word in ("--adapter", source(adapter)))]
