@@ -154,8 +154,8 @@ class S3Store(WritableStore):
             pages = self._client.get_paginator("list_multipart_uploads")
             for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix):
                 for left in page.get("Uploads", []):
-                    if "/" in left["Key"].removeprefix(self.prefix):
-                        continue  # of a folder in this one
+                    if not left["Key"].startswith(self.prefix) or "/" in left["Key"].removeprefix(self.prefix):
+                        continue  # the server does not heed the prefix, or it is of a folder in this one
                     try:
                         self._client.abort_multipart_upload(
                             Bucket=self.bucket, Key=left["Key"], UploadId=left["UploadId"]
