@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster test lint unit stores cluster-tests e2e format lock crds clean
+.PHONY: help venv demo cluster test lint unit stores cluster-tests e2e bench-merge format lock crds clean
 
 BIN := .venv/bin
 VENV := .venv/.installed
@@ -50,6 +50,9 @@ cluster-tests: $(VENV) ## the operator against a real API server
 
 e2e: $(VENV) ## the whole path on a real node, with a real model
 	@$(PYTEST) -s tests/e2e  # the story is told while it happens
+
+bench-merge: $(VENV) ## a merge beside copies and PEFT, of the same model; SIZE=0.1, 1.1, 8 or 70
+	@$(BIN)/python -m tests.bench.merge --size $(or $(SIZE),1.1)
 
 format: $(VENV) ## format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix $(PYTHON_FILES)

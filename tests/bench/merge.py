@@ -1,0 +1,230 @@
+"""`make bench-merge`: a merge beside plain copies and beside PEFT, on the same generated model, in one run.
+
+Prints a table, then one JSON line. Times are medians of `--runs` runs, taken in turn, with a warm page cache and what
+was written before already on the disk; PEFT runs once. `seconds` are without imports, `total` is the whole process.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from safetensors import safe_open
+
+from ftm_jobs.contract import MANIFEST_NAME, Manifest, ManifestFile, Report
+from tests.bench.model import SIZES, made
+from tests.cache import cache
+from tests.seaweedfs import ADMIN, ARTIFACTS, MODELS, Server, seaweedfs
+
+ROWS = 1024
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Process:
+    output: str
+    seconds: float
+    peak_rss_bytes: int
+    """Of the largest single process."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    name: str
+    total_seconds: float
+    seconds: float
+    """Without imports."""
+    peak_rss_bytes: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="1.1", help="billions of parameters (default 1.1)")
+    parser.add_argument("--runs", type=int, default=3, help="of each but PEFT (default 3)")
+    parsed = parser.parse_args()
+    base, adapter = made(parsed.size)
+    with _folder() as work, seaweedfs(work / "seaweedfs") as server:
+        bench = Bench(base, adapter, work, server)
+        figures = bench.measure(parsed.runs)
+        differing = bench.differing_elements()
+    _print_table(figures, base, differing)
+    print(json.dumps(_summary(figures, differing)), flush=True)
+
+
+class Bench:
+    """One folder for each side's output, emptied before each run."""
+
+    def __init__(self, base: Path, adapter: Path, work: Path, server: Server) -> None:
+        self._base, self._adapter, self._work, self._server = base, adapter, work, server
+        self._s3_base = server.upload(MODELS, "base", base)
+        self._s3_adapter = server.upload(MODELS, "adapter", adapter)
+        self._files: set[tuple[ManifestFile, ...]] = set()
+
+    def measure(self, runs: int) -> list[Figures]:
+        rounds = []
+        for number in range(runs):
+            print(f"round {number + 1} of {runs} …", file=sys.stderr, flush=True)
+            rounds.append([self._cp(), self._cp_sha256(), self._ours(), self._ours_s3()])
+        found = [
+            Figures(
+                name=same[0].name,
+                total_seconds=median(run.total_seconds for run in same),
+                seconds=median(run.seconds for run in same),
+                peak_rss_bytes=max(run.peak_rss_bytes for run in same),
+            )
+            for same in zip(*rounds, strict=True)
+        ]
+        print("PEFT …", file=sys.stderr, flush=True)
+        return [*found, self._peft()]
+
+    def differing_elements(self) -> int:
+        """Between ours and PEFT's, over all tensors."""
+        assert len(self._files) == 1, "merges of the same inputs differ"
+        ours = {name: path for path in self._work.glob("ours/**/*.safetensors") for name in _names(path)}
+        theirs = {name: path for path in self._work.glob("peft/*.safetensors") for name in _names(path)}
+        assert ours.keys() == theirs.keys()
+        return sum(_differing(name, ours[name], theirs[name]) for name in ours)
+
+    def _cp(self) -> Figures:
+        done = self._run("cp", "-r", str(self._base), str(self._fresh("cp")))
+        return Figures("cp", done.seconds, done.seconds, done.peak_rss_bytes)
+
+    def _cp_sha256(self) -> Figures:
+        script = 'cp -r "$1" "$2" && openssl dgst -sha256 "$2"/*'
+        done = self._run("sh", "-c", script, "sh", str(self._base), str(self._fresh("cp")))
+        return Figures("cp, openssl dgst -sha256", done.seconds, done.seconds, done.peak_rss_bytes)
+
+    def _ours(self) -> Figures:
+        sources = self._base.as_uri(), self._adapter.as_uri()
+        return self._merge("ours, file to file", *sources, lambda: self._fresh("ours").as_uri())
+
+    def _ours_s3(self) -> Figures:
+        return self._merge("ours, S3 to S3", self._s3_base, self._s3_adapter, self._fresh_prefix)
+
+    def _merge(self, name: str, base: str, adapter: str, fresh: Callable[[], str]) -> Figures:
+        environment = self._server.secret(ADMIN)
+        sources = "merge", "--base", base, "--adapter", adapter, "--artifacts"
+        whole = self._run(sys.executable, "-m", "ftm_jobs", *sources, fresh(), environment=environment)
+        inner = self._run(sys.executable, "-m", "tests.bench.sides", "ours", *sources, fresh(), environment=environment)
+        *_, report, seconds = inner.output.splitlines()
+        artifact = Report.model_validate_json(report).artifact
+        assert artifact
+        self._files.add(self._manifest(artifact.uri).files)
+        peak = max(whole.peak_rss_bytes, inner.peak_rss_bytes)
+        return Figures(name, whole.seconds, json.loads(seconds)["seconds"], peak)
+
+    def _manifest(self, uri: str) -> Manifest:
+        if uri.startswith("file://"):
+            return Manifest.model_validate_json(Path(uri.removeprefix("file://"), MANIFEST_NAME).read_bytes())
+        key = f"{uri.removeprefix(f's3://{ARTIFACTS}/')}/{MANIFEST_NAME}"
+        return Manifest.model_validate_json(self._server.client().get_object(Bucket=ARTIFACTS, Key=key)["Body"].read())
+
+    def _peft(self) -> Figures:
+        arguments = str(self._base), str(self._adapter), str(self._fresh("peft"))
+        done = self._run(sys.executable, "-m", "tests.bench.sides", "peft", *arguments)
+        return Figures("PEFT", done.seconds, json.loads(done.output.splitlines()[-1])["seconds"], done.peak_rss_bytes)
+
+    def _fresh(self, name: str) -> Path:
+        shutil.rmtree(self._work / name, ignore_errors=True)
+        return self._work / name
+
+    def _fresh_prefix(self) -> str:
+        client = self._server.client()
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=ARTIFACTS):
+            for found in page.get("Contents", []):
+                client.delete_object(Bucket=ARTIFACTS, Key=found["Key"])
+        return f"s3://{ARTIFACTS}/bench"
+
+    def _run(self, *command: str, environment: Mapping[str, str] | None = None) -> Process:
+        os.sync()
+        for path in self._base.iterdir():
+            with path.open("rb") as file:
+                while file.read(1 << 24):
+                    pass
+        return _run(command, environment)
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str] | None) -> Process:
+    """Raises RuntimeError with the end of its output when it fails."""
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        start = time.monotonic()
+        process = subprocess.Popen(
+            command, stdout=output, stderr=errors, env={**os.environ, **(environment or {})}, text=True
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        errors.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {(errors.read() + output.read())[-2000:]}")
+        return Process(output.read(), seconds, usage.ru_maxrss * 1024)
+
+
+def _names(path: Path) -> list[str]:
+    with safe_open(path, "pt") as file:
+        return list(file.keys())
+
+
+def _differing(name: str, ours: Path, theirs: Path) -> int:
+    """Elements whose bits differ, some rows at a time."""
+    with safe_open(ours, "pt") as first, safe_open(theirs, "pt") as second:
+        a, b = first.get_slice(name), second.get_slice(name)
+        assert a.get_shape() == b.get_shape()
+        return sum(
+            int(
+                torch.count_nonzero(
+                    a[start : start + ROWS].view(torch.int16) != b[start : start + ROWS].view(torch.int16)
+                )
+            )
+            for start in range(0, a.get_shape()[0], ROWS)
+        )
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """On the disk of the user's cache, where the model is too."""
+    root = cache("bench")
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix="work-") as folder:
+        yield Path(folder)
+
+
+def _print_table(figures: Sequence[Figures], base: Path, differing: int) -> None:
+    size = sum(path.stat().st_size for path in base.iterdir())
+    print(f"{size / GB:.2f} GB; seconds without imports, and of the whole process")
+    print(f"{'':<26}{'seconds':>9}{'GB/s':>8}{'total':>9}{'peak RSS':>12}{'elements that differ from PEFT':>33}")
+    for found in figures:
+        rate, peak = size / found.seconds / GB, found.peak_rss_bytes / 2**20
+        compared = f"{differing:>33}" if found.name.startswith("ours") else ""
+        print(f"{found.name:<26}{found.seconds:>9.2f}{rate:>8.2f}{found.total_seconds:>9.2f}{peak:>8.0f} MiB{compared}")
+
+
+def _summary(figures: Sequence[Figures], differing: int) -> dict[str, float | int]:
+    cp, cp_sha256, ours, ours_s3, peft = figures
+    return {
+        "cp_seconds": round(cp.seconds, 3),
+        "cp_sha256_seconds": round(cp_sha256.seconds, 3),
+        "ours_seconds": round(ours.seconds, 3),
+        "ours_s3_seconds": round(ours_s3.seconds, 3),
+        "peft_seconds": round(peft.seconds, 3),
+        "peft_total_seconds": round(peft.total_seconds, 3),
+        "ours_total_seconds": round(ours.total_seconds, 3),
+        "ours_peak_rss_bytes": max(ours.peak_rss_bytes, ours_s3.peak_rss_bytes),
+        "peft_peak_rss_bytes": peft.peak_rss_bytes,
+        "differing_elements": differing,
+    }
+
+
+if __name__ == "__main__":
+    main()
