@@ -1,4 +1,4 @@
-"""`python -m ftm_jobs inspect|merge|fetch`: one step of a build, as a Job runs it and as a person may.
+"""`python -m ftm_jobs inspect|merge|fetch|artifacts`: one step of a build, as a Job runs it and as a person may.
 
 The report is JSON: the last line of stdout, and the file of --report. Exit code 0 means done, 2 that the input is
 wrong and a retry is useless, 1 anything else. Progress goes to stderr. Only the step that is asked for is imported.
@@ -11,11 +11,12 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from ftm_jobs.contract import Outcome, Report, Step
+from ftm_jobs.contract import EXIT_CODES, Catalogue, Outcome, Report, Step
 from ftm_jobs.errors import Interrupted, Reason, StepError
 from ftm_jobs.source import parse_source
 
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one step, print its report, return its exit code."""
     parsed = _parser().parse_args(arguments)
     report = _report(parsed)
+    if isinstance(report, Catalogue):
+        print(report.model_dump_json(by_alias=True, exclude_none=True), flush=True)
+        return int(EXIT_CODES[report.outcome])
     line = report.termination_message()
     if parsed.report:
         try:
@@ -51,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ftm_jobs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    steps = parser.add_subparsers(dest="step", required=True, metavar="inspect|merge|fetch")
+    steps = parser.add_subparsers(dest="step", required=True, metavar="inspect|merge|fetch|artifacts")
 
     def step(name: Step, summary: str) -> argparse.ArgumentParser:
         return steps.add_parser(
@@ -77,16 +81,38 @@ def _parser() -> argparse.ArgumentParser:
     target.add_argument("--out", metavar="SOURCE", help="an empty folder: the result is exactly there")
     fetch.add_argument("--artifact", required=True, metavar="SOURCE", help="an artifact: <artifacts>/<key>")
     fetch.add_argument("--to", required=True, type=Path, metavar="DIR", help="the folder to fill; made if missing")
+    _add_artifacts(step(Step.ARTIFACTS, "list, show, verify or remove what a store of artifacts holds"))
     for every in (inspect, merge, fetch):
         every.add_argument("--report", type=Path, metavar="FILE", help="also write the report here")
     return parser
 
 
-def _report(parsed: argparse.Namespace) -> Report:
+def _add_artifacts(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|verify|gc")
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        added = actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        added.add_argument("store", metavar="STORE", help="where artifacts are, a SOURCE")
+        added.set_defaults(report=None)
+        return added
+
+    action("list", "show every artifact, complete or not")
+    action("show", "show one artifact's manifest").add_argument("key", metavar="KEY")
+    action("verify", "read every file and prove its sha256").add_argument(
+        "key", metavar="KEY", nargs="*", help="all complete artifacts without one"
+    )
+    gc = action("gc", "remove complete artifacts that are not kept, and incomplete ones that nobody wrote to for a day")
+    gc.add_argument("--keep", metavar="KEY", nargs="+", required=True, help="artifacts that something refers to")
+    gc.add_argument("--delete", action="store_true", help="do it; without this only say what would be done")
+
+
+def _report(parsed: argparse.Namespace) -> Report | Catalogue:
     """The step's report, whatever happens."""
     start = time.monotonic()
     step = Step(parsed.step)
     try:
+        if step is Step.ARTIFACTS:
+            return _artifacts(parsed)
         report = _run(step, parsed)
     except StepError as error:
         report = Report(step=step, outcome=error.outcome, reason=error.reason, message=error.message)
@@ -120,6 +146,21 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
     if parsed.out:
         return merge_to(base, adapters, parse_source(parsed.out))
     return merge(base, adapters, parse_source(parsed.artifacts))
+
+
+def _artifacts(parsed: argparse.Namespace) -> Catalogue:
+    from ftm_jobs import artifacts
+
+    store = parse_source(parsed.store)
+    match parsed.action:
+        case "list":
+            return artifacts.list_artifacts(store)
+        case "show":
+            return artifacts.show(store, parsed.key)
+        case "verify":
+            return artifacts.verify(store, parsed.key)
+        case _:
+            return artifacts.gc(store, set(parsed.keep), datetime.now(UTC), delete=parsed.delete)
 
 
 def _failed(step: Step, reason: Reason, message: str) -> Report:

@@ -15,13 +15,15 @@ from bisect import bisect_right
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 MERGE_RECIPE = 1
 MANIFEST_NAME = "manifest.json"
 TERMINATION_MESSAGE_BYTES = 4096
 """Kubernetes keeps at most this much of a container's termination message."""
+ARTIFACT_KEY = r"merge-[0-9a-f]{32}"
+"""What every artifact's folder is named like."""
 PACKED_FACTS = "factsPacked"
 """Facts as base64 of zlib of JSON: sixteen adapters do not fit a termination message otherwise."""
 LARGEST_FACTS_BYTES = 1024 * 1024
@@ -42,6 +44,8 @@ class Step(StrEnum):
     INSPECT = "inspect"
     MERGE = "merge"
     FETCH = "fetch"
+    ARTIFACTS = "artifacts"
+    """What a person does with a store; no part of a build."""
 
 
 class ExitCode(IntEnum):
@@ -56,6 +60,13 @@ class Outcome(StrEnum):
     """The input is wrong: a retry without a change is useless."""
     FAILED = "Failed"
     """Something else went wrong: a retry may help."""
+
+
+EXIT_CODES = {
+    Outcome.DONE: ExitCode.DONE,
+    Outcome.INVALID_INPUT: ExitCode.INVALID_INPUT,
+    Outcome.FAILED: ExitCode.RETRY,
+}
 
 
 class BaseFacts(Contract):
@@ -159,11 +170,7 @@ class Report(Contract):
 
     @property
     def exit_code(self) -> ExitCode:
-        return {
-            Outcome.DONE: ExitCode.DONE,
-            Outcome.INVALID_INPUT: ExitCode.INVALID_INPUT,
-            Outcome.FAILED: ExitCode.RETRY,
-        }[self.outcome]
+        return EXIT_CODES[self.outcome]
 
     @model_validator(mode="before")
     @classmethod
@@ -220,6 +227,31 @@ class Manifest(Contract):
     files: tuple[ManifestFile, ...]
     tools: dict[str, str] = Field(default_factory=dict)
     measurements: dict[str, int | float] = Field(default_factory=dict)
+
+
+class StoredArtifact(Contract):
+    """A folder of a store that is named like an artifact, whether complete or not."""
+
+    key: str
+    complete: bool
+    """Its manifest is there and can be read, and so are its files, in their sizes."""
+    total_bytes: int
+    files: int
+    written: AwareDatetime | None = None
+    """When something in it was last written."""
+    inputs: tuple[ManifestInput, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Why it is not complete, not as it was written, or to be removed."""
+
+
+class Catalogue(Contract):
+    """What `artifacts list|show|verify|gc` found or did: the last line of its stdout."""
+
+    outcome: Outcome
+    reason: str
+    message: str
+    artifacts: tuple[StoredArtifact, ...] = ()
+    manifest: Manifest | None = None
 
 
 def merge_key(base_digest: str, adapters: list[tuple[str, float]]) -> str:

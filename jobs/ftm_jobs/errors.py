@@ -21,6 +21,9 @@ class Reason(StrEnum):
     MERGED = "Merged"
     ALREADY_MERGED = "AlreadyMerged"
     FETCHED = "Fetched"
+    LISTED = "Listed"
+    VERIFIED = "Verified"
+    COLLECTED = "Collected"
 
     ACCESS_DENIED = "AccessDenied"
     BUCKET_NOT_FOUND = "BucketNotFound"

@@ -1,7 +1,8 @@
 """A folder on the local disk, for `ftm run` and for tests.
 
 Files appear by rename, so a killed writer leaves only a `.*.partial`. Nothing is synced to the disk: what a power cut
-loses is found by its sha256 when it is read.
+loses is found by its sha256 when it is read. A large file is identified by when it was written, not by its bytes, so
+that no merge reads a model twice; one that changes while it is read is noticed.
 """
 
 import errno
@@ -11,11 +12,14 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason
 from ftm_jobs.stores.interface import Buffer, Stat, WritableStore, Writer
 
+LARGEST_HASHED_BYTES = 64 * 1024 * 1024
+"""A larger file's identity is the time of its last change."""
 _PARTIAL = ".partial"
 
 
@@ -23,7 +27,8 @@ class FileStore(WritableStore):
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.uri = self.root.as_uri()
-        self._hashes: dict[tuple[str, int, int], str] = {}
+        self._hashes: dict[tuple[str, int, int, int], str] = {}
+        self._known: dict[str, tuple[str, int, int, int]] = {}
         self._lock = threading.Lock()
 
     def list(self) -> dict[str, int]:
@@ -38,7 +43,9 @@ class FileStore(WritableStore):
     def stat(self, path: str) -> Stat:
         try:
             found = (self.root / path).stat()
-            known = (path, found.st_size, found.st_mtime_ns)
+            known = self._known[path] = _version(path, found)
+            if found.st_size > LARGEST_HASHED_BYTES:
+                return Stat(path, found.st_size, f"etag:{found.st_mtime_ns:x}")
             with self._lock:
                 digest = self._hashes.get(known)
             if digest is None:
@@ -55,6 +62,10 @@ class FileStore(WritableStore):
         try:
             descriptor = os.open(self.root / path, os.O_RDONLY | os.O_CLOEXEC)
             try:
+                if path in self._known and self._known[path] != _version(path, os.fstat(descriptor)):
+                    raise InvalidInput(
+                        Reason.SOURCE_CHANGED, f"{self.describe(path)} was changed while it was read: run it again"
+                    )
                 while done < len(buffer):
                     count = os.preadv(descriptor, [buffer[done:]], offset + done)
                     if not count:
@@ -71,6 +82,25 @@ class FileStore(WritableStore):
 
     def child(self, name: str) -> "FileStore":
         return FileStore(self.root / name)
+
+    def children(self) -> set[str]:
+        try:
+            with os.scandir(self.root) as entries:
+                return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        except OSError as error:
+            raise _explain(error, self.uri) from error
+
+    def last_written(self) -> datetime | None:
+        try:
+            with os.scandir(self.root) as entries:
+                times = [entry.stat(follow_symlinks=False).st_mtime for entry in entries]
+                return datetime.fromtimestamp(max(times, default=self.root.stat().st_mtime), UTC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _explain(error, self.uri) from error
 
     @contextmanager
     def writer(self, path: str, size: int) -> Iterator[Writer]:  # noqa: ARG002 - a folder needs no parts
@@ -128,6 +158,10 @@ class FileStore(WritableStore):
 
     def _partial(self, path: str) -> Path:
         return self.root / f".{path}.{secrets.token_hex(4)}{_PARTIAL}"
+
+
+def _version(path: str, found: os.stat_result) -> tuple[str, int, int, int]:
+    return path, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class _FileWriter:

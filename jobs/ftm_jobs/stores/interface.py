@@ -7,6 +7,7 @@ times, and are safe to use from several threads.
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 Buffer = bytes | bytearray | memoryview
@@ -69,6 +70,14 @@ class WritableStore(Store):
     @abstractmethod
     def child(self, name: str) -> "WritableStore":
         """The folder `name` in this one; need not exist."""
+
+    @abstractmethod
+    def children(self) -> set[str]:
+        """Names of the folders in this one, those that hold only unfinished uploads included."""
+
+    @abstractmethod
+    def last_written(self) -> datetime | None:
+        """When a file or an unfinished upload directly in this folder was last written; None when there is none."""
 
     @abstractmethod
     def writer(self, path: str, size: int) -> AbstractContextManager[Writer]:

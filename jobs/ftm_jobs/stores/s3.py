@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -31,6 +32,7 @@ from ftm_jobs.stores.s3_upload import MultipartUpload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import MultipartUploadTypeDef
 
 DEFAULT_REGION = "us-east-1"
 CONNECTIONS = 32
@@ -105,6 +107,23 @@ class S3Store(WritableStore):
     def child(self, name: str) -> "S3Store":
         return S3Store(self._client, self.bucket, self.prefix + name)
 
+    def children(self) -> set[str]:
+        found: set[str] = set()
+        with self._explained(self.uri):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix, Delimiter="/"):
+                found |= {each["Prefix"].removeprefix(self.prefix)[:-1] for each in page.get("CommonPrefixes", [])}
+            below = (upload["Key"].removeprefix(self.prefix) for upload in self._uploads())
+            return found | {key.partition("/")[0] for key in below if "/" in key}
+
+    def last_written(self) -> datetime | None:
+        with self._explained(self.uri):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self.prefix, Delimiter="/"
+            )
+            times = [found["LastModified"] for page in pages for found in page.get("Contents", [])]
+            return max([*times, *(upload["Initiated"] for upload in self._uploads())], default=None)
+
     @contextmanager
     def writer(self, path: str, size: int) -> Iterator[Writer]:
         upload = MultipartUpload(self._client, self.bucket, self.prefix + path, size)
@@ -151,20 +170,22 @@ class S3Store(WritableStore):
     def abort_uploads(self) -> int:
         count = 0
         with self._explained(self.uri):
-            pages = self._client.get_paginator("list_multipart_uploads")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix):
-                for left in page.get("Uploads", []):
-                    if not left["Key"].startswith(self.prefix) or "/" in left["Key"].removeprefix(self.prefix):
-                        continue  # the server does not heed the prefix, or it is of a folder in this one
-                    try:
-                        self._client.abort_multipart_upload(
-                            Bucket=self.bucket, Key=left["Key"], UploadId=left["UploadId"]
-                        )
-                    except ClientError as error:
-                        if code_of(error) != "NoSuchUpload":
-                            raise
-                    count += 1
+            for left in self._uploads():
+                if "/" in left["Key"].removeprefix(self.prefix):
+                    continue  # of a folder in this one
+                try:
+                    self._client.abort_multipart_upload(Bucket=self.bucket, Key=left["Key"], UploadId=left["UploadId"])
+                except ClientError as error:
+                    if code_of(error) != "NoSuchUpload":
+                        raise
+                count += 1
         return count
+
+    def _uploads(self) -> "Iterator[MultipartUploadTypeDef]":
+        """Unfinished ones in this folder and below. Not every server heeds the prefix."""
+        pages = self._client.get_paginator("list_multipart_uploads")
+        for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix):
+            yield from (upload for upload in page.get("Uploads", []) if upload["Key"].startswith(self.prefix))
 
     def _explained(self, what: str) -> Any:
         return _explained(self.bucket, what)
