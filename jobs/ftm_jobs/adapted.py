@@ -1,62 +1,98 @@
-"""A base's weight files with the adapters added. Imports torch through `lora`; only the merge step may import this."""
+"""A base's weight files with the adapters' changes. Imports torch; only the merge step may import this."""
 
+import hashlib
 from functools import lru_cache
+
+import torch
 
 from ftm_jobs import lora, stream
 from ftm_jobs.checkpoint import ADAPTER_FILE
+from ftm_jobs.composed import ComposedFile
 from ftm_jobs.contract import ManifestFile
-from ftm_jobs.fit import Update
 from ftm_jobs.headers import Header, Tensor
 from ftm_jobs.inputs import Inputs
-from ftm_jobs.layout import Block, cut
+from ftm_jobs.kinds import AddBias, LowRank, Replace, ReplaceRows, RoundTrip
+from ftm_jobs.layout import Block, Piece, cut
+from ftm_jobs.output import Change
 from ftm_jobs.progress import Progress
 from ftm_jobs.stores import WritableStore
 
-CACHED_WEIGHTS = 4
-"""Whose A and B are kept: a weight larger than a block needs its own again for the next one."""
+CACHED_CHANGES = 32
+"""Whose tensors are kept: a weight larger than a block needs them again for the next one."""
 
-_Prepared = dict[str, tuple[lora.Factors, ...]]
+_Prepared = tuple[tuple[lora.Prepared, ...], ...]
 
 
 class AdaptedWeights:
-    """A and B are read when their weight is reached, so that memory does not grow with the adapters."""
+    """What a change needs is read when its weight is reached, so that memory does not grow with the adapters."""
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
-        self._updates: dict[str, list[tuple[int, Update]]] = {}
-        for number, updates in enumerate(inputs.updates):
-            for update in updates:
-                self._updates.setdefault(update.weight, []).append((number, update))
-        self._factors = lru_cache(CACHED_WEIGHTS)(self._read_factors)
+        self._files = {file.name: file for file in inputs.output.files}
+        self._kept = lru_cache(CACHED_CHANGES)(self._read_change)
+        self._factor = lru_cache(CACHED_CHANGES)(self._read_fp32)
 
     def write(self, header: Header, target: WritableStore, progress: Progress) -> ManifestFile:
         """The weight file of `header`; a file that no adapter changes is copied."""
-        base = self._inputs.base
+        base, file = self._inputs.base, self._files[header.file]
         stat = base.stats[header.file]
-        changed = header.tensors.keys() & self._updates.keys()
-        if not changed:
+        if not file.changed:
             return stream.copy(base.store, stat, target, progress)
         change = stream.Change(self._prepare, self._apply)
-        return stream.rewrite(base.store, stat, target, cut(header, changed), change, progress)
+        if file.base_file:
+            return stream.rewrite(base.store, stat, target, cut(file), change, progress)
+        stream.prove(base.store, stat, progress)
+        composed = ComposedFile(base.store, file)
+        return stream.rewrite(composed, composed.stat(file.name), target, cut(file), change, progress)
+
+    def document(self, name: str, target: WritableStore) -> ManifestFile | None:
+        """Write the file `name` if the merge edits it."""
+        content = self._inputs.output.documents.get(name)
+        if content is None:
+            return None
+        target.put(name, content)
+        return ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
     def _prepare(self, block: Block) -> _Prepared:
-        return {piece.tensor.name: self._factors(piece.tensor.name) for piece in block.pieces}
+        return tuple(
+            tuple(self._read_rows(change, piece) or self._kept(change) for change in piece.tensor.changes)
+            for piece in block.pieces
+        )
 
     def _apply(self, block: Block, data: memoryview, prepared: _Prepared) -> None:
-        for piece in block.pieces:
-            size = piece.rows * (piece.tensor.size // piece.tensor.shape[0])
-            rows = data[piece.offset : piece.offset + size]
-            lora.add(piece.tensor, rows, piece.first_row, prepared[piece.tensor.name])
+        for piece, changes in zip(block.pieces, prepared, strict=True):
+            size = piece.rows * (piece.tensor.size // piece.tensor.rows)
+            lora.change(piece.tensor, data[piece.offset : piece.offset + size], piece.first_row, changes)
 
-    def _read_factors(self, weight: str) -> tuple[lora.Factors, ...]:
-        """In the adapters' order."""
-        found = []
-        for number, update in self._updates[weight]:
-            adapter = self._inputs.adapters[number]
-            scaling = adapter.config.scaling_of(update.module, adapter.scale)
-            a, b = (self._read_tensor(number, tensor) for tensor in (update.a, update.b))
-            found.append(lora.factors(update.a, a, update.b, b, scaling))
-        return tuple(found)
+    def _read_rows(self, change: Change, piece: Piece) -> lora.Prepared | None:
+        """Only the rows that a piece needs of what replaces a whole weight; None for other changes."""
+        if not isinstance(change, Replace):
+            return None
+        row_bytes = change.tensor.size // piece.tensor.rows
+        store = self._inputs.adapters[change.adapter].store
+        data = store.read(ADAPTER_FILE, change.tensor.offset + piece.first_row * row_bytes, piece.rows * row_bytes)
+        return lora.Rows(lora.matrix(change.tensor, data, (piece.rows, piece.tensor.columns)), piece.first_row)
 
-    def _read_tensor(self, number: int, tensor: Tensor) -> bytearray:
-        return self._inputs.adapters[number].store.read(ADAPTER_FILE, tensor.offset, tensor.size)
+    def _read_change(self, change: Change) -> lora.Prepared:
+        match change:
+            case LowRank():
+                return lora.Factors(
+                    self._factor(change.adapter, change.a),
+                    self._factor(change.adapter, change.b),
+                    change.scaling,
+                    change.form,
+                    change.rounded,
+                    self._factor(change.adapter, change.magnitude) if change.magnitude else None,
+                    change.expert,
+                )
+            case AddBias():
+                return lora.Bias(self._factor(change.adapter, change.tensor), change.scaling)
+            case ReplaceRows():
+                return lora.ChosenRows(self._factor(change.adapter, change.tensor), change.indices)
+            case RoundTrip():
+                return lora.QuantizedBase()
+        raise AssertionError(change)
+
+    def _read_fp32(self, adapter: int, tensor: Tensor) -> torch.Tensor:
+        data = self._inputs.adapters[adapter].store.read(ADAPTER_FILE, tensor.offset, tensor.size)
+        return lora.matrix(tensor, data).float()

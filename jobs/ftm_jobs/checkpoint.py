@@ -4,9 +4,9 @@ A weight file is never read whole here (the local disk's store hashes its files,
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ftm_jobs.configs import (
     ADAPTER_CONFIG_FILE,
@@ -47,6 +47,8 @@ class Base:
     """Of the weight files, in the files' order."""
     stats: dict[str, Stat]
     """Of each file that a merge reads or copies, by name."""
+    index: Mapping[str, object] | None = field(default=None, repr=False)
+    """model.safetensors.index.json, if there is one."""
 
     @property
     def tied_embeddings(self) -> bool:
@@ -80,7 +82,7 @@ def load_base(store: Store, source: Source) -> Base:
     check_index(store.uri, index, headers)
     copied = [name for name in files if _is_copied(name) and (name != INDEX_FILE or index is not None)]
     stats = _stats(store, [*weights, *copied])
-    return Base(store, _pinned(store, source, stats), config, headers, stats)
+    return Base(store, _pinned(store, source, stats), config, headers, stats, index)
 
 
 def load_adapter(store: Store, source: Source) -> Adapter:

@@ -4,6 +4,7 @@ Pure: parsed JSON comes in. An adapter field that is not listed here and is set 
 changes the weights is never dropped in silence.
 """
 
+import dataclasses
 import json
 import math
 import re
@@ -23,7 +24,6 @@ _NEUTRAL_FIELDS = {
     "auto_mapping",
     "base_model_name_or_path",
     "corda_config",
-    "ensure_weight_tying",
     "eva_config",
     "exclude_modules",
     "inference_mode",
@@ -41,18 +41,27 @@ _NEUTRAL_FIELDS = {
     "task_type",
 }
 """They steer training, or which layers are adapted, which the adapter's tensors say themselves."""
-_READ_FIELDS = {"alpha_pattern", "init_lora_weights", "lora_alpha", "peft_type", "r", "rank_pattern", "use_rslora"}
+_READ_FIELDS = {
+    "alpha_pattern",
+    "bias",
+    "ensure_weight_tying",
+    "fan_in_fan_out",
+    "init_lora_weights",
+    "lora_alpha",
+    "lora_bias",
+    "modules_to_save",
+    "peft_type",
+    "r",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_dora",
+    "use_rslora",
+}
 _REFUSED_FIELDS = {
     "alora_invocation_tokens": "an activated LoRA (aLoRA) works only while it is separate: serve it unmerged",
-    "bias": 'it trains biases: train it with bias "none"',
-    "fan_in_fan_out": "it is for Conv1D layers: train it on a base with Linear layers",
     "layer_replication": "it changes the base's layers: use the expanded model as the base",
-    "lora_bias": "it adds biases: train it with lora_bias false",
     "megatron_config": "it is for Megatron's parallel layers: convert it to plain LoRA",
-    "modules_to_save": "it replaces whole layers: train it without modules_to_save",
-    "target_parameters": "it adapts parameters that are not Linear layers: train it with target_modules alone",
-    "trainable_token_indices": "it replaces rows of the embedding: train it without trainable_token_indices",
-    "use_dora": "DoRA rescales whole rows: train it with use_dora false",
 }
 _NEUTRAL_INITS = (None, True, False, "true", "false", "gaussian", "eva", "orthogonal")
 _BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -72,6 +81,8 @@ class BaseConfig:
     max_position_embeddings: int
     tied_embeddings: bool | None
     """None when config.json does not say."""
+    content: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    """All of config.json."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,14 @@ class AdapterConfig:
     rslora: bool
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
+    dora: bool = False
+    lora_bias: bool = False
+    bias: str = "none"
+    modules_to_save: tuple[str, ...] = ()
+    target_parameters: tuple[str, ...] = ()
+    token_indices: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    """Rows that were trained, by the embedding's name; "" is the input embedding."""
+    ensure_weight_tying: bool = False
 
     def rank_of(self, module: str) -> int:
         return self.rank_pattern.get(_first_match(self.rank_pattern, module), self.rank)
@@ -142,6 +161,7 @@ def parse_base_config(what: str, config: Mapping[str, Any]) -> BaseConfig:
         max_position_embeddings=fields.optional("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
         or 0,
         tied_embeddings=tied if isinstance(tied, bool) else None,
+        content=config,
     )
 
 
@@ -194,7 +214,59 @@ def parse_adapter_config(what: str, config: Mapping[str, Any]) -> AdapterConfig:
         patterns[field] = pattern
     assert isinstance(rank, int)
     assert isinstance(alpha, int | float)
-    return AdapterConfig(rank, alpha, rslora, patterns["rank_pattern"], patterns["alpha_pattern"])
+    return AdapterConfig(
+        rank,
+        alpha,
+        rslora,
+        patterns["rank_pattern"],
+        patterns["alpha_pattern"],
+        dora=_flag(what, config, "use_dora"),
+        lora_bias=_flag(what, config, "lora_bias"),
+        bias=_bias(what, config),
+        modules_to_save=_names(what, config, "modules_to_save"),
+        target_parameters=_names(what, config, "target_parameters"),
+        token_indices=_token_indices(what, config),
+        ensure_weight_tying=_flag(what, config, "ensure_weight_tying"),
+    )
+
+
+def _flag(what: str, config: Mapping[str, Any], field: str) -> bool:
+    value = config.get(field) or False
+    if not isinstance(value, bool):
+        _invalid(what, field, value, "true or false")
+    return value
+
+
+def _bias(what: str, config: Mapping[str, Any]) -> str:
+    value = config.get("bias") or "none"
+    if not isinstance(value, str) or value not in ("none", "all", "lora_only"):
+        _invalid(what, "bias", value, '"none", "all" or "lora_only"')
+    return value
+
+
+def _names(what: str, config: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    value = config.get(field) or []
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        _invalid(what, field, value, "a list of names")
+    return tuple(value)
+
+
+def _token_indices(what: str, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    field = "trainable_token_indices"
+    value = config.get(field)
+    if value is None:
+        return {}
+    found = value if isinstance(value, dict) else {"": value}
+    for indices in found.values():
+        if not isinstance(indices, list) or not all(_is_token(index) for index in indices):
+            _invalid(what, field, value, "a list of token numbers, or a map of layers to such lists")
+        if len(set(indices)) != len(indices):
+            _invalid(what, field, value, "a list in which each token is named once")
+    return {name: tuple(indices) for name, indices in found.items()}
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
 
 
 def _refuse_other_kinds(what: str, config: Mapping[str, Any]) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from ftm_jobs.checkpoint import Adapter, Base, load_adapter, load_base
 from ftm_jobs.fit import BaseTensors, Update, match
+from ftm_jobs.output import Output
+from ftm_jobs.plan import Documents, plan
 from ftm_jobs.source import Source
 from ftm_jobs.stores import open_store
 
@@ -17,9 +19,11 @@ class Inputs:
     adapters: tuple[Adapter, ...]
     updates: tuple[tuple[Update, ...], ...]
     """Per adapter, in the adapters' order."""
+    output: Output
+    """What they become."""
 
 
-def load_inputs(base: Source, adapters: Sequence[Source]) -> Inputs:
+def load_inputs(base: Source, adapters: Sequence[Source], *, nf4_base: bool = False) -> Inputs:
     """Open, read and check all sources, without reading weights."""
     loaded_base = load_base(open_store(base), base)
     tensors = BaseTensors(
@@ -27,8 +31,14 @@ def load_inputs(base: Source, adapters: Sequence[Source]) -> Inputs:
     )
     loaded: list[Adapter] = []
     updates: list[tuple[Update, ...]] = []
-    for source in adapters:
+    for number, source in enumerate(adapters):
         adapter = load_adapter(open_store(source), source)
-        updates.append(tuple(match(tensors, adapter.file, adapter.header, adapter.config)))
+        updates.append(tuple(match(tensors, adapter.file, adapter.header, adapter.config, number, adapter.scale)))
         loaded.append(adapter)
-    return Inputs(loaded_base, tuple(loaded), tuple(updates))
+    output = plan(
+        tensors,
+        Documents(loaded_base.config.content, loaded_base.index),
+        [(adapter.file, found) for adapter, found in zip(loaded, updates, strict=True)],
+        nf4_base=nf4_base,
+    )
+    return Inputs(loaded_base, tuple(loaded), tuple(updates), output)

@@ -13,6 +13,7 @@ from ftm_jobs.errors import Reason
 from ftm_jobs.fit import Update
 from ftm_jobs.headers import Tensor
 from ftm_jobs.inputs import load_inputs
+from ftm_jobs.kinds import LowRank
 from ftm_jobs.source import Source
 
 
@@ -59,14 +60,15 @@ def base_facts(base: Base) -> BaseFacts:
 def adapter_facts(adapter: Adapter, updates: Sequence[Update]) -> AdapterFacts:
     tensors = list(adapter.header.tensors.values())
     config = adapter.config
+    changes = [update.change for update in updates if isinstance(update.change, LowRank)]
     return AdapterFacts(
         uri=adapter.store.uri,
         digest=adapter.digest,
-        rank=max(update.rank for update in updates),
+        rank=max((change.rank for change in changes), default=config.rank),
         alpha=config.alpha,
         scaling=config.alpha / (sqrt(config.rank) if config.rslora else config.rank),
-        target_modules=tuple(sorted({update.module.rpartition(".")[2] for update in updates})),
-        layers_adapted=len(updates),
+        target_modules=tuple(sorted({change.module.rpartition(".")[2] for change in changes})),
+        layers_adapted=len(changes),
         dtype=_main_dtype(tensors),
         weight_bytes=sum(tensor.size for tensor in tensors),
     )

@@ -6,10 +6,10 @@ from the tensor's first row, so a weight's arithmetic does not depend on where t
 Pure: offsets in, offsets out.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ftm_jobs.headers import Header, Tensor
+from ftm_jobs.output import OutputFile, OutputTensor
 
 BLOCK_BYTES = 8 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
@@ -22,7 +22,7 @@ differed."""
 class Piece:
     """Rows of a tensor; `offset` is where the first of them begins, from the block's start."""
 
-    tensor: Tensor
+    tensor: OutputTensor
     first_row: int
     rows: int
     offset: int
@@ -36,35 +36,35 @@ class Block:
     pieces: tuple[Piece, ...]
 
 
-def chunk_rows(shape: tuple[int, ...]) -> int:
-    """How many rows of a matrix of this shape are computed at once."""
-    return max(1, CHUNK_BYTES // max(1, 4 * shape[1]))
+def chunk_rows(tensor: OutputTensor) -> int:
+    """How many rows of a tensor are computed at once."""
+    return max(1, tensor.rows if tensor.whole else CHUNK_BYTES // max(1, 4 * tensor.columns))
 
 
-def cut(header: Header, changed: Collection[str], block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    """The file's blocks, in order, covering every byte once. `changed` names the tensors with pieces."""
+def cut(file: OutputFile, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+    """The file's blocks, in order, covering every byte once; tensors with changes have pieces."""
     offset, size = 0, 0
     pieces: list[Piece] = []
-    for length, tensor, first_row in _parts(header, changed, block_bytes):
+    for length, tensor, first_row in _parts(file, block_bytes):
         if size and size + length > block_bytes:
             yield Block(offset, size, tuple(pieces))
             offset, size, pieces = offset + size, 0, []
         if tensor:
-            pieces.append(Piece(tensor, first_row, length // (tensor.size // tensor.shape[0]), size))
+            pieces.append(Piece(tensor, first_row, length // (tensor.size // tensor.rows), size))
         size += length
     if size:
         yield Block(offset, size, tuple(pieces))
 
 
-def _parts(header: Header, changed: Collection[str], block_bytes: int) -> Iterator[tuple[int, Tensor | None, int]]:
+def _parts(file: OutputFile, block_bytes: int) -> Iterator[tuple[int, OutputTensor | None, int]]:
     """(bytes, tensor, first row) of runs that are not cut further; the tensor is None for bytes that pass."""
-    yield from _bytes(header.data_offset, block_bytes)
-    for tensor in header.tensors.values():
-        if tensor.name not in changed or not tensor.size:
+    yield from _bytes(file.data_offset, block_bytes)
+    for tensor in file.tensors:
+        if not tensor.changes or not tensor.size:
             yield from _bytes(tensor.size, block_bytes)
             continue
-        rows, row_bytes = tensor.shape[0], tensor.size // tensor.shape[0]
-        step = chunk_rows(tensor.shape)
+        rows, row_bytes = tensor.rows, tensor.size // tensor.rows
+        step = chunk_rows(tensor)
         step *= max(1, block_bytes // (step * row_bytes))
         for first in range(0, rows, step):
             yield min(step, rows - first) * row_bytes, tensor, first

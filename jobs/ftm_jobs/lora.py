@@ -1,16 +1,22 @@
-"""The arithmetic of plain LoRA on Linear layers, exactly PEFT's. The only module that imports torch.
+"""The arithmetic of every change, exactly PEFT's. The only module that imports torch.
 
-PEFT (peft/tuners/lora/layer.py, Linear.get_delta_weight and merge) holds A and B in fp32, computes B·A·scaling in
-fp32 and adds it in place, so that each adapter rounds once to the weight's dtype.
+PEFT (peft/tuners/lora/layer.py and variants.py) holds what an adapter learned in fp32 and computes in fp32, so that
+each adapter rounds once to the weight's dtype; its Embedding and ParamWrapper round their product first. DoRA's norm
+is of the weight without the adapters that were merged before, which PEFT therefore takes out and puts in again, each
+time rounding: the same is done here, row by row.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
+from ftm_jobs import nf4
+from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.headers import Tensor
+from ftm_jobs.kinds import Expert, Form
 from ftm_jobs.layout import chunk_rows
+from ftm_jobs.output import OutputTensor
 
 VERSION = torch.__version__.partition("+")[0]
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -20,34 +26,186 @@ torch.set_num_threads(1)
 
 @dataclass(frozen=True)
 class Factors:
+    """A low-rank update of one stored weight."""
+
     a: torch.Tensor
-    """(r, in), fp32."""
+    """(r, in), fp32; of all experts (experts·r, in)."""
     b: torch.Tensor
-    """(out, r), fp32."""
+    """(out, r), fp32; of all experts (out, r·experts)."""
+    scaling: float
+    form: Form = Form.LINEAR
+    rounded: bool = False
+    magnitude: torch.Tensor | None = None
+    """(out,), fp32."""
+    expert: Expert | None = None
+
+    def delta(self, first: int, count: int, rows: int) -> torch.Tensor:
+        """Rows `first` to `first + count` of what is added to a stored weight of `rows` rows, in fp32."""
+        if self.expert is None:
+            return self._product(self.a, self.b, first, count)
+        if self.expert.index is not None:
+            return self._product(*self._of_expert(self.expert.index), self.expert.first_output + first, count)
+        per_expert = rows // self.expert.count
+        parts = []
+        while count:
+            index, start = divmod(first, per_expert)
+            taken = min(count, per_expert - start)
+            parts.append(self._product(*self._of_expert(index), start, taken))
+            first, count = first + taken, count - taken
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _product(self, a: torch.Tensor, b: torch.Tensor, first: int, count: int) -> torch.Tensor:
+        if self.form is Form.LINEAR:
+            return (b[first : first + count] @ a) * self.scaling
+        return (b @ a[:, first : first + count]).T * self.scaling
+
+    def _of_expert(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self.expert
+        count = self.expert.count
+        a = self.a.reshape(count, -1, self.a.shape[-1])[index]
+        b = self.b.reshape(self.b.shape[0], -1, count)[:, :, index]
+        return a, b
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What is added to a bias, as a row."""
+
+    values: torch.Tensor
     scaling: float
 
 
-def factors(a: Tensor, a_bytes: bytearray, b: Tensor, b_bytes: bytearray, scaling: float) -> Factors:
-    """From the bytes of the adapter's file."""
-    return Factors(_matrix(a, a_bytes).float(), _matrix(b, b_bytes).float(), scaling)
+@dataclass(frozen=True)
+class Rows:
+    """Rows of an adapter's tensor that replace the weight's, from `first_row` on."""
+
+    values: torch.Tensor
+    first_row: int
 
 
-def add(weight: Tensor, data: memoryview, first_row: int, updates: Sequence[Factors]) -> None:
-    """Add each update in turn, in place, to the rows of `weight` from `first_row` that `data` holds."""
-    itemsize = weight.size // weight.elements
-    rows = len(data) // (itemsize * weight.shape[1])
-    shape = (rows, *weight.shape[1:])
-    elements = torch.frombuffer(data, dtype=_DTYPES[weight.dtype])
-    aligned = elements.data_ptr() % itemsize == 0
-    matrix = (elements if aligned else elements.clone()).view(shape)
-    step = chunk_rows(weight.shape)
-    for start in range(0, rows, step):
-        chunk = matrix[start : start + step]
-        for update in updates:
-            chunk += (update.b[first_row + start : first_row + start + len(chunk)] @ update.a) * update.scaling
+@dataclass(frozen=True)
+class ChosenRows:
+    """An adapter's rows that replace the weight's at `indices`."""
+
+    values: torch.Tensor
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class QuantizedBase:
+    """The weight as 4 bits hold it."""
+
+
+Prepared = Factors | Bias | Rows | ChosenRows | QuantizedBase
+
+
+def matrix(tensor: Tensor, data: bytearray, shape: Sequence[int] | None = None) -> torch.Tensor:
+    """From the bytes of a tensor, or of rows of one."""
+    return torch.frombuffer(data, dtype=_DTYPES[tensor.dtype]).view(tuple(shape or tensor.shape))
+
+
+def change(tensor: OutputTensor, data: memoryview, first_row: int, prepared: Sequence[Prepared]) -> None:
+    """Apply each change in turn, in place, to the rows of `tensor` from `first_row` that `data` holds.
+
+    Raises InvalidInput naming the tensor when a result is not finite.
+    """
+    dtype = _DTYPES[tensor.dtype]
+    elements = torch.frombuffer(data, dtype=dtype)
+    aligned = elements.data_ptr() % dtype.itemsize == 0
+    rows = (elements if aligned else elements.clone()).view(-1, tensor.columns)
+    step = chunk_rows(tensor)
+    for start in range(0, len(rows), step):
+        chunk = rows[start : start + step]
+        _change(tensor, chunk, first_row + start, prepared)
+        _check_finite(tensor, chunk)
     if not aligned:
-        elements.copy_(matrix.view(-1))
+        elements.copy_(rows.view(-1))
 
 
-def _matrix(tensor: Tensor, data: bytearray) -> torch.Tensor:
-    return torch.frombuffer(data, dtype=_DTYPES[tensor.dtype]).view(tensor.shape)
+def _change(tensor: OutputTensor, chunk: torch.Tensor, first: int, prepared: Sequence[Prepared]) -> None:
+    merging = _Merging(tensor, chunk, first)
+    for found in prepared:
+        match found:
+            case Factors():
+                merging.merge(found)
+            case Bias():
+                chunk += found.values * found.scaling
+            case Rows():
+                start = first - found.first_row
+                chunk.copy_(found.values[start : start + len(chunk)])
+            case ChosenRows():
+                for place, index in enumerate(found.indices):
+                    if first <= index < first + len(chunk):
+                        chunk[index - first].copy_(found.values[place])
+            case QuantizedBase():
+                nf4.round_trip(chunk)
+
+
+@dataclass
+class _Merging:
+    """A layer's weight while its adapters are merged in turn, as PEFT's LoraLayer does it."""
+
+    tensor: OutputTensor
+    rows: torch.Tensor
+    first: int
+    merged: list[tuple[Factors, torch.Tensor | None]] = field(default_factory=list)
+    """With the norms that DoRA divided by."""
+    unmerged: torch.Tensor | None = None
+
+    def merge(self, factors: Factors) -> None:
+        delta = factors.delta(self.first, len(self.rows), self.tensor.rows)
+        if factors.magnitude is None:
+            self.rows += delta.to(self.rows.dtype) if factors.rounded else delta
+            self.merged.append((factors, None))
+            return
+        norm = self._norm(factors, delta)
+        changed = self._dora_factor(factors, norm) * (self.rows + delta)
+        self.rows.copy_(changed.to(self.rows.dtype))
+        self.merged.append((factors, norm))
+
+    def _norm(self, factors: Factors, delta: torch.Tensor) -> torch.Tensor:
+        """Of the weight without what was merged before (LoraLayer._unmerged_base_weight)."""
+        if self.unmerged is not None:
+            return _norm(self.unmerged, delta, factors.form)
+        before, self.merged = self.merged, []
+        for other, norm in reversed(before):
+            self._unmerge(other, norm)
+        self.unmerged = self.rows.clone()
+        found = _norm(self.unmerged, delta, factors.form)
+        for other, _ in before:
+            self.merge(other)
+        self.unmerged = None
+        return found
+
+    def _unmerge(self, factors: Factors, norm: torch.Tensor | None) -> None:
+        delta = factors.delta(self.first, len(self.rows), self.tensor.rows)
+        if norm is None:
+            self.rows -= delta.to(self.rows.dtype)
+        else:
+            changed = self.rows / self._dora_factor(factors, norm) - delta
+            self.rows.copy_(changed.to(self.rows.dtype))
+
+    def _dora_factor(self, factors: Factors, norm: torch.Tensor) -> torch.Tensor:
+        assert factors.magnitude is not None
+        if factors.form is Form.TRANSPOSED:
+            return (factors.magnitude / norm).view(1, -1)
+        return (factors.magnitude[self.first : self.first + len(self.rows)] / norm).view(-1, 1)
+
+
+def _norm(weight: torch.Tensor, delta: torch.Tensor, form: Form) -> torch.Tensor:
+    """Of each output (peft/tuners/lora/dora.py, get_weight_norm)."""
+    if form is Form.TRANSPOSED:
+        weight, delta = weight.T, delta.T
+    changed = weight + 1 * delta
+    found: torch.Tensor = torch.linalg.norm(changed, dim=1)
+    return found.to(changed.dtype)
+
+
+def _check_finite(tensor: OutputTensor, chunk: torch.Tensor) -> None:
+    if not chunk.numel() or torch.isfinite(torch.stack(torch.aminmax(chunk))).all():
+        return
+    raise InvalidInput(
+        Reason.UNSUPPORTED_ADAPTER,
+        f'tensor "{tensor.name}" would hold NaN or infinity after the merge in {tensor.dtype}: '
+        "train the adapter again, lower its scale, or use a base stored with a wider range (BF16 or F32)",
+    )

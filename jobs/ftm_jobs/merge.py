@@ -108,7 +108,7 @@ def _write(inputs: Inputs, target: WritableStore) -> list[ManifestFile]:
     files = [adapted.write(header, target, progress) for header in base.headers]
     for name, stat in base.stats.items():
         if name not in weights:
-            files.append(stream.copy(base.store, stat, target, progress))
+            files.append(adapted.document(name, target) or stream.copy(base.store, stat, target, progress))
     progress.close()
     return sorted(files, key=lambda file: file.path)
 

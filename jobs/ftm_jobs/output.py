@@ -23,6 +23,11 @@ class Change:
     adapter: int
     """Its place in the order of adapters, from 0; -1 for what is done to the base before any."""
 
+    @property
+    def whole(self) -> bool:
+        """It needs all rows at once."""
+        return False
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -48,8 +53,22 @@ class OutputTensor:
         return prod(self.shape) * DTYPE_BITS[self.dtype] // 8
 
     @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def columns(self) -> int:
+        """Of the matrix that changes see: all other dimensions count its rows."""
+        return self.shape[-1] if self.shape else 1
+
+    @property
     def rows(self) -> int:
-        return self.shape[0] if self.shape else 1
+        return prod(self.shape[:-1])
+
+    @property
+    def whole(self) -> bool:
+        """Its rows cannot be computed apart."""
+        return any(change.whole for change in self.changes)
 
 
 @dataclass(frozen=True)
@@ -60,8 +79,14 @@ class OutputFile:
     tensors: tuple[OutputTensor, ...]
     base_file: str | None
     """The base's file with the same header, byte for byte, so that offsets in it are offsets in this one."""
+    data_offset: int
+    """Where the tensors' bytes begin."""
     header: bytes = field(default=b"", repr=False)
     """Its size and its JSON; empty where it is the base file's."""
+
+    @property
+    def size(self) -> int:
+        return self.data_offset + sum(tensor.size for tensor in self.tensors)
 
     @property
     def changed(self) -> bool:
@@ -79,9 +104,16 @@ class Output:
 def base_layout(headers: Sequence[Header], changed: Mapping[str, OutputTensor]) -> list[OutputFile]:
     """The base's files, with the tensors of `changed` in place of the base's of the same names.
 
-    A file keeps its header unless a dtype or shape in it changes.
+    A file keeps its header unless a dtype or shape in it changes. A tensor that the base does not have follows those
+    of the file that holds its origin or, without one, of the first file.
     """
-    return [_in_place(header, changed) for header in headers]
+    known = {name for header in headers for name in header.tensors}
+    new = [tensor for name, tensor in changed.items() if name not in known]
+    files = [_in_place(header, changed) for header in headers]
+    for tensor in new:
+        place = next((at for at, file in enumerate(files) if tensor.origin and file.name == tensor.origin.file), 0)
+        files[place] = new_file(files[place].name, [*files[place].tensors, tensor])
+    return files
 
 
 def _in_place(header: Header, changed: Mapping[str, OutputTensor]) -> OutputFile:
@@ -91,13 +123,14 @@ def _in_place(header: Header, changed: Mapping[str, OutputTensor]) -> OutputFile
         for found, tensor in zip(tensors, header.tensors.values(), strict=True)
     )
     if same:
-        return OutputFile(header.file, tensors, header.file)
+        return OutputFile(header.file, tensors, header.file, header.data_offset)
     return new_file(header.file, tensors)
 
 
 def new_file(name: str, tensors: Sequence[OutputTensor]) -> OutputFile:
     """A file with a header of its own."""
-    return OutputFile(name, tuple(tensors), None, encode_header(tensors))
+    header = encode_header(tensors)
+    return OutputFile(name, tuple(tensors), None, len(header), header)
 
 
 def untouched(file: str, tensor: Tensor) -> OutputTensor:

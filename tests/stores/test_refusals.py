@@ -173,10 +173,23 @@ WRONG_ADAPTERS: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
         "AdapterMismatch",
         ['adapter_model.safetensors tensor "', 'adapts "model.layers.31.self_attn.q_proj.weight", which'],
     ),
-    "DoRA": (
+    "another training's config": (
         overwritten("adapter_config.json", json.dumps(ADAPTER_CONFIG | {"use_dora": True}).encode()),
+        "AdapterMismatch",
+        ["adapter_model.safetensors holds none of the tensors that use_dora in adapter_config.json promises"],
+    ),
+    "aLoRA": (
+        overwritten("adapter_config.json", json.dumps(ADAPTER_CONFIG | {"alora_invocation_tokens": [1]}).encode()),
         "UnsupportedAdapter",
-        ["adapter_config.json: use_dora is true"],
+        ["adapter_config.json: alora_invocation_tokens is [1]", "serve it unmerged"],
+    ),
+    "a layer that the base does not have": (
+        overwritten(
+            "adapter_model.safetensors",
+            zeros(ADAPTER_SHAPES | {"base_model.model.score.weight": ("F32", (2, 8))}),
+        ),
+        "AdapterMismatch",
+        ['"base_model.model.score.weight" replaces "score.weight", which', "use the base that the adapter"],
     ),
 }
 

@@ -7,6 +7,7 @@ import pytest
 from ftm_jobs.configs import parse_adapter_config
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.fit import BaseTensors, Update, match
+from ftm_jobs.kinds import LowRank
 from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, Q_PROJ, Shapes, header
 
 FILE = "s3://models/a/adapter_model.safetensors"
@@ -15,10 +16,14 @@ A, B = f"{PREFIX}.lora_A.weight", f"{PREFIX}.lora_B.weight"
 
 
 def fit(
-    shapes: Shapes = ADAPTER_SHAPES, base: Shapes = BASE_SHAPES, tied: bool = False, model_type: str = "llama"
+    shapes: Shapes = ADAPTER_SHAPES,
+    base: Shapes = BASE_SHAPES,
+    tied: bool = False,
+    model_type: str = "llama",
+    **config: Any,
 ) -> list[Update]:
     tensors = BaseTensors("s3://models/base", model_type, tied, [header(base)])
-    return match(tensors, FILE, header(shapes), parse_adapter_config("adapter_config.json", ADAPTER_CONFIG))
+    return match(tensors, FILE, header(shapes), parse_adapter_config("adapter_config.json", ADAPTER_CONFIG | config))
 
 
 def refusal(**changes: Any) -> tuple[Reason, str]:
@@ -29,8 +34,10 @@ def refusal(**changes: Any) -> tuple[Reason, str]:
 
 def test_an_adapter_of_the_base_gives_one_update_per_layer() -> None:
     (update,) = fit()
-    assert (update.weight, update.module, update.rank) == (f"{Q_PROJ}.weight", Q_PROJ, 2)
-    assert (update.a.shape, update.b.shape) == ((2, 8), (8, 2))
+    change = update.change
+    assert isinstance(change, LowRank)
+    assert (update.weight, change.module, change.rank, change.scaling) == (f"{Q_PROJ}.weight", Q_PROJ, 2, 2.0)
+    assert (change.a.shape, change.b.shape) == ((2, 8), (8, 2))
 
 
 def test_each_mismatch_names_the_file_the_tensor_and_what_fits() -> None:
@@ -60,12 +67,12 @@ def test_a_half_of_a_pair_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "reason", "sentence"),
     [
-        (f"{PREFIX}.lora_magnitude_vector", Reason.UNSUPPORTED_ADAPTER, "is a DoRA magnitude"),
-        ("base_model.model.model.embed_tokens.lora_embedding_A", Reason.UNSUPPORTED_ADAPTER, "is LoRA on an embedding"),
-        (f"{PREFIX}.lora_B.bias", Reason.UNSUPPORTED_ADAPTER, "is a LoRA bias"),
-        ("base_model.model.lm_head.modules_to_save.weight", Reason.UNSUPPORTED_ADAPTER, "is a whole layer"),
-        ("base_model.model.lm_head.base_layer.weight", Reason.UNSUPPORTED_ADAPTER, "is a weight of the base"),
-        ("base_model.model.model.embed_tokens.weight", Reason.UNSUPPORTED_ADAPTER, "replaces a weight of the base"),
+        (f"{PREFIX}.lora_A.default.weight", Reason.UNSUPPORTED_ADAPTER, "belongs to a kind of LoRA that this merge"),
+        (f"{PREFIX}.lora_diag", Reason.UNSUPPORTED_ADAPTER, "belongs to a kind of LoRA that this merge does not know"),
+        ("base_model.model.lm_head.modules_to_save.weight", Reason.UNSUPPORTED_ADAPTER, "is named as an unfinished"),
+        ("base_model.model.a.token_adapter.b", Reason.UNSUPPORTED_ADAPTER, "is not what PEFT saves of trained token"),
+        ("base_model.model.score.weight", Reason.ADAPTER_MISMATCH, 'replaces "score.weight", which s3://models/base'),
+        ("base_model.model.lm_head.weight", Reason.ADAPTER_MISMATCH, "of shape (2,) needs (2, 8) to fit"),
         ("lora_unet_down.lora_up.weight", Reason.ADAPTER_MISMATCH, "is not named as PEFT names LoRA weights"),
     ],
 )
@@ -77,22 +84,59 @@ def test_a_tensor_that_would_be_dropped_is_refused_by_name(name: str, reason: Re
 
 def test_what_the_arithmetic_does_not_cover_is_refused() -> None:
     conv: dict[str, Any] = {"base": BASE_SHAPES | {f"{Q_PROJ}.weight": ("BF16", (8, 8, 1, 1))}}
-    assert "only Linear layers, with two dimensions, are supported" in refusal(**conv)[1]
+    assert "only Linear, Conv1D and Embedding layers, with two dimensions, are supported" in refusal(**conv)[1]
     fp8: dict[str, Any] = {"base": BASE_SHAPES | {f"{Q_PROJ}.weight": ("F8_E4M3", (8, 8))}}
     reason, message = refusal(**fp8)
     assert reason is Reason.UNSUPPORTED_BASE
     assert f'model.safetensors tensor "{Q_PROJ}.weight" is F8_E4M3: name a base in F32, F16, BF16' in message
     assert "is F64: save the adapter as" in refusal(shapes=ADAPTER_SHAPES | {A: ("F64", (2, 8))})[1]
-    assert refusal(model_type="gpt2")[0] is Reason.UNSUPPORTED_BASE
 
 
-def test_an_adapted_output_layer_that_is_tied_to_the_embedding_is_refused() -> None:
+def test_a_tied_output_layer_is_adapted_through_its_embedding() -> None:
     head: Shapes = {
         "base_model.model.lm_head.lora_A.weight": ("F32", (2, 8)),
         "base_model.model.lm_head.lora_B.weight": ("F32", (32, 2)),
     }
-    assert len(fit(shapes=head)) == 1
-    assert "adapts lm_head, which s3://models/base ties to its embedding" in refusal(shapes=head, tied=True)[1]
+    tied = {name: shape for name, shape in BASE_SHAPES.items() if name != "lm_head.weight"}
+    assert [update.weight for update in fit(shapes=head)] == ["lm_head.weight"]
+    assert [update.weight for update in fit(shapes=head, base=tied, tied=True)] == ["model.embed_tokens.weight"]
+    assert 'adapts "lm_head.weight", which s3://models/base does not have' in refusal(shapes=head, base=tied)[1]
+
+
+@pytest.mark.parametrize(
+    ("parts", "config", "sentence"),
+    [
+        ({"lora_magnitude_vector": (8,)}, {}, "but use_dora is not set in adapter_config.json"),
+        ({}, {"use_dora": True}, "holds none of the tensors that use_dora in adapter_config.json promises"),
+        ({"lora_magnitude_vector": (4,)}, {"use_dora": True}, "of shape (4,) needs (8,) to fit"),
+        ({"lora_B.bias": (8,)}, {}, "but lora_bias is not set in adapter_config.json"),
+        ({"lora_B.bias": (8,)}, {"lora_bias": True}, f'adds to the bias "{Q_PROJ}.bias", which s3://models/base does'),
+        ({}, {"modules_to_save": ["lm_head"]}, "holds none of the tensors that modules_to_save in adapter_config.json"),
+        ({}, {"trainable_token_indices": [1]}, "holds none of the tensors that trainable_token_indices in"),
+        (
+            {"token_adapter.trainable_tokens_delta": (2, 8)},
+            {"trainable_token_indices": [1]},
+            "of shape (2, 8) needs (1, 8) to fit",
+        ),
+    ],
+)
+def test_what_the_config_says_and_the_file_holds_must_agree(
+    parts: dict[str, tuple[int, ...]], config: dict[str, Any], sentence: str
+) -> None:
+    shapes = ADAPTER_SHAPES | {f"{PREFIX}.{part}": ("F32", shape) for part, shape in parts.items()}
+    assert sentence in refusal(shapes=shapes, **config)[1]
+
+
+def test_names_that_a_vision_model_has_in_memory_mean_those_on_disk() -> None:
+    disk: Shapes = {f"language_model.{name}": shape for name, shape in BASE_SHAPES.items()}
+    memory: Shapes = {
+        name.replace("base_model.model.model.", "base_model.model.model.language_model."): shape
+        for name, shape in ADAPTER_SHAPES.items()
+    }
+    assert [update.weight for update in fit(shapes=memory, base=disk)] == [f"language_model.{Q_PROJ}.weight"]
+    assert [update.weight for update in fit(shapes=memory)] == [f"{Q_PROJ}.weight"]
+    twice: Shapes = disk | BASE_SHAPES
+    assert "does not have: use the base" in refusal(shapes=memory, base=twice)[1]
 
 
 def test_an_adapter_without_tensors_is_refused() -> None:
