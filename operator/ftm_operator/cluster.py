@@ -40,6 +40,10 @@ class ApiError(Exception):
         self.message = message
 
 
+class NoCluster(Exception):
+    """There is no API server to connect to."""
+
+
 @dataclass(frozen=True)
 class Listing:
     items: list[Manifest]
@@ -56,11 +60,14 @@ class Cluster:
     @classmethod
     @asynccontextmanager
     async def connect(cls) -> AsyncIterator[Self]:
-        """By the pod's service account, else by KUBECONFIG."""
+        """By the pod's service account, else by KUBECONFIG. Raises NoCluster when there is neither."""
         try:
             config.load_incluster_config()  # type: ignore[no-untyped-call]
         except config.ConfigException:
-            await config.load_kube_config()  # type: ignore[no-untyped-call]
+            try:
+                await config.load_kube_config()  # type: ignore[no-untyped-call]
+            except (config.ConfigException, OSError) as error:
+                raise NoCluster(f"kubeconfig names no cluster ({' '.join(str(error).split())})") from error
         async with client.ApiClient() as api:
             yield cls(api)
 

@@ -142,16 +142,21 @@ def _without_secrets(model: FineTunedModel) -> FineTunedModel:
 def step(step: Step, arguments: list[str]) -> Report:
     """Runs a Job's command; its progress goes to our stderr. Raises LocalError with the step's own sentence."""
     say(step)
-    command = [sys.executable, "-m", "ftm_jobs", step, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    lines = done.stdout.strip().splitlines()
+    code, line = last_line(step, arguments)
     try:
-        report = Report.model_validate_json(lines[-1] if lines else "")
+        report = Report.model_validate_json(line)
     except ValidationError:
-        raise LocalError(f"the {step} step ended with exit code {done.returncode} and no report") from None
+        raise LocalError(f"the {step} step ended with exit code {code} and no report") from None
     if report.outcome != Outcome.DONE:
         raise LocalError(f"{step}: {report.reason}: {report.message}", int(report.exit_code))
     return report
+
+
+def last_line(step: Step, arguments: list[str]) -> tuple[int, str]:
+    """Runs a Job's command: its exit code, and the last line that it printed."""
+    command = [sys.executable, "-m", "ftm_jobs", step, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return done.returncode, next(reversed(done.stdout.strip().splitlines()), "")
 
 
 def _build_of_engine() -> tuple[list[str], dict[str, str]]:
