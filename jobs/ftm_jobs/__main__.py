@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from ftm_jobs.contract import EXIT_CODES, Catalogue, Outcome, Report, Step
+from ftm_jobs.contract import EXIT_CODES, Catalogue, Outcome, QuantizedBase, Report, Step
 from ftm_jobs.errors import Interrupted, Reason, StepError
 from ftm_jobs.source import parse_source
 
@@ -79,6 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     target = merge.add_mutually_exclusive_group(required=True)
     target.add_argument("--artifacts", metavar="SOURCE", help="where artifacts are: the result is <artifacts>/<key>/")
     target.add_argument("--out", metavar="SOURCE", help="an empty folder: the result is exactly there")
+    merge.add_argument(
+        "--quantized-base",
+        type=QuantizedBase,
+        choices=[*QuantizedBase],
+        default=QuantizedBase.FULL_PRECISION,
+        help="what a QLoRA adapter is added to: the base as stored, or as 4-bit NormalFloat (NF4, blocks of 64, "
+        "without double quantization) leaves its adapted Linear layers; default %(default)s",
+    )
     fetch.add_argument("--artifact", required=True, metavar="SOURCE", help="an artifact: <artifacts>/<key>")
     fetch.add_argument("--to", required=True, type=Path, metavar="DIR", help="the folder to fill; made if missing")
     _add_artifacts(step(Step.ARTIFACTS, "list, show, verify or remove what a store of artifacts holds"))
@@ -144,8 +152,8 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
     from ftm_jobs.merge import merge, merge_to
 
     if parsed.out:
-        return merge_to(base, adapters, parse_source(parsed.out))
-    return merge(base, adapters, parse_source(parsed.artifacts))
+        return merge_to(base, adapters, parse_source(parsed.out), parsed.quantized_base)
+    return merge(base, adapters, parse_source(parsed.artifacts), parsed.quantized_base)
 
 
 def _artifacts(parsed: argparse.Namespace) -> Catalogue:

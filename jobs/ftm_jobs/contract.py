@@ -10,6 +10,7 @@ not depend on the tools' versions: MERGE_RECIPE is raised only when the bytes of
 import base64
 import hashlib
 import json
+import re
 import zlib
 from bisect import bisect_right
 from enum import IntEnum, StrEnum
@@ -20,6 +21,8 @@ from pydantic.alias_generators import to_camel
 
 MERGE_RECIPE = 1
 MANIFEST_NAME = "manifest.json"
+PROGRESS_LINE = re.compile(r"[a-z]{1,20}: ([0-9.]+ [kMGT]?B of [0-9.]+ [kMGT]?B \([0-9]+ %\), [0-9a-zA-Z ,./]{3,60})")
+"""A line of a step's log that tells how far it is: the step, a colon, and the words that status repeats."""
 TERMINATION_MESSAGE_BYTES = 4096
 """Kubernetes keeps at most this much of a container's termination message."""
 ARTIFACT_KEY = r"merge-[0-9a-f]{32}"
@@ -67,6 +70,15 @@ EXIT_CODES = {
     Outcome.INVALID_INPUT: ExitCode.INVALID_INPUT,
     Outcome.FAILED: ExitCode.RETRY,
 }
+
+
+class QuantizedBase(StrEnum):
+    """What a QLoRA adapter is added to."""
+
+    FULL_PRECISION = "FullPrecision"
+    """The base as it is stored."""
+    NF4_ROUND_TRIP = "NF4RoundTrip"
+    """The base as 4-bit NormalFloat leaves it, which is what the adapter was trained on."""
 
 
 class BaseFacts(Contract):
@@ -127,6 +139,10 @@ class AdapterFacts(Contract):
     """safetensors' name of the dtype that holds most bytes."""
     weight_bytes: int
     """Bytes of all tensors."""
+    kinds: tuple[str, ...] | None = None
+    """What the adapter consists of: LoRA, DoRA, Bias, Embedding, Experts, Modules, Tokens."""
+    dynamic_objections: tuple[str, ...] | None = None
+    """Why vLLM cannot serve the adapter unmerged; empty if it can."""
 
 
 class Facts(Contract):
@@ -224,6 +240,7 @@ class Manifest(Contract):
     step: Step
     recipe: int
     inputs: tuple[ManifestInput, ...]
+    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION
     files: tuple[ManifestFile, ...]
     tools: dict[str, str] = Field(default_factory=dict)
     measurements: dict[str, int | float] = Field(default_factory=dict)
@@ -254,16 +271,27 @@ class Catalogue(Contract):
     manifest: Manifest | None = None
 
 
-def merge_key(base_digest: str, adapters: list[tuple[str, float]]) -> str:
+def progress_in(log_line: str) -> str | None:
+    """The progress that a step wrote to its log: `3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left`; None: none."""
+    found = PROGRESS_LINE.fullmatch(log_line.strip())
+    return found[1] if found else None
+
+
+def merge_key(
+    base_digest: str,
+    adapters: list[tuple[str, float]],
+    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
+) -> str:
     """The key of a merged model: adapters are (digest, scale), in the order they are applied."""
-    return "merge-" + _digest(
-        {
-            "step": Step.MERGE,
-            "recipe": MERGE_RECIPE,
-            "base": base_digest,
-            "adapters": [{"digest": digest, "scale": float(scale)} for digest, scale in adapters],
-        }
-    )
+    content: dict[str, Any] = {
+        "step": Step.MERGE,
+        "recipe": MERGE_RECIPE,
+        "base": base_digest,
+        "adapters": [{"digest": digest, "scale": float(scale)} for digest, scale in adapters],
+    }
+    if quantized_base is not QuantizedBase.FULL_PRECISION:
+        content["quantizedBase"] = quantized_base
+    return "merge-" + _digest(content)
 
 
 def _line(content: dict[str, Any] | str) -> str:

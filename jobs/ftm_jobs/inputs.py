@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ftm_jobs.checkpoint import Adapter, Base, load_adapter, load_base
+from ftm_jobs.contract import QuantizedBase
 from ftm_jobs.fit import BaseTensors, Update, match
 from ftm_jobs.output import Output
 from ftm_jobs.plan import Documents, plan
@@ -21,9 +22,12 @@ class Inputs:
     """Per adapter, in the adapters' order."""
     output: Output
     """What they become."""
+    quantized_base: QuantizedBase
 
 
-def load_inputs(base: Source, adapters: Sequence[Source], *, nf4_base: bool = False) -> Inputs:
+def load_inputs(
+    base: Source, adapters: Sequence[Source], quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION
+) -> Inputs:
     """Open, read and check all sources, without reading weights."""
     loaded_base = load_base(open_store(base), base)
     tensors = BaseTensors(
@@ -39,6 +43,6 @@ def load_inputs(base: Source, adapters: Sequence[Source], *, nf4_base: bool = Fa
         tensors,
         Documents(loaded_base.config.content, loaded_base.index),
         [(adapter.file, found) for adapter, found in zip(loaded, updates, strict=True)],
-        nf4_base=nf4_base,
+        nf4_base=quantized_base is QuantizedBase.NF4_ROUND_TRIP,
     )
-    return Inputs(loaded_base, tuple(loaded), tuple(updates), output)
+    return Inputs(loaded_base, tuple(loaded), tuple(updates), output, quantized_base)

@@ -9,6 +9,7 @@ from math import sqrt
 
 from ftm_jobs.checkpoint import Adapter, Base
 from ftm_jobs.contract import AdapterFacts, BaseFacts, Facts, Outcome, Report, Step
+from ftm_jobs.dynamic import kinds, objections
 from ftm_jobs.errors import Reason
 from ftm_jobs.fit import Update
 from ftm_jobs.headers import Tensor
@@ -71,6 +72,8 @@ def adapter_facts(adapter: Adapter, updates: Sequence[Update]) -> AdapterFacts:
         layers_adapted=len(changes),
         dtype=_main_dtype(tensors),
         weight_bytes=sum(tensor.size for tensor in tensors),
+        kinds=kinds(updates),
+        dynamic_objections=objections(config, updates, adapter.scale),
     )
 
 

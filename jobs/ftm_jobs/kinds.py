@@ -9,6 +9,9 @@ from enum import StrEnum
 from ftm_jobs.headers import Tensor
 from ftm_jobs.output import Change
 
+NF4_BLOCK = 64
+"""How many consecutive numbers share a scale in 4-bit NormalFloat."""
+
 
 class Form(StrEnum):
     """How B·A lies in the stored weight, with A (r, in) and B (out, r)."""

@@ -202,7 +202,7 @@ def _norm(weight: torch.Tensor, delta: torch.Tensor, form: Form) -> torch.Tensor
 
 
 def _check_finite(tensor: OutputTensor, chunk: torch.Tensor) -> None:
-    if not chunk.numel() or torch.isfinite(torch.stack(torch.aminmax(chunk))).all():
+    if torch.isfinite(chunk.sum(dtype=torch.float32)) or torch.isfinite(chunk).all():
         return
     raise InvalidInput(
         Reason.UNSUPPORTED_ADAPTER,

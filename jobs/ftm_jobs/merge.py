@@ -19,6 +19,7 @@ from ftm_jobs.contract import (
     ManifestFile,
     ManifestInput,
     Outcome,
+    QuantizedBase,
     Report,
     Step,
     merge_key,
@@ -31,16 +32,26 @@ from ftm_jobs.source import Source
 from ftm_jobs.stores import WritableStore, open_artifacts
 
 
-def merge(base: Source, adapters: Sequence[Source], artifacts: Source) -> Report:
+def merge(
+    base: Source,
+    adapters: Sequence[Source],
+    artifacts: Source,
+    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
+) -> Report:
     """The merged model under its key. Raises InvalidInput and Failed; then nothing under the key looks complete."""
-    inputs = load_inputs(base, adapters)
+    inputs = load_inputs(base, adapters, quantized_base)
     key = _key(inputs)
     return _merge(inputs, key, open_artifacts(artifacts).child(key))
 
 
-def merge_to(base: Source, adapters: Sequence[Source], out: Source) -> Report:
+def merge_to(
+    base: Source,
+    adapters: Sequence[Source],
+    out: Source,
+    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
+) -> Report:
     """The merged model in exactly this folder. Raises what `merge` does, and DestinationTaken."""
-    inputs = load_inputs(base, adapters)
+    inputs = load_inputs(base, adapters, quantized_base)
     key, target = _key(inputs), open_artifacts(out)
     destination.claim(target, key)
     try:
@@ -53,7 +64,8 @@ def merge_to(base: Source, adapters: Sequence[Source], out: Source) -> Report:
 
 
 def _key(inputs: Inputs) -> str:
-    return merge_key(inputs.base.digest, [(adapter.digest, adapter.scale) for adapter in inputs.adapters])
+    adapters = [(adapter.digest, adapter.scale) for adapter in inputs.adapters]
+    return merge_key(inputs.base.digest, adapters, inputs.quantized_base)
 
 
 def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
@@ -123,6 +135,7 @@ def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
         step=Step.MERGE,
         recipe=MERGE_RECIPE,
         inputs=(ManifestInput(role="base", uri=inputs.base.store.uri, digest=inputs.base.digest), *adapters),
+        quantized_base=inputs.quantized_base,
         files=tuple(files),
         tools={"torch": version("torch").partition("+")[0]},
         measurements={"weightsChanged": len({update.weight for updates in inputs.updates for update in updates})},

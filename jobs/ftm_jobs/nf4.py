@@ -7,7 +7,8 @@ appendix E).
 
 import torch
 
-BLOCK = 64
+from ftm_jobs.kinds import NF4_BLOCK
+
 LEVELS = torch.tensor(
     [
         -1.0,
@@ -32,8 +33,8 @@ _MIDDLES = (LEVELS[1:] + LEVELS[:-1]) / 2
 
 
 def round_trip(weight: torch.Tensor) -> None:
-    """Quantize and dequantize rows in place; a row's length must be a multiple of BLOCK."""
-    blocks = weight.float().view(-1, BLOCK)
+    """Quantize and dequantize rows in place; a row's length must be a multiple of NF4_BLOCK."""
+    blocks = weight.float().view(-1, NF4_BLOCK)
     largest = blocks.abs().amax(dim=1, keepdim=True)
     scaled = blocks * torch.where(largest > 0, 1 / largest, largest)
     weight.copy_((LEVELS[torch.bucketize(scaled, _MIDDLES)] * largest).view(weight.shape))

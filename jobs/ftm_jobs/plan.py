@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftm_jobs.configs import CONFIG_FILE
+from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.fit import OUTPUT_LAYERS, BaseTensors, Update, new_output_layer
 from ftm_jobs.index import INDEX_FILE
-from ftm_jobs.kinds import LowRank, Replace, ReplaceRows, RoundTrip
+from ftm_jobs.kinds import NF4_BLOCK, Form, LowRank, Replace, ReplaceRows, RoundTrip
 from ftm_jobs.mismatch import adapter_mismatch, unsupported_adapter
 from ftm_jobs.output import Change, Origin, Output, OutputFile, OutputTensor, base_layout
 
@@ -78,7 +79,13 @@ def _tensor(base: BaseTensors, files: Sequence[str], name: str, updates: list[Up
     changes = _ordered([update.change for update in updates])
     _check_conflicts(files, name, updates, changes)
     replaced = next((change.tensor for change in changes if isinstance(change, Replace)), None)
-    if nf4_base and any(isinstance(change, LowRank) for change in changes):
+    if nf4_base and replaced is None and any(_was_quantized(change) for change in changes):
+        if target.tensor.shape[-1] % NF4_BLOCK:
+            raise InvalidInput(
+                Reason.UNSUPPORTED_BASE,
+                f'{target.file} tensor "{name}" has {target.tensor.shape[-1]} columns, not a multiple of {NF4_BLOCK}, '
+                "so NF4RoundTrip cannot be computed in rows: merge with --quantized-base FullPrecision",
+            )
         changes = (RoundTrip(-1), *changes)
     return OutputTensor(
         name,
@@ -87,6 +94,13 @@ def _tensor(base: BaseTensors, files: Sequence[str], name: str, updates: list[Up
         Origin(target.name, target.tensor),
         changes,
         replaced is not None,
+    )
+
+
+def _was_quantized(change: Change) -> bool:
+    """QLoRA quantizes Linear layers, but neither experts in one tensor nor the output layer."""
+    return (
+        isinstance(change, LowRank) and change.form is Form.LINEAR and not change.rounded and not _through_head(change)
     )
 
 
