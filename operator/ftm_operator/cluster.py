@@ -29,6 +29,9 @@ CHILDREN = ("Job", "Deployment", "Service", "Pod")
 CHILD_SELECTOR = f"{MANAGED_BY}={MANAGER}"
 PAGE_SIZE = 500
 REQUEST_SECONDS = 30
+LOG_SECONDS = 3
+"""A node that does not answer must not hold a pass."""
+LOG_LINE_BYTES = 512
 
 
 class ApiError(Exception):
@@ -113,6 +116,13 @@ class Cluster:
     async def create_event(self, event: Manifest) -> None:
         await self._request("POST", path("Event", event["metadata"]["namespace"]), {}, event)
 
+    async def last_log_line(self, namespace: str, pod: str) -> str:
+        """The newest line of a pod's log, cut at LOG_LINE_BYTES."""
+        query = {"tailLines": "1", "limitBytes": str(LOG_LINE_BYTES)}
+        where = path("Pod", namespace, pod, "log")
+        content = await self._send("GET", where, query, accept="*/*", seconds=LOG_SECONDS)
+        return content.decode(errors="replace").strip()
+
     async def _request(
         self,
         method: str,
@@ -121,7 +131,21 @@ class Cluster:
         body: Any = None,
         content_type: str = "application/json",
     ) -> Manifest:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        answer: Manifest = json.loads(await self._send(method, where, query, body, content_type))
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        where: str,
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        *,
+        accept: str = "application/json",
+        seconds: float = REQUEST_SECONDS,
+    ) -> bytes:
+        headers = {"Accept": accept, "Content-Type": content_type}
         url = f"{where}?{urlencode(query)}" if query else where
         method, url, headers, *_ = await self._api.param_serialize(
             method, url, header_params=headers, auth_settings=["BearerToken"]
@@ -129,14 +153,13 @@ class Cluster:
         if method != "GET":
             self.writes += 1
         try:
-            response = await self._api.call_api(method, url, headers, body, _request_timeout=REQUEST_SECONDS)
+            response = await self._api.call_api(method, url, headers, body, _request_timeout=seconds)
             content: bytes = await response.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ApiError(f"{method} {where}", 0, f"no answer: {error or type(error).__name__}") from error
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise ApiError(f"{method} {where}", response.status, _message(content))
-        answer: Manifest = json.loads(content)
-        return answer
+        return content
 
 
 def path(kind: str, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:

@@ -7,8 +7,10 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ftm_jobs.contract import progress_in
 from ftm_operator.api.v1alpha1 import API_VERSION, KIND
 from ftm_operator.cluster import CHILDREN, ApiError, Cluster
 from ftm_operator.health import Health
@@ -21,12 +23,25 @@ from ftm_operator.summary import Notice
 from ftm_operator.work_queue import WorkQueue
 
 WORKERS = 8
+PROGRESS_SECONDS = 10.0
+"""Between two looks at the log of a running merge, and so between the status writes that tell of it."""
+UNREADABLE_LOG_SECONDS = 60.0
 KINDS = (KIND, *CHILDREN)
 log = logging.getLogger("ftm_operator.controller")
 
 
 class NameTaken(Exception):
     """A child's name is held by an object that is not ours; it is observed in the next pass."""
+
+
+@dataclass
+class Followed:
+    """A running pod and how far it said it is."""
+
+    pod: str
+    progress: str | None = None
+    read_again: float = 0.0
+    """By the event loop's clock."""
 
 
 class Controller:
@@ -38,6 +53,7 @@ class Controller:
         self._queue: WorkQueue[Key] = WorkQueue()
         self._waiters: dict[tuple[str, str], set[Key]] = defaultdict(set)
         self._foreign: dict[tuple[str, Key], Manifest] = {}
+        self._followed: dict[Key, Followed] = {}
         health.queue_wait_seconds = self._queue.oldest_wait_seconds
 
     async def run(self) -> None:
@@ -89,7 +105,9 @@ class Controller:
     async def _pass(self, key: Key) -> None:
         resource = self._cache.get(KIND, key)
         if resource is None:
+            self._followed.pop(key, None)
             return
+        await self._read_progress(key)
         result = reconcile(self._observe(resource), self._settings, datetime.now(UTC))
         for action in result.actions:
             await self._execute(action)
@@ -99,6 +117,7 @@ class Controller:
             await self._post(resource, notice)
         if result.waits_for:
             self._waiters[key[0], result.waits_for].add(key)
+        self._follow(key, result.follows)
         if result.retry_after is not None:
             self._queue.add_after(key, max(result.retry_after, 1.0))
 
@@ -114,7 +133,30 @@ class Controller:
             pods=lambda label, value: self._cache.labelled("Pod", namespace, label, value),
             deployment=child("Deployment"),
             service=child("Service"),
+            progress={one.pod: one.progress for one in (self._followed.get(key),) if one and one.progress},
         )
+
+    def _follow(self, key: Key, pod: str | None) -> None:
+        if pod is None:
+            self._followed.pop(key, None)
+            return
+        if key not in self._followed or self._followed[key].pod != pod:
+            self._followed[key] = Followed(pod)
+        self._queue.add_after(key, PROGRESS_SECONDS)
+
+    async def _read_progress(self, key: Key) -> None:
+        """How far the merge is that the key waits for. At most once in PROGRESS_SECONDS; a log may be missing."""
+        followed, now = self._followed.get(key), asyncio.get_running_loop().time()
+        if followed is None or now < followed.read_again:
+            return
+        followed.read_again = now + PROGRESS_SECONDS
+        try:
+            line = await self._cluster.last_log_line(key[0], followed.pod)
+        except ApiError as error:
+            log.debug("%s/%s: %s", *key, error)
+            followed.read_again = now + UNREADABLE_LOG_SECONDS
+            return
+        followed.progress = progress_in(line) or followed.progress
 
     async def _execute(self, action: Apply | Delete) -> None:
         manifest = action.manifest

@@ -31,6 +31,8 @@ class Due:
 @dataclass(frozen=True)
 class Running:
     message: str
+    pod: str | None = None
+    """The pod that runs now, whose log tells how far it is."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def job_state(
         if not ours(newest):
             return Due(last_attempt + 1)
         return _broken(newest, failed, own_pods, now)
-    return Running(_activity(newest, own_pods))
+    return Running(_activity(newest, own_pods), _running_pod(own_pods))
 
 
 def attempt(job: Manifest) -> int:
@@ -123,6 +125,11 @@ def _activity(job: Manifest, pods: Sequence[Manifest]) -> str:
     failures = [report.message for pod in pods if (report := report_of(pod)) and report.outcome != Outcome.DONE]
     retried = f"; the last try failed: {failures[-1]}" if failures else ""
     return f"Job {name} is running{retried}"
+
+
+def _running_pod(pods: Sequence[Manifest]) -> str | None:
+    running = (pod for pod in pods if any("running" in container.get("state", {}) for container in _statuses(pod)))
+    return next((str(pod["metadata"]["name"]) for pod in running), None)
 
 
 def _condition(job: Manifest, kind: str) -> Manifest | None:

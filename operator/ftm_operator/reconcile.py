@@ -10,8 +10,8 @@ Invariants
 - a finished artifact is built again only when its key or its store changes.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ftm_jobs.contract import Artifact, Facts, Report, Step
@@ -48,6 +48,8 @@ class Observed:
     pods: Labelled
     deployment: Manifest | None = None
     service: Manifest | None = None
+    progress: Mapping[str, str] = field(default_factory=dict)
+    """How far running steps are, by the names of their pods."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Result:
     """Seconds until time alone may change the answer."""
     waits_for: str | None = None
     """The merge that this resource waits for, as its Job's label names it."""
+    follows: str | None = None
+    """The pod whose log tells how far the merge is."""
 
 
 def reconcile(observed: Observed, settings: Settings, now: datetime) -> Result:
@@ -90,7 +94,8 @@ def reconcile(observed: Observed, settings: Settings, now: datetime) -> Result:
     hold = run.hold()
     status = summarise(model, before, run.progress, hold, observed.deployment, now)
     run.prune()
-    return _result(resource, before, status, run.actions, hold, run.waits_for)
+    result = _result(resource, before, status, run.actions, hold, run.waits_for)
+    return replace(result, follows=run.follows)
 
 
 def _result(
@@ -123,6 +128,7 @@ class _Pass:
     actions: list[Apply | Delete] = field(default_factory=list)
     progress: Progress = field(default_factory=Progress)
     waits_for: str | None = None
+    follows: str | None = None
 
     def hold(self) -> Hold | None:
         """Why the resource is not served as its spec says; None when it is."""
@@ -184,6 +190,8 @@ class _Pass:
         state = self._state(ARTIFACT, identity, Step.MERGE)
         if isinstance(state, Due):
             self._create(merge_job(self.model, facts, store, key, state.attempt, self.settings))
+        if isinstance(state, Running):
+            state = self._with_progress(state)
         report = _report_or_hold(state, "Merging", Reason.MERGING)
         if isinstance(report, Hold):
             self.waits_for = identity
@@ -194,6 +202,11 @@ class _Pass:
             )
         self.progress.merged = report.artifact
         return report.artifact
+
+    def _with_progress(self, state: Running) -> Running:
+        self.follows = state.pod
+        progress = self.observed.progress.get(state.pod or "")
+        return replace(state, message=f"merging: {progress} ({state.message})") if progress else state
 
     def _served(self, facts: Facts, plan: Plan, artifact: Artifact, secret_name: str | None) -> Hold | None:
         model, live = self.model, self.observed.deployment

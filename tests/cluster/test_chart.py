@@ -197,6 +197,10 @@ def test_the_operator_may_manage_its_children(installed: Kubectl, resource: str)
         assert can(installed, verb, resource, ACCOUNT)
 
 
+def test_the_operator_may_read_how_far_a_merge_is(installed: Kubectl) -> None:
+    assert can(installed, "get", "pods/log", ACCOUNT)
+
+
 @pytest.mark.parametrize(
     ("verb", "resource"),
     [

@@ -91,6 +91,8 @@ class World:
     settings: Settings = SETTINGS
     applied: list[str] = field(default_factory=list)
     """What was applied or deleted, in order: `Job ftm-merge-…`."""
+    progress: dict[str, str] = field(default_factory=dict)
+    """What was read of running pods' logs, by pod."""
     events: list[str] = field(default_factory=list)
     versions: Any = field(default_factory=lambda: itertools.count(2))
 
@@ -123,6 +125,7 @@ class World:
                 pods=lambda label, value: self.cache.labelled("Pod", NAMESPACE, label, value),
                 deployment=self.cache.get("Deployment", own),
                 service=self.cache.get("Service", own),
+                progress=self.progress,
             ),
             self.settings,
             self.now,

@@ -1,0 +1,161 @@
+"""How far a running merge is: from its pod's log, through the controller, into status."""
+
+import asyncio
+import copy
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any, cast
+
+import pytest
+
+from ftm_jobs.contract import progress_in
+from ftm_jobs.progress import Progress
+from ftm_operator import controller as controllers
+from ftm_operator.cluster import ApiError, Cluster
+from ftm_operator.controller import Controller
+from ftm_operator.health import Health
+from ftm_operator.reconcile import Result
+from tests.unit.operator.world import NAMESPACE, SETTINGS, World, pod_of, world
+
+LINE = "merge: 3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left"
+
+
+def merging() -> World:
+    scene = world()
+    scene.settle()
+    scene.inspected()
+    scene.settle()
+    scene.put(pod_of(scene.running_job("merge"), {"running": {}}))
+    return scene
+
+
+def pod_name(scene: World) -> str:
+    return f"{scene.running_job('merge')['metadata']['name']}-0"
+
+
+@pytest.mark.parametrize("done", [0, 1, 999, 3_141_592_653, 14_500_000_000])
+@pytest.mark.parametrize("seconds", [0.001, 2.0, 700.0, 90_000.0])
+def test_every_line_that_a_step_logs_is_understood(done: int, seconds: float) -> None:
+    log, now = StringIO(), [0.0]
+    progress = Progress("merge", 14_500_000_000, log, clock=lambda: now[0])
+    now[0] = seconds
+    progress.add(done)
+    progress.close()
+    (line, *_) = log.getvalue().splitlines()
+    assert f"merge: {progress_in(line)}" == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "Traceback", '{"step":"merge"}', f"{LINE}\n{LINE}", f"{LINE}; rm", LINE + "x" * 200, "unfinished uploads: 3"],
+)
+def test_nothing_else_of_a_log_comes_into_status(line: str) -> None:
+    assert progress_in(line) is None
+
+
+def test_a_running_merge_is_followed_and_says_how_far_it_is() -> None:
+    scene = merging()
+    result = scene.settle()
+    assert result.follows == pod_name(scene)
+    scene.progress[pod_name(scene)] = "3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left"
+    scene.settle()
+    job = scene.running_job("merge")["metadata"]["name"]
+    for kind in ("Ready", "Reconciling", "Merged"):
+        condition = scene.condition(kind)
+        assert condition
+        assert condition["message"] == (
+            f"merging: 3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left (Job {job} is running)"
+        )
+
+
+def test_progress_posts_no_events() -> None:
+    scene = merging()
+    scene.settle()
+    before = list(scene.events)
+    for percent in range(3):
+        scene.progress[pod_name(scene)] = f"{percent} GB of 14.5 GB ({percent} %), 310 MB/s, 37 s left"
+        scene.settle()
+    assert scene.events == before
+
+
+def test_nothing_is_followed_before_a_merge_runs_or_after_it() -> None:
+    scene = world()
+    assert scene.settle().follows is None
+    scene.inspected()
+    assert scene.settle().follows is None
+    scene.merged()
+    assert scene.settle().follows is None
+
+
+def test_whoever_waits_for_another_resources_merge_follows_it_too() -> None:
+    scene = merging()
+    other = copy.deepcopy(scene.resource())
+    other["metadata"] |= {"name": "second", "uid": "uid-second"}
+    scene.put(other)
+    assert scene.once("second").follows == pod_name(scene)
+
+
+@dataclass
+class Log:
+    """Stands in for the cluster: a log that a test writes, and how often it was read."""
+
+    line: str | None = LINE
+    reads: list[str] = field(default_factory=list)
+
+    async def last_log_line(self, namespace: str, pod: str) -> str:
+        self.reads.append(f"{namespace}/{pod}")
+        if self.line is None:
+            raise ApiError("GET", 403, "forbidden")
+        return self.line
+
+
+KEY = (NAMESPACE, "support-bot")
+
+
+class Follower:
+    """A controller whose passes always end by following one pod; time passes as a test says."""
+
+    def __init__(self, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.controller = Controller(cast(Cluster, log), SETTINGS, Health(300))
+        self.saw: list[dict[str, str]] = []
+        self.follows: str | None = "merge-1-0"
+        monkeypatch.setattr(controllers, "reconcile", self._reconcile)
+
+    def _reconcile(self, observed: Any, *_: Any) -> Result:
+        self.saw.append(dict(observed.progress))
+        return Result(follows=self.follows)
+
+    async def passes(self, monkeypatch: pytest.MonkeyPatch, *times: float) -> None:
+        self.controller.received(None, world().resource() | {"kind": "FineTunedModel"})
+        loop = asyncio.get_running_loop()
+        for moment in times:
+            with monkeypatch.context() as patched:
+                patched.setattr(loop, "time", lambda moment=moment: moment)
+                await self.controller._pass(KEY)
+
+
+async def test_a_log_is_read_at_most_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    follower = Follower(log, monkeypatch)
+    await follower.passes(monkeypatch, 100, 101, 102, 110, 110.9, 111, 112)
+    assert log.reads == [f"{NAMESPACE}/merge-1-0"] * 2
+    assert follower.saw[0] == {}
+    assert follower.saw[1:] == [{"merge-1-0": LINE.removeprefix("merge: ")}] * 6
+
+
+async def test_a_log_that_cannot_be_read_is_asked_for_less_often_and_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = Log(line=None)
+    follower = Follower(log, monkeypatch)
+    await follower.passes(monkeypatch, 100, 101, 112, 123, 160, 162)
+    assert len(log.reads) == 2
+    assert follower.saw == [{}] * 6
+
+
+async def test_no_log_is_read_once_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    follower = Follower(log, monkeypatch)
+    follower.follows = None
+    await follower.passes(monkeypatch, 100, 200, 300)
+    assert log.reads == []
