@@ -9,7 +9,7 @@ import secrets
 import ssl
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class ControlPlane:
     """One JSON object a line: every write by anyone, and every request for Secrets."""
     controllers: bool
     """False when only etcd and the API server run: nothing fills Deployments, Jobs, or new namespaces."""
+    authority: Authority | None = field(default=None, kw_only=True)
+    """Signs for nodes of a control plane that is the tests' own."""
 
     @property
     def kubectl(self) -> Kubectl:
@@ -81,6 +83,7 @@ class ControlPlaneProcesses:
             token=self._token,
             audit_log=self.folder / "audit.jsonl",
             controllers=self.binaries.has(*CONTROLLERS),
+            authority=self.authority,
         )
         self.processes.wait_until("API server ready", lambda: self._ready(server), "kube-apiserver")
         if plane.controllers:

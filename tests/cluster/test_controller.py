@@ -14,6 +14,7 @@ import pytest
 from ftm_jobs.contract import Artifact, Report, Step, merge_key
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl, KubectlError
+from tests.cluster.log_server import log_node
 from tests.cluster.operator_process import OperatorProcess
 from tests.unit.operator.kstatus import violations
 from tests.unit.operator.world import facts, refusal, report, resource
@@ -59,6 +60,12 @@ class Kubelet:
         for pod in eventually("serving pods", lambda: self._pods("serve")):
             name = pod["metadata"]["name"]
             self._set_status(name, "Running", {"name": "vllm", "ready": True, "state": {"running": {}}}, ready=True)
+
+    def running(self, step: str) -> str:
+        """The newest unfinished pod of a step runs now; its name."""
+        name = eventually(f"an unfinished {step} pod", lambda: self._unfinished(step))
+        self._set_status(name, "Running", {"name": step, "state": {"running": {}}})
+        return name
 
     def _pods(self, step: str) -> list[dict[str, Any]]:
         return self.kubectl.list("pods", "-l", f"ftm.dev/step={step}")
@@ -256,6 +263,32 @@ def test_two_resources_share_one_merge(kubectl: Kubectl, kubelet: Kubelet) -> No
     kubelet.end("merge", merged())
     for name in ("first", "second"):
         await_phase(kubectl, "Deploying", name)
+
+
+def test_status_tells_how_far_a_merge_is(
+    kubectl: Kubectl, kubelet: Kubelet, operator: OperatorProcess, control_plane: ControlPlane
+) -> None:
+    if control_plane.authority is None:
+        pytest.skip("the API server trusts no node of ours, so nothing here can answer for a pod's log")
+    with log_node(kubectl, control_plane.authority, "log-node") as node:
+        node.line = "merge: 3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left"
+        kubectl.apply(manifest())
+        kubelet.end("inspect", inspected())
+        await_phase(kubectl, "Merging")
+        pod = kubelet.running("merge")
+        node.bind(pod)
+
+        def message() -> str:
+            conditions = get(kubectl)["status"]["conditions"]
+            return str(next(one["message"] for one in conditions if one["type"] == "Reconciling"))
+
+        eventually("progress in status", lambda: "merging: 3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left" in message())
+        assert f"merging: {node.line.removeprefix('merge: ')}" in kubectl("get", "ftm", "support-bot", "-o", "wide")
+        assert set(node.requests) == {f"/containerLogs/{NAMESPACE}/{pod}/merge?limitBytes=512&tailLines=1"}
+        writes, reads = len(control_plane.audit(operator.user)), len(node.requests)
+        time.sleep(operator.resync_seconds * 4)
+        assert len(control_plane.audit(operator.user)) == writes
+        assert len(node.requests) <= reads + 1
 
 
 def test_a_deployment_of_the_same_name_is_not_taken_over(kubectl: Kubectl, kubelet: Kubelet) -> None:
