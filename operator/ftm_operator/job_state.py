@@ -2,7 +2,8 @@
 
 A step's Jobs are its attempts; the newest one counts. Kubernetes retries pods inside a Job; when a Job has failed for
 good, the next attempt follows after a delay that doubles from MINUTE to TEN_MINUTES, because a bucket, a Secret or a
-network may be mended without a change of the FineTunedModel.
+network may be mended without a change of the FineTunedModel. One that ran out of memory is followed at once, and once,
+by one with more, unless the spec says how much a Job may have.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from ftm_jobs.contract import Outcome, Report
 from ftm_operator.pod_trouble import pod_trouble
 from ftm_operator.reasons import Reason
-from ftm_operator.resources.metadata import ATTEMPT, Manifest
+from ftm_operator.resources.metadata import ATTEMPT, MORE_MEMORY, Manifest
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 MINUTE, TEN_MINUTES = 60.0, 600.0
@@ -26,6 +27,8 @@ class Due:
     """A Job with this attempt's number is to be created."""
 
     attempt: int
+    more_memory: bool = False
+    """The attempt before ran out of memory at the usual limit, or was given more already."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,17 @@ State = Due | Running | Done | Broken
 
 
 def job_state(
-    jobs: Sequence[Manifest], pods: Sequence[Manifest], now: datetime, ours: Callable[[Manifest], bool]
+    jobs: Sequence[Manifest],
+    pods: Sequence[Manifest],
+    now: datetime,
+    ours: Callable[[Manifest], bool],
+    *,
+    may_have_more: bool,
 ) -> State:
-    """The state of one step. A failure of somebody else's Job is no verdict on ours: our own attempt follows it."""
+    """The state of one step. A failure of somebody else's Job is no verdict on ours: our own attempt follows it.
+
+    `may_have_more`: whether an attempt may get more memory than usual; it may not where the spec says how much.
+    """
     last_attempt = max((attempt(job) for job in jobs), default=0)
     alive = [job for job in jobs if "deletionTimestamp" not in job["metadata"]]
     if not alive or attempt(newest := max(alive, key=attempt)) < last_attempt:
@@ -69,7 +80,7 @@ def job_state(
     if failed := _condition(newest, "Failed"):
         if not ours(newest):
             return Due(last_attempt + 1)
-        return _broken(newest, failed, own_pods, now)
+        return _broken(newest, failed, own_pods, now, may_have_more=may_have_more)
     return Running(_activity(newest, own_pods), _running_pod(own_pods))
 
 
@@ -93,26 +104,43 @@ def report_of(pod: Manifest) -> Report | None:
     return None
 
 
-def _broken(job: Manifest, failed: Manifest, pods: Sequence[Manifest], now: datetime) -> State:
-    tries = attempt(job)
+def _broken(job: Manifest, failed: Manifest, pods: Sequence[Manifest], now: datetime, *, may_have_more: bool) -> State:
+    tries, last = attempt(job), max(pods, key=_finished_at, default=None)
+    report = report_of(last) if last else None
+    out_of_memory = bool(last and _out_of_memory(last, report))
+    had_more = MORE_MEMORY in job["metadata"].get("annotations", {})
+    if out_of_memory and may_have_more and not had_more:
+        return Due(tries + 1, more_memory=True)
     delay = min(MINUTE * 2 ** (tries - 1), TEN_MINUTES)
     failed_at = datetime.fromisoformat(failed["lastTransitionTime"])
     retry_after = (failed_at + timedelta(seconds=delay) - now).total_seconds()
     if retry_after <= 0:
-        return Due(tries + 1)
+        return Due(tries + 1, more_memory=had_more and may_have_more)
     name = job["metadata"]["name"]
-    last = max(pods, key=_finished_at, default=None)
-    report = report_of(last) if last else None
+    if out_of_memory:
+        limit = _memory_limit(job)
+        instead = "raise" if limit else "set"
+        message = f"Job {name} ran out of memory at {limit or 'no limit'}; {instead} spec.jobs.resources.limits.memory"
+        return Broken(Reason.OUT_OF_MEMORY, message, True, retry_after)
     if report:
         return Broken(report.reason, report.message, report.outcome == Outcome.INVALID_INPUT, retry_after)
-    if last and any(_terminated(container).get("reason") == "OOMKilled" for container in _statuses(last)):
-        limit = last["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "no limit")
-        message = f"Job {name} ran out of memory at {limit}; raise spec.jobs.resources.limits.memory"
-        return Broken(Reason.OUT_OF_MEMORY, message, True, retry_after)
     if failed.get("reason") == "DeadlineExceeded":
         message = f"Job {name} took longer than spec.jobs.activeDeadlineSeconds; raise it"
         return Broken(Reason.DEADLINE_EXCEEDED, message, True, retry_after)
     return Broken(Reason.JOB_FAILED, f"Job {name} failed: {failed.get('message', 'no message')}", False, retry_after)
+
+
+def _out_of_memory(pod: Manifest, report: Report | None) -> bool:
+    """Killed by the kernel, or its own last word."""
+    if report:
+        return report.reason == Reason.OUT_OF_MEMORY
+    return any(_terminated(container).get("reason") == "OOMKilled" for container in _statuses(pod))
+
+
+def _memory_limit(job: Manifest) -> str | None:
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    limit: str | None = container.get("resources", {}).get("limits", {}).get("memory")
+    return limit
 
 
 def _activity(job: Manifest, pods: Sequence[Manifest]) -> str:

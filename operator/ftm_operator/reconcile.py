@@ -25,7 +25,7 @@ from ftm_operator.planning.plan import plan as make_plan
 from ftm_operator.planning.tensor_parallel import Rejection
 from ftm_operator.reasons import Reason
 from ftm_operator.resources.deployment import deployment as build_deployment
-from ftm_operator.resources.job import artifacts_source, inspect_job, merge_id, merge_job
+from ftm_operator.resources.job import artifacts_source, inspect_job, may_have_more_memory, merge_id, merge_job
 from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, NAME, SPEC_HASH, STEP, Manifest, owned_by
 from ftm_operator.resources.service import service as build_service
 from ftm_operator.rollout import RollingOut, rollout
@@ -160,7 +160,7 @@ class _Pass:
             return before.facts
         state = self._state(INSPECTION, key, Step.INSPECT)
         if isinstance(state, Due):
-            self._create(inspect_job(model, key, state.attempt, self.settings))
+            self._create(inspect_job(model, key, state.attempt, self.settings, more_memory=state.more_memory))
         report = _report_or_hold(state, "Inspecting", Reason.INSPECTING)
         if isinstance(report, Hold):
             return report
@@ -189,7 +189,8 @@ class _Pass:
         identity = merge_id(key, store.uri)
         state = self._state(ARTIFACT, identity, Step.MERGE)
         if isinstance(state, Due):
-            self._create(merge_job(self.model, facts, store, key, state.attempt, self.settings))
+            more = state.more_memory
+            self._create(merge_job(self.model, facts, store, key, state.attempt, self.settings, more_memory=more))
         if isinstance(state, Running):
             state = self._with_progress(state)
         report = _report_or_hold(state, "Merging", Reason.MERGING)
@@ -240,7 +241,13 @@ class _Pass:
 
     def _state(self, label: str, value: str, step: Step) -> State:
         jobs = [job for job in self.observed.jobs(label, value) if self._concerns_us(job, step)]
-        return job_state(jobs, self.observed.pods(label, value), self.now, lambda job: owned_by(job, self.model))
+        return job_state(
+            jobs,
+            self.observed.pods(label, value),
+            self.now,
+            lambda job: owned_by(job, self.model),
+            may_have_more=may_have_more_memory(self.model),
+        )
 
     def _concerns_us(self, job: Manifest, step: Step) -> bool:
         """A merge is shared by all resources that need it; an inspection is ours alone."""
@@ -292,8 +299,9 @@ def _report_or_hold(state: State, phase: Phase, doing: Reason) -> Report | Hold:
     match state:
         case Done(report):
             return report
-        case Due(attempt):
-            return Hold(phase, doing, "a Job is being created" + (f", attempt {attempt}" if attempt > 1 else ""))
+        case Due(attempt, more_memory):
+            again = f", attempt {attempt}" if attempt > 1 else ""
+            return Hold(phase, doing, f"a Job is being created{again}{', with more memory' if more_memory else ''}")
         case Running(message):
             return Hold(phase, doing, message)
         case Broken(reason, message, stalled, retry_after):

@@ -1,13 +1,14 @@
 """The Jobs of the inspect and merge steps.
 
-Kubernetes retries a pod that exits 1 and gives up at once on one that exits 2 (the input is wrong); a pod that was
-evicted or preempted does not count. A Job's name holds its attempt: a later attempt is another Job.
+Kubernetes retries a pod that exits 1 and gives up at once on one that exits 2 (the input is wrong) or was killed (it
+needs more memory); a pod that was evicted or preempted does not count. A Job's name holds its attempt: a later attempt
+is another Job.
 """
 
 from ftm_jobs.contract import ExitCode, Facts, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.keys import short_hash
-from ftm_operator.resources.metadata import ARTIFACT, ATTEMPT, INSPECTION, Manifest, labels, metadata
+from ftm_operator.resources.metadata import ARTIFACT, ATTEMPT, INSPECTION, MORE_MEMORY, Manifest, labels, metadata
 from ftm_operator.resources.pod import (
     HOME,
     TMP_MOUNT,
@@ -22,10 +23,24 @@ from ftm_operator.settings import Settings
 
 TERMINATION_LOG = "/dev/termination-log"
 BACKOFF_LIMIT = 3
+KILLED = 137
+"""The exit code of a container that the kernel killed, mostly for its memory: the same again would end the same."""
 DEFAULT_RESOURCES: dict[Step, Manifest] = {
     Step.INSPECT: {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
     Step.MERGE: {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "4Gi"}},
 }
+
+
+MORE_MEMORY_RESOURCES: dict[Step, Manifest] = {
+    Step.INSPECT: {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
+    Step.MERGE: {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"memory": "8Gi"}},
+}
+"""Twice the memory, for the attempt after one that ran out of it."""
+
+
+def may_have_more_memory(model: FineTunedModel) -> bool:
+    """Where the spec says what Jobs get, that is what they get."""
+    return model.spec.jobs.resources is None
 
 
 def artifacts_source(model: FineTunedModel, settings: Settings) -> Source | None:
@@ -62,15 +77,25 @@ def merge_id(key: str, artifacts_uri: str) -> str:
     return short_hash([key, artifacts_uri.rstrip("/")], 16)
 
 
-def inspect_job(model: FineTunedModel, inspection: str, attempt: int, settings: Settings) -> Manifest:
+def inspect_job(
+    model: FineTunedModel, inspection: str, attempt: int, settings: Settings, *, more_memory: bool = False
+) -> Manifest:
     name = f"{model.metadata.name}-inspect-{inspection[:8]}-{attempt}"
     extra = {INSPECTION: inspection, ATTEMPT: str(attempt)}
     sources = inspect_sources(model)
-    return _job(model, Step.INSPECT, name, extra, settings.jobs_image, sources, source_arguments(sources), settings)
+    job = _job(model, Step.INSPECT, name, extra, settings.jobs_image, sources, source_arguments(sources), settings)
+    return _with_more_memory(job, Step.INSPECT) if more_memory else job
 
 
 def merge_job(
-    model: FineTunedModel, facts: Facts, artifacts: Source, key: str, attempt: int, settings: Settings
+    model: FineTunedModel,
+    facts: Facts,
+    artifacts: Source,
+    key: str,
+    attempt: int,
+    settings: Settings,
+    *,
+    more_memory: bool = False,
 ) -> Manifest:
     identity = merge_id(key, artifacts.uri)
     extra = {ARTIFACT: identity, ATTEMPT: str(attempt)}
@@ -78,13 +103,21 @@ def merge_job(
     arguments = [*source_arguments(sources), "--artifacts", artifacts.argument()]
     image = settings.merge_image
     name = f"ftm-merge-{identity}-{attempt}"
-    return _job(model, Step.MERGE, name, extra, image, [*sources, artifacts], arguments, settings)
+    job = _job(model, Step.MERGE, name, extra, image, [*sources, artifacts], arguments, settings)
+    return _with_more_memory(job, Step.MERGE) if more_memory else job
 
 
 def source_arguments(sources: list[Source]) -> list[str]:
     """--base and --adapter, as `python -m ftm_jobs` takes them; the first source is the base."""
     base, *adapters = sources
     return ["--base", base.argument(), *(word for one in adapters for word in ("--adapter", one.argument()))]
+
+
+def _with_more_memory(job: Manifest, step: Step) -> Manifest:
+    resources = MORE_MEMORY_RESOURCES[step]
+    job["metadata"]["annotations"] = {MORE_MEMORY: resources["limits"]["memory"]}
+    job["spec"]["template"]["spec"]["containers"][0]["resources"] = resources
+    return job
 
 
 def _job(
@@ -135,6 +168,10 @@ def _job(
                         },
                     },
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": step, "operator": "In", "values": [KILLED]},
+                    },
                 ]
             },
             "template": {"metadata": {"labels": child_labels}, "spec": pod},

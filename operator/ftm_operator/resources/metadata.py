@@ -15,6 +15,8 @@ STEP = "ftm.dev/step"
 ARTIFACT = "ftm.dev/artifact"
 ATTEMPT = "ftm.dev/attempt"
 INSPECTION = "ftm.dev/inspection"
+MORE_MEMORY = "ftm.dev/more-memory"
+"""Annotates a Job that was given more memory than usual, with the limit."""
 ARTIFACT_DIGEST = "ftm.dev/artifact-digest"
 SPEC_HASH = "ftm.dev/spec-hash"
 

@@ -205,8 +205,44 @@ def test_a_failure_that_may_pass_is_not_stalled() -> None:
     assert reconciling["message"] == "503 from the store"
 
 
-def test_a_job_that_ran_out_of_memory_says_which_limit_to_raise() -> None:
+def memory_limit(scene: World) -> str:
+    container = scene.running_job("merge")["spec"]["template"]["spec"]["containers"][0]
+    return str(container["resources"]["limits"]["memory"])
+
+
+def test_a_job_that_ran_out_of_memory_is_tried_once_with_twice_as_much_and_then_says_what_to_raise() -> None:
     scene = world()
+    scene.settle()
+    scene.inspected()
+    scene.settle()
+    assert memory_limit(scene) == "4Gi"
+    scene.end_job("merge", reason="OOMKilled", exitCode=137)
+    scene.settle()
+    assert scene.condition("Stalled") is None
+    assert memory_limit(scene) == "8Gi"
+    name = scene.running_job("merge")["metadata"]["name"]
+    scene.end_job("merge", reason="OOMKilled", exitCode=137)
+    scene.settle()
+    stalled = scene.condition("Stalled")
+    assert stalled
+    assert stalled["message"] == f"Job {name} ran out of memory at 8Gi; raise spec.jobs.resources.limits.memory"
+    scene.later(3600)
+    scene.settle()
+    assert memory_limit(scene) == "8Gi"
+
+
+def test_a_step_that_says_itself_that_memory_ran_out_gets_more_too() -> None:
+    scene = world()
+    scene.settle()
+    scene.inspected()
+    scene.settle()
+    scene.end_job("merge", report(Step.MERGE, "OutOfMemory", Outcome.FAILED, "memory ran out"))
+    scene.settle()
+    assert memory_limit(scene) == "8Gi"
+
+
+def test_memory_that_the_spec_sets_is_never_exceeded() -> None:
+    scene = world(resource(jobs={"resources": {"limits": {"memory": "3Gi"}}}))
     scene.settle()
     scene.inspected()
     scene.settle()
@@ -215,7 +251,11 @@ def test_a_job_that_ran_out_of_memory_says_which_limit_to_raise() -> None:
     scene.settle()
     stalled = scene.condition("Stalled")
     assert stalled
-    assert stalled["message"] == f"Job {name} ran out of memory at 4Gi; raise spec.jobs.resources.limits.memory"
+    assert stalled["message"] == f"Job {name} ran out of memory at 3Gi; raise spec.jobs.resources.limits.memory"
+    assert len(scene.jobs("merge")) == 1
+    scene.later(3600)
+    scene.settle()
+    assert memory_limit(scene) == "3Gi"
 
 
 def test_a_complete_job_whose_pod_is_gone_is_run_again() -> None:

@@ -126,6 +126,7 @@ def test_a_job_gives_up_at_once_on_wrong_input_and_ignores_evictions() -> None:
     assert rules[0]["action"] == "FailJob"
     assert rules[0]["onExitCodes"] == {"containerName": "inspect", "operator": "In", "values": [2]}
     assert rules[1] == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
+    assert rules[2]["onExitCodes"]["values"] == [137]
 
 
 def test_every_name_fits_a_label_for_the_longest_resource_name() -> None:
