@@ -2,7 +2,8 @@
 
 Everything that headers and configs can tell is checked before the first byte is written. Weight files keep the base's
 names, headers and untouched bytes; each streams through bounded memory. The key says what was merged, so a second run
-finds the manifest and does nothing, and two runs at once write the same bytes.
+finds the manifest and does nothing, a run after a killed one keeps the weight files that were finished, and two runs
+at once write the same bytes.
 """
 
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from ftm_jobs import destination, stream
+from ftm_jobs.allocator import keep_freed_memory
 from ftm_jobs.checkpoint import ADAPTER_FILE
 from ftm_jobs.contract import (
     MANIFEST_NAME,
@@ -28,6 +30,7 @@ from ftm_jobs.errors import Reason, StepError
 from ftm_jobs.inputs import Inputs, load_inputs
 from ftm_jobs.manifest import artifact, corrupt, encode, read_manifest
 from ftm_jobs.progress import Progress, size
+from ftm_jobs.resume import Journal, remove_journal
 from ftm_jobs.source import Source
 from ftm_jobs.stores import WritableStore, open_artifacts
 
@@ -73,7 +76,7 @@ def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
         _clean(target)
         return _report(found, reused=True)
     try:
-        files = _write(inputs, target)
+        files = _write(inputs, target, Journal(target, key))
         found, reused = _publish(target, _manifest(inputs, key, files))
     except StepError:
         meanwhile = _completed_by_another_run(target, key)
@@ -106,10 +109,11 @@ def _completed_by_another_run(target: WritableStore, key: str) -> Artifact | Non
         return None
 
 
-def _write(inputs: Inputs, target: WritableStore) -> list[ManifestFile]:
-    """Weight files first, so that what fails on them leaves nothing else behind."""
+def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[ManifestFile]:
+    """Weight files first, so that what fails on them leaves nothing but finished ones behind."""
     from ftm_jobs.adapted import AdaptedWeights  # imports torch, which takes seconds and which a refusal does not need
 
+    keep_freed_memory()
     base = inputs.base
     proven = [adapter.stats[ADAPTER_FILE] for adapter in inputs.adapters if adapter.stats[ADAPTER_FILE].sha256]
     progress = Progress("merge", sum(stat.size for stat in [*base.stats.values(), *proven]))
@@ -117,7 +121,13 @@ def _write(inputs: Inputs, target: WritableStore) -> list[ManifestFile]:
         stream.prove(adapter.store, adapter.stats[ADAPTER_FILE], progress)
     adapted = AdaptedWeights(inputs)
     weights = [header.file for header in base.headers]
-    files = [adapted.write(header, target, progress) for header in base.headers]
+    sizes = {file.name: file.size for file in inputs.output.files}
+    files: list[ManifestFile] = []
+    for header in base.headers:
+        kept = journal.kept(header.file, sizes[header.file], progress)
+        files.append(kept or adapted.write(header, target, progress))
+        if header is not base.headers[-1]:
+            journal.add(files[-1])
     for name, stat in base.stats.items():
         if name not in weights:
             files.append(adapted.document(name, target) or stream.copy(base.store, stat, target, progress))
@@ -158,6 +168,7 @@ def _clean(target: WritableStore) -> None:
     """Remove what killed runs left; not being allowed to does not undo a merge."""
     try:
         target.abort_uploads()
+        remove_journal(target)
     except StepError as error:
         print(f"unfinished uploads of killed runs may stay behind: {error.message}", file=sys.stderr, flush=True)
 

@@ -48,15 +48,20 @@ def copy(source: Store, stat: Stat, target: WritableStore, progress: Progress) -
     return ManifestFile(path=stat.path, size=stat.size, sha256=digest.hexdigest())
 
 
+def sha256_of(store: Store, path: str, size: int, progress: Progress) -> str:
+    """Of the file's bytes, read once."""
+    digest = hashlib.sha256()
+    for data in _read(store, Stat(path, size, "")):
+        digest.update(data)
+        progress.add(len(data))
+    return digest.hexdigest()
+
+
 def prove(source: Store, stat: Stat, progress: Progress) -> None:
     """Read the file and compare it with the sha256 that the source declares, if it does."""
     if stat.sha256 is None:
         return
-    digest = hashlib.sha256()
-    for data in _read(source, stat):
-        digest.update(data)
-        progress.add(len(data))
-    _prove(source, stat, digest.hexdigest())
+    _prove(source, stat, sha256_of(source, stat.path, stat.size, progress))
 
 
 def rewrite(

@@ -18,15 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import torch
-from safetensors import safe_open
-
 from ftm_jobs.contract import MANIFEST_NAME, Manifest, ManifestFile, Report
-from tests.bench.model import SIZES, made
+from tests.bench.shapes import SIZES
 from tests.cache import cache
 from tests.seaweedfs import ADMIN, ARTIFACTS, MODELS, Server, seaweedfs
 
-ROWS = 1024
 GB = 1e9
 
 
@@ -52,7 +48,8 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="1.1", help="billions of parameters (default 1.1)")
     parser.add_argument("--runs", type=int, default=3, help="of each but PEFT (default 3)")
     parsed = parser.parse_args()
-    base, adapter = made(parsed.size)
+    folder = Path(_run((sys.executable, "-m", "tests.bench.model", parsed.size)).output.strip())
+    base, adapter = folder / "base", folder / "adapter"
     with _folder() as work, seaweedfs(work / "seaweedfs") as server:
         bench = Bench(base, adapter, work, server)
         figures = bench.measure(parsed.runs)
@@ -90,10 +87,10 @@ class Bench:
     def differing_elements(self) -> int:
         """Between ours and PEFT's, over all tensors."""
         assert len(self._files) == 1, "merges of the same inputs differ"
-        ours = {name: path for path in self._work.glob("ours/**/*.safetensors") for name in _names(path)}
-        theirs = {name: path for path in self._work.glob("peft/*.safetensors") for name in _names(path)}
-        assert ours.keys() == theirs.keys()
-        return sum(_differing(name, ours[name], theirs[name]) for name in ours)
+        compared = _run(
+            (sys.executable, "-m", "tests.bench.compare", str(self._work / "ours"), str(self._work / "peft"))
+        )
+        return int(compared.output)
 
     def _cp(self) -> Figures:
         done = self._run("cp", "-r", str(self._base), str(self._fresh("cp")))
@@ -154,7 +151,7 @@ class Bench:
         return _run(command, environment)
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str] | None) -> Process:
+def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
     """Raises RuntimeError with the end of its output when it fails."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         start = time.monotonic()
@@ -169,26 +166,6 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None) -> Proce
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)}: {(errors.read() + output.read())[-2000:]}")
         return Process(output.read(), seconds, usage.ru_maxrss * 1024)
-
-
-def _names(path: Path) -> list[str]:
-    with safe_open(path, "pt") as file:
-        return list(file.keys())
-
-
-def _differing(name: str, ours: Path, theirs: Path) -> int:
-    """Elements whose bits differ, some rows at a time."""
-    with safe_open(ours, "pt") as first, safe_open(theirs, "pt") as second:
-        a, b = first.get_slice(name), second.get_slice(name)
-        assert a.get_shape() == b.get_shape()
-        return sum(
-            int(
-                torch.count_nonzero(
-                    a[start : start + ROWS].view(torch.int16) != b[start : start + ROWS].view(torch.int16)
-                )
-            )
-            for start in range(0, a.get_shape()[0], ROWS)
-        )
 
 
 @contextmanager

@@ -10,14 +10,19 @@ KEYS = (
     "AWS_SESSION_TOKEN",
     "AWS_REGION",
     "AWS_ENDPOINT_URL",
+    "AWS_S3_ADDRESSING_STYLE",
+    "AWS_NO_SIGN_REQUEST",
+    "AWS_CA_BUNDLE",
     "HF_TOKEN",
     "HF_ENDPOINT",
 )
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
 def read_credentials(directory: Path | None) -> dict[str, str] | None:
     """The keys that the folder holds; None without a folder: the process's environment applies.
 
+    AWS_CA_BUNDLE may hold certificates, or where they are: the value here is where they are.
     Raises InvalidInput (AccessDenied) when the folder is missing or holds none of KEYS.
     """
     if directory is None:
@@ -32,4 +37,6 @@ def read_credentials(directory: Path | None) -> dict[str, str] | None:
             f"credentials folder {directory} does not exist or holds none of {', '.join(KEYS)}: create the "
             "Secret that is mounted there, with these keys",
         )
+    if _CERTIFICATE in found.get("AWS_CA_BUNDLE", ""):
+        found["AWS_CA_BUNDLE"] = str(directory / "AWS_CA_BUNDLE")
     return found

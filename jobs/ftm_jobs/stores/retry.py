@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-ATTEMPTS = 5
+ATTEMPTS = 6
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 20.0
 

@@ -6,14 +6,11 @@ names the ETag that was listed, so an object replaced meanwhile is noticed and n
 
 import base64
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -23,10 +20,11 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from ftm_jobs.errors import Interrupted, InvalidInput, Reason
+from ftm_jobs.errors import Interrupted
 from ftm_jobs.source import Location
 from ftm_jobs.stores.interface import Stat, WritableStore, Writer
 from ftm_jobs.stores.retry import TransientError, retry
+from ftm_jobs.stores.s3_client import connect
 from ftm_jobs.stores.s3_errors import code_of, explain
 from ftm_jobs.stores.s3_upload import MultipartUpload
 
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import MultipartUploadTypeDef
 
-DEFAULT_REGION = "us-east-1"
-CONNECTIONS = 32
 SHA256_METADATA = "sha256"
 _BODY_ERRORS = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError, OSError)
 
@@ -51,7 +47,7 @@ class S3Store(WritableStore):
     @classmethod
     def open(cls, location: Location, credentials: Mapping[str, str] | None) -> "S3Store":
         with _explained(location.root, location.uri):
-            return cls(_client(credentials), location.root, location.prefix)
+            return cls(connect(credentials), location.root, location.prefix)
 
     def list(self) -> dict[str, int]:
         sizes: dict[str, int] = {}
@@ -198,37 +194,3 @@ def _explained(bucket: str, what: str) -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError, TransientError) as error:
         raise explain(error, bucket, what) from error
-
-
-def _client(credentials: Mapping[str, str] | None) -> "S3Client":
-    endpoint = (credentials or os.environ).get("AWS_ENDPOINT_URL") or None
-    if credentials is None:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or endpoint
-    given = credentials or {}
-    if credentials and bool(given.get("AWS_ACCESS_KEY_ID")) != bool(given.get("AWS_SECRET_ACCESS_KEY")):
-        raise InvalidInput(
-            Reason.ACCESS_DENIED,
-            "the Secret holds one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: give both, or neither for the "
-            "pod's own identity",
-        )
-    session = boto3.Session(
-        aws_access_key_id=given.get("AWS_ACCESS_KEY_ID") or None,
-        aws_secret_access_key=given.get("AWS_SECRET_ACCESS_KEY") or None,
-        aws_session_token=given.get("AWS_SESSION_TOKEN") or None,
-    )
-    region = given.get("AWS_REGION") or (None if credentials else os.environ.get("AWS_REGION")) or session.region_name
-    return session.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=region or DEFAULT_REGION,
-        config=Config(
-            s3={"addressing_style": "path" if endpoint else "auto"},
-            retries={"mode": "standard", "total_max_attempts": 5},
-            connect_timeout=10,
-            read_timeout=60,
-            max_pool_connections=CONNECTIONS,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            ignore_configured_endpoint_urls=credentials is not None,  # type: ignore[call-arg]  # not in the stub
-        ),
-    )
