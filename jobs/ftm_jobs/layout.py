@@ -17,6 +17,9 @@ CHUNK_BYTES = 1024 * 1024
 shape, and with this size the result equals that of whole matrices bit for bit; with 2 MiB, 2 of 1.1e9 elements
 differed."""
 
+CHUNK_MULTIPLE = 16
+"""Rows that matrix kernels take together."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -37,8 +40,19 @@ class Block:
 
 
 def chunk_rows(tensor: OutputTensor) -> int:
-    """How many rows of a tensor are computed at once."""
-    return max(1, tensor.rows if tensor.whole else CHUNK_BYTES // max(1, 4 * tensor.columns))
+    """How many rows of a tensor are computed at once.
+
+    All chunks but the last are equal and the last is not much smaller, since few rows take another kernel, whose sums
+    differ in the last bit.
+    """
+    if tensor.whole:
+        return max(1, tensor.rows)
+    most = max(1, CHUNK_BYTES // max(1, 4 * tensor.columns))
+    multiple = CHUNK_MULTIPLE if most >= CHUNK_MULTIPLE else 1
+    most -= most % multiple
+    chunks = -(-tensor.rows // most)
+    even = -(-tensor.rows // max(1, chunks))
+    return max(1, min(most, even + -even % multiple))
 
 
 def cut(file: OutputFile, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:

@@ -48,6 +48,18 @@ FAMILIES: dict[str, dict[str, Any]] = {
     | _EXPERTS,
     "qwen3 moe": {"model_type": "qwen3_moe", "tie_word_embeddings": False} | _EXPERTS,
     "gpt-oss": {"model_type": "gpt_oss", "num_local_experts": 4, "tie_word_embeddings": False},
+    "wide llama": {"model_type": "llama", "tie_word_embeddings": False, "hidden_size": 64, "intermediate_size": 128}
+    | {"head_dim": 16},
+    "large llama": {"model_type": "llama", "tie_word_embeddings": False, "num_hidden_layers": 1, "vocab_size": 500}
+    | {"hidden_size": 1024, "intermediate_size": 2816, "head_dim": 64},
+    "large gpt2": {
+        "model_type": "gpt2",
+        "n_embd": 1024,
+        "n_layer": 1,
+        "n_head": 4,
+        "n_positions": 32,
+        "vocab_size": 500,
+    },
     "llava": {
         "model_type": "llava",
         "text_config": _SIZES | {"model_type": "llama", "tie_word_embeddings": False},
@@ -76,7 +88,7 @@ def _auto(family: str) -> Any:
 def make_family(folder: Path, family: str, dtype: torch.dtype, shard: str = "50GB") -> Path:
     torch.manual_seed(1)
     found = FAMILIES[family]
-    content = found if family in ("gpt2", "llava") else _SIZES | found
+    content = found if family in ("gpt2", "large gpt2", "llava") else _SIZES | found
     config = AutoConfig.for_model(**content)
     model = _auto(family).from_config(config)
     for parameter in model.parameters():
