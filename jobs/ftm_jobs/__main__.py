@@ -23,6 +23,7 @@ from ftm_jobs.source import parse_source
 SOURCES = """\
 SOURCE is URI[,digest=sha256:…][,credentials=DIR]; for an adapter also ,scale=S (default 1).
   URI          hf://org/name[@revision]  s3://bucket/prefix  file:///absolute/path
+               pvc://claim/path, in a pod that mounts the claim at /pvc/claim
   scale        multiplies what the adapter adds
   digest       what an earlier inspect reported: a source that has changed since is refused
   credentials  a folder with one file per key, as Kubernetes mounts a Secret: AWS_ACCESS_KEY_ID,

@@ -21,6 +21,8 @@ from pydantic.alias_generators import to_camel
 
 MERGE_RECIPE = 1
 MANIFEST_NAME = "manifest.json"
+CLAIMS = "/pvc"
+"""Where a pod mounts the claim of pvc://claim/path: /pvc/claim."""
 PROGRESS_LINE = re.compile(r"[a-z]{1,20}: ([0-9.]+ [kMGT]?B of [0-9.]+ [kMGT]?B \([0-9]+ %\), [0-9a-zA-Z ,./]{3,60})")
 """A line of a step's log that tells how far it is: the step, a colon, and the words that status repeats."""
 TERMINATION_MESSAGE_BYTES = 4096

@@ -1,6 +1,7 @@
 """SOURCE, as the command line takes it: `URI[,scale=S][,digest=sha256:…][,credentials=DIR]`.
 
-Pure text: nothing is opened here. A URI is hf://org/name[@revision], s3://bucket[/prefix] or file:///absolute/path.
+Pure text: nothing is opened here. A URI is hf://org/name[@revision], s3://bucket[/prefix], pvc://claim[/path] or
+file:///absolute/path.
 """
 
 import math
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 from ftm_jobs.errors import InvalidInput, Reason
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+_CLAIM = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _HF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _HF_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -20,13 +22,13 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Location:
-    """A parsed URI. `root` is the bucket, the repository or the absolute path."""
+    """A parsed URI. `root` is the bucket, the repository, the claim or the absolute path."""
 
     uri: str
     scheme: str
     root: str
     prefix: str = ""
-    """Below the bucket, without slashes at either end."""
+    """Below the bucket or in the claim, without slashes at either end."""
     revision: str | None = None
 
 
@@ -67,10 +69,11 @@ def parse_source(text: str, *, scalable: bool = False) -> Source:
 def parse_uri(uri: str) -> Location:
     """Raises InvalidInput (InvalidURI)."""
     scheme, separator, rest = uri.partition("://")
-    parsers: dict[str, Callable[[str, str], Location]] = {"s3": _s3, "hf": _hf, "file": _file}
+    parsers: dict[str, Callable[[str, str], Location]] = {"s3": _s3, "hf": _hf, "pvc": _pvc, "file": _file}
     if not separator or scheme not in parsers:
         raise _invalid(
-            f'"{uri}" is not a URI of a store: write hf://org/name[@revision], s3://bucket/prefix or file:///path'
+            f'"{uri}" is not a URI of a store: write hf://org/name[@revision], s3://bucket/prefix, pvc://claim/path '
+            "or file:///path"
         )
     return parsers[scheme](uri, rest)
 
@@ -95,6 +98,16 @@ def _hf(uri: str, rest: str) -> Location:
             f'"{uri}" has "{revision}" where a branch, a tag or a commit must be: write hf://org/name@revision'
         )
     return Location(uri, "hf", repository, revision=revision or None)
+
+
+def _pvc(uri: str, rest: str) -> Location:
+    claim, _, path = rest.partition("/")
+    path = path.rstrip("/")
+    if not _CLAIM.fullmatch(claim):
+        raise _invalid(f'"{uri}" has "{claim}" where a PersistentVolumeClaim\'s name must be: write pvc://claim/path')
+    if "\0" in path or (path and any(part in ("", ".", "..") for part in path.split("/"))):
+        raise _invalid(f'"{uri}" has an empty, "." or ".." part in its path: write pvc://claim/path')
+    return Location(f"pvc://{claim}/{path}" if path else f"pvc://{claim}", "pvc", claim, path)
 
 
 def _file(uri: str, rest: str) -> Location:

@@ -52,6 +52,7 @@ def cache_directory() -> Path:
 
 def inspect(model: FineTunedModel) -> Facts:
     """The facts of the manifest's sources. Raises LocalError with the step's own sentence."""
+    _refuse_claims(model)
     report = step(Step.INSPECT, source_arguments(inspect_sources(_without_secrets(model))))
     assert report.facts is not None
     return report.facts
@@ -59,6 +60,7 @@ def inspect(model: FineTunedModel) -> Facts:
 
 def merge(model: FineTunedModel, facts: Facts) -> Artifact:
     """The merged model, built unless it is there already. Raises LocalError with the step's own sentence."""
+    _refuse_claims(model)
     store = model.spec.artifacts.uri if model.spec.artifacts else (cache_directory() / "artifacts").as_uri()
     sources = merge_sources(_without_secrets(model), facts)
     report = step(Step.MERGE, [*source_arguments(sources), "--artifacts", store])
@@ -130,6 +132,18 @@ def serve(model: FineTunedModel, plan: Plan, directory: Path) -> Iterator[Engine
 
 def say(message: str) -> None:
     print(f"ftm: {message}", file=sys.stderr, flush=True)
+
+
+def _refuse_claims(model: FineTunedModel) -> None:
+    spec = model.spec
+    uris = {"spec.base.uri": spec.base.uri}
+    uris |= {f"spec.adapters[{number}].uri": adapter.uri for number, adapter in enumerate(spec.adapters)}
+    uris |= {"spec.artifacts.uri": spec.artifacts.uri} if spec.artifacts else {}
+    for field, uri in uris.items():
+        if uri.startswith("pvc://"):
+            raise LocalError(
+                f"{field}: {uri} is a volume of a cluster, which is not mounted here; write file:///path", 2
+            )
 
 
 def _without_secrets(model: FineTunedModel) -> FineTunedModel:

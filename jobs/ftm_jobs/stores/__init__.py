@@ -3,8 +3,11 @@
 A store's client is imported only when a URI asks for it, so that a Job loads boto3 or huggingface-hub, not both.
 """
 
+from pathlib import Path
+
+from ftm_jobs.contract import CLAIMS
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.source import Source
+from ftm_jobs.source import Location, Source
 from ftm_jobs.stores.credentials import read_credentials
 from ftm_jobs.stores.interface import Stat, Store, WritableStore, Writer
 
@@ -35,4 +38,19 @@ def open_artifacts(source: Source) -> WritableStore:
         from ftm_jobs.stores.file import FileStore
 
         return FileStore(location.root)
+    if location.scheme == "pvc":
+        from ftm_jobs.stores.file import FileStore
+
+        return FileStore(_mounted(location) / location.prefix, location.uri)
     raise InvalidInput(Reason.INVALID_URI, f'artifacts "{source.uri}" cannot be written to: write s3://bucket/prefix')
+
+
+def _mounted(location: Location) -> Path:
+    folder = Path(CLAIMS) / location.root
+    if not folder.is_dir():
+        raise InvalidInput(
+            Reason.SOURCE_NOT_FOUND,
+            f"{location.uri}: {folder} is not there: a claim is mounted in a cluster's Jobs alone; elsewhere write "
+            "file:///path",
+        )
+    return folder

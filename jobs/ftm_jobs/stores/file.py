@@ -1,4 +1,4 @@
-"""A folder on the local disk, for `ftm run` and for tests.
+"""A folder on the local disk, for `ftm run` and for tests, or in a claim that is mounted into a Job.
 
 Files appear by rename, so a killed writer leaves only a `.*.partial`. Nothing is synced to the disk: what a power cut
 loses is found by its sha256 when it is read. A large file is identified by when it was written, not by its bytes, so
@@ -24,9 +24,11 @@ _PARTIAL = ".partial"
 
 
 class FileStore(WritableStore):
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, uri: str | None = None) -> None:
+        """`uri` names the folder where its path is not what a person knows it by."""
         self.root = Path(root)
-        self.uri = self.root.as_uri()
+        self.uri = uri or self.root.as_uri()
+        self._named = uri is not None
         self._hashes: dict[tuple[str, int, int, int], str] = {}
         self._known: dict[str, tuple[str, int, int, int]] = {}
         self._lock = threading.Lock()
@@ -81,7 +83,7 @@ class FileStore(WritableStore):
             raise _explain(error, self.describe(path)) from error
 
     def child(self, name: str) -> "FileStore":
-        return FileStore(self.root / name)
+        return FileStore(self.root / name, f"{self.uri}/{name}" if self._named else None)
 
     def children(self) -> set[str]:
         try:

@@ -24,9 +24,12 @@ from ftm_operator.api.schema import (
 HUGGING_FACE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 HUGGING_FACE = rf"hf://{HUGGING_FACE_NAME}/{HUGGING_FACE_NAME}(@[A-Za-z0-9](\.?[A-Za-z0-9_/-])*)?"
 S3 = r"s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/\.*[^/,.\x00-\x20\x7f][^/,\x00-\x20\x7f]*)*/?"
+DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+DNS_SUBDOMAIN = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
+CLAIM = rf"pvc://{DNS_SUBDOMAIN}(/\.*[^/,.\x00-\x20\x7f][^/,\x00-\x20\x7f]*)*/?"
 FILE = re.compile(r"file:///[^,\x00-\x20\x7f]*")
-SOURCES = "hf://org/name, hf://org/name@revision or s3://bucket/prefix"
-STORES = "s3://bucket/prefix"
+SOURCES = "hf://org/name, hf://org/name@revision, s3://bucket/prefix or pvc://claim/path"
+STORES = "s3://bucket/prefix or pvc://claim/path"
 
 
 def _uri(patterns: str, is_not_one: str, instead: str) -> tuple[Rule, Rule, Rule]:
@@ -51,11 +54,14 @@ def _uri(patterns: str, is_not_one: str, instead: str) -> tuple[Rule, Rule, Rule
 
 
 URI = Field(min_length=1, max_length=1024)
-SourceURI = Annotated[str, URI, *_uri(f"{HUGGING_FACE}|{S3}", "is not a source", SOURCES)]
-StoreURI = Annotated[str, URI, *_uri(S3, "is not a store that can be written to", STORES)]
+SourceURI = Annotated[str, URI, *_uri(f"{HUGGING_FACE}|{S3}|{CLAIM}", "is not a source", SOURCES)]
+StoreURI = Annotated[str, URI, *_uri(f"{S3}|{CLAIM}", "is not a store that can be written to", STORES)]
+NO_SECRET_FOR_A_CLAIM = Rule(
+    "a claim is mounted and needs no credentials; remove secretName",
+    "!has(self.secretName) || !self.uri.startsWith('pvc://')",
+    lambda source: source.secret_name is None or not source.uri.startswith("pvc://"),
+)
 
-DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-DNS_SUBDOMAIN = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
 ObjectName = Annotated[
     str,
     Field(min_length=1, max_length=253),
@@ -76,9 +82,11 @@ LabelValue = Annotated[str, Field(max_length=63)]
 class Base(Resource):
     """Where the base model is."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (NO_SECRET_FOR_A_CLAIM,)
     uri: SourceURI
-    """The base model's directory: hf://org/name, hf://org/name@revision or s3://bucket/prefix. What it points to is
-    resolved once and pinned; change the annotation ftm.dev/refresh to take what it points to now."""
+    """The base model's directory: hf://org/name, hf://org/name@revision, s3://bucket/prefix, or pvc://claim/path in a
+    PersistentVolumeClaim of this namespace. What it points to is resolved once and pinned; change the annotation
+    ftm.dev/refresh to take what it points to now."""
     secret_name: ObjectName | None = None
     """A Secret in this namespace with the credentials for this source, by their usual names: AWS_ACCESS_KEY_ID,
     AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL, or HF_TOKEN and HF_ENDPOINT."""
@@ -87,6 +95,7 @@ class Base(Resource):
 class Adapter(Resource):
     """A LoRA adapter, as PEFT saves it."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (NO_SECRET_FOR_A_CLAIM,)
     name: Annotated[
         str,
         Field(min_length=1, max_length=63),
@@ -95,7 +104,7 @@ class Adapter(Resource):
     """What the adapter is called in messages; each adapter has its own name."""
     uri: SourceURI
     """The adapter's directory, with adapter_config.json and adapter_model.safetensors in it: hf://org/name,
-    hf://org/name@revision or s3://bucket/prefix."""
+    hf://org/name@revision, s3://bucket/prefix or pvc://claim/path."""
     scale: Annotated[
         float,
         Field(strict=True, ge=-100, le=100, allow_inf_nan=False),
@@ -109,9 +118,11 @@ class Adapter(Resource):
 class ArtifactStore(Resource):
     """Where finished artifacts are kept."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (NO_SECRET_FOR_A_CLAIM,)
     uri: StoreURI
-    """A prefix that the operator's Jobs may write to: s3://bucket/prefix. Each artifact is a directory in it, named
-    by its key; resources that build the same thing from the same inputs share it."""
+    """A prefix that the operator's Jobs may write to: s3://bucket/prefix, or pvc://claim/path in a
+    PersistentVolumeClaim of this namespace. Each artifact is a directory in it, named by its key; resources that build
+    the same thing from the same inputs share it."""
     secret_name: ObjectName | None = None
     """A Secret in this namespace with the credentials for the store, under the same keys as the base's."""
 

@@ -22,9 +22,9 @@ from ftm_operator.resources.pod import (
     TMP_VOLUME,
     Source,
     container,
-    credential_mounts,
-    credential_volumes,
     pod_spec,
+    source_mounts,
+    source_volumes,
 )
 from ftm_operator.settings import Settings
 
@@ -60,7 +60,7 @@ def deployment(
     child_labels = labels(model, "vllm", "serve")
     source = Source("artifacts", artifact.uri, secret_name, artifact.digest)
     pod = {
-        **pod_spec(settings),
+        **pod_spec(settings, [source]),
         "terminationGracePeriodSeconds": DRAIN_SECONDS + SHUTDOWN_SECONDS + 15,
         "initContainers": [_fetch(source, artifact, settings)],
         "containers": [_engine(model, plan, facts, settings)],
@@ -68,7 +68,7 @@ def deployment(
             TMP_VOLUME,
             {"name": "model", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _mebibytes(_shared_memory(plan))}},
-            *credential_volumes([source]),
+            *source_volumes([source]),
         ],
         **({"nodeSelector": serving.node_selector} if serving.node_selector else {}),
         **(
@@ -134,7 +134,7 @@ def _fetch(source: Source, artifact: Artifact, settings: Settings) -> Manifest:
             },
             "limits": {"memory": "1Gi"},
         },
-        "volumeMounts": [TMP_MOUNT, {"name": "model", "mountPath": MODEL_DIRECTORY}, *credential_mounts([source])],
+        "volumeMounts": [TMP_MOUNT, {"name": "model", "mountPath": MODEL_DIRECTORY}, *source_mounts([source])],
     }
 
 

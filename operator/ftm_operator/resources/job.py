@@ -5,6 +5,8 @@ needs more memory); a pod that was evicted or preempted does not count. A Job's 
 is another Job.
 """
 
+from dataclasses import replace
+
 from ftm_jobs.contract import ExitCode, Facts, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.keys import short_hash
@@ -15,9 +17,9 @@ from ftm_operator.resources.pod import (
     TMP_VOLUME,
     Source,
     container,
-    credential_mounts,
-    credential_volumes,
     pod_spec,
+    source_mounts,
+    source_volumes,
 )
 from ftm_operator.settings import Settings
 
@@ -101,9 +103,9 @@ def merge_job(
     extra = {ARTIFACT: identity, ATTEMPT: str(attempt)}
     sources = merge_sources(model, facts)
     arguments = [*source_arguments(sources), "--artifacts", artifacts.argument()]
-    image = settings.merge_image
+    image, stores = settings.merge_image, [*sources, replace(artifacts, writable=True)]
     name = f"ftm-merge-{identity}-{attempt}"
-    job = _job(model, Step.MERGE, name, extra, image, [*sources, artifacts], arguments, settings)
+    job = _job(model, Step.MERGE, name, extra, image, stores, arguments, settings)
     return _with_more_memory(job, Step.MERGE) if more_memory else job
 
 
@@ -133,7 +135,7 @@ def _job(
     jobs = model.spec.jobs
     child_labels = {**labels(model, step, step), **extra_labels}
     pod = {
-        **pod_spec(settings),
+        **pod_spec(settings, sources),
         "restartPolicy": "Never",
         "containers": [
             {
@@ -141,11 +143,11 @@ def _job(
                 "args": [step, *arguments, "--report", TERMINATION_LOG],
                 "env": [HOME],
                 "resources": jobs.resources.to_json() if jobs.resources else DEFAULT_RESOURCES[step],
-                "volumeMounts": [TMP_MOUNT, *credential_mounts(sources)],
+                "volumeMounts": [TMP_MOUNT, *source_mounts(sources)],
                 "terminationMessagePath": TERMINATION_LOG,
             }
         ],
-        "volumes": [TMP_VOLUME, *credential_volumes(sources)],
+        "volumes": [TMP_VOLUME, *source_volumes(sources)],
         **({"nodeSelector": jobs.node_selector} if jobs.node_selector else {}),
         **({"tolerations": [toleration.to_json() for toleration in jobs.tolerations]} if jobs.tolerations else {}),
         **({"serviceAccountName": jobs.service_account_name} if jobs.service_account_name else {}),

@@ -1,10 +1,12 @@
-"""What all our pods share: Pod Security `restricted`, credentials as mounted Secrets, no service links.
+"""What all our pods share: Pod Security `restricted`, credentials and claims as mounts, no service links.
 
 A container's root file system is read-only; /tmp is an emptyDir and the home directory.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ftm_jobs.contract import CLAIMS
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.settings import Settings
 
@@ -31,6 +33,13 @@ class Source:
     secret_name: str | None
     digest: str | None = None
     scale: float = 1.0
+    writable: bool = False
+
+    @property
+    def claim(self) -> str | None:
+        """The PersistentVolumeClaim that holds it, if one does."""
+        scheme, _, rest = self.uri.partition("://")
+        return rest.partition("/")[0] if scheme == "pvc" else None
 
     @property
     def credentials(self) -> str:
@@ -49,25 +58,46 @@ class Source:
         )
 
 
-def credential_mounts(sources: list[Source]) -> list[Manifest]:
-    return [
+def source_mounts(sources: Sequence[Source]) -> list[Manifest]:
+    """Secrets, and each claim once; a claim is writable if any of the sources in it is."""
+    secrets = [
         {"name": f"{source.role}-credentials", "mountPath": source.credentials, "readOnly": True}
         for source in sources
         if source.secret_name
     ]
+    written = {source.claim for source in sources if source.writable}
+    claims = [
+        {
+            "name": f"claim-{number}",
+            "mountPath": f"{CLAIMS}/{claim}",
+            **({} if claim in written else {"readOnly": True}),
+        }
+        for number, claim in enumerate(_claims(sources))
+    ]
+    return [*secrets, *claims]
 
 
-def credential_volumes(sources: list[Source]) -> list[Manifest]:
-    """Optional, so that a missing Secret is reported by the Job in a sentence and not by a pod that never starts."""
-    return [
+def source_volumes(sources: Sequence[Source]) -> list[Manifest]:
+    """Secrets are optional, so that a missing one is reported by the Job in a sentence and not by a pod that never
+    starts; of a missing claim the scheduler tells."""
+    secrets = [
         {"name": f"{source.role}-credentials", "secret": {"secretName": source.secret_name, "optional": True}}
         for source in sources
         if source.secret_name
     ]
+    claims = [
+        {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim}}
+        for number, claim in enumerate(_claims(sources))
+    ]
+    return [*secrets, *claims]
 
 
-def pod_spec(settings: Settings) -> Manifest:
-    """The fields of a pod's spec that never differ between our pods."""
+def _claims(sources: Sequence[Source]) -> list[str]:
+    return list(dict.fromkeys(source.claim for source in sources if source.claim))
+
+
+def pod_spec(settings: Settings, sources: Sequence[Source]) -> Manifest:
+    """The fields of a pod's spec that never differ between our pods, but for the owner of files in claims."""
     pull_secrets = [{"name": name} for name in settings.image_pull_secrets]
     return {
         "enableServiceLinks": False,
@@ -77,6 +107,8 @@ def pod_spec(settings: Settings) -> Manifest:
             "runAsUser": USER,
             "runAsGroup": USER,
             "fsGroup": USER,
+            # A claim may hold terabytes, which need not change hands at every start.
+            **({"fsGroupChangePolicy": "OnRootMismatch"} if _claims(sources) else {}),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-SOURCES = "write hf://org/name, hf://org/name@revision or s3://bucket/prefix"
+SOURCES = "write hf://org/name, hf://org/name@revision, s3://bucket/prefix or pvc://claim/path"
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,20 @@ RULES = (
     Refusal("spec.base.uri", "s3://models/../base", f'"s3://models/../base" is not a source; {SOURCES}'),
     Refusal("spec.base.uri", "s3://models//base", f'"s3://models//base" is not a source; {SOURCES}'),
     Refusal("spec.base.uri", "s3://models/a,scale=2", f'"s3://models/a,scale=2" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "pvc://Models/base", f'"pvc://Models/base" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "pvc:///base", f'"pvc:///base" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "pvc://models/../base", f'"pvc://models/../base" is not a source; {SOURCES}'),
+    Refusal("spec.base.uri", "pvc://models/a,b", f'"pvc://models/a,b" is not a source; {SOURCES}'),
+    Refusal(
+        "spec.base",
+        {"uri": "pvc://models/base", "secretName": "models-s3"},
+        "a claim is mounted and needs no credentials; remove secretName",
+    ),
     Refusal("spec.adapters[0].uri", "s3://models/a b", f'"s3://models/a b" is not a source; {SOURCES}'),
     Refusal(
         "spec.artifacts.uri",
         "hf://org/built",
-        '"hf://org/built" is not a store that can be written to; write s3://bucket/prefix',
+        '"hf://org/built" is not a store that can be written to; write s3://bucket/prefix or pvc://claim/path',
     ),
     Refusal(
         "spec.base.secretName",
