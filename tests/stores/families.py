@@ -127,7 +127,7 @@ def make_adapter(folder: Path, family: str, base: Path, dtype: torch.dtype, adap
 def merged_by_peft(
     family: str, base: Path, dtype: torch.dtype, adapters: list[Path], scales: list[float], vocabulary: int | None
 ) -> Any:
-    """The model."""
+    """The model. All adapters are active, without which PEFT would drop the modules that any but the first saved."""
     names = [f"adapter{number}" for number in range(len(adapters))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -140,6 +140,7 @@ def merged_by_peft(
             for layer in model.modules():
                 if hasattr(layer, "set_scale"):
                     layer.set_scale(name, scale)
+        model.base_model.set_adapter(names)
         return model.merge_and_unload(adapter_names=names)
 
 
