@@ -1,12 +1,15 @@
-"""A TCP proxy in front of a real server, which breaks or holds back what the server answers."""
+"""A TCP proxy in front of a real server, which breaks, delays, refuses or holds back what the server answers."""
 
 import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 CHUNK_BYTES = 65536
+METHODS = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")
 
 
 class Proxy:
@@ -21,6 +24,15 @@ class Proxy:
         self.cut_at: list[int] = []
         """Each time so many bytes have been answered, the connection that is answering breaks off."""
         self.cuts = 0
+        self.reset = False
+        """Whether what breaks off is reset, instead of ended."""
+        self.refusals: list[tuple[str, str] | None] = []
+        """Statuses and codes with which the next requests are refused; those at None pass."""
+        self.refuse_after: tuple[int, str, str] | None = None
+        """Bytes after whose answer every request is refused, with a status and a code."""
+        self.refused = 0
+        self.delay_seconds = 0.0
+        """Before each piece of an answer."""
         self.hold_after: int | None = None
         self.holding = threading.Event()
         self.released = threading.Event()
@@ -43,8 +55,20 @@ class Proxy:
     def _pass(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
             while data := client.recv(CHUNK_BYTES):
+                if data.startswith(METHODS) and (refusal := self._refusal()):
+                    _refuse(client, *refusal)
+                    server.close()
+                    return
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
+
+    def _refusal(self) -> tuple[str, str] | None:
+        with self._lock:
+            found = self.refusals.pop(0) if self.refusals else None
+            if self.refuse_after and self.answered >= self.refuse_after[0]:
+                found = self.refuse_after[1:]
+            self.refused += found is not None
+            return found
 
     def _answer(self, server: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
@@ -55,6 +79,12 @@ class Proxy:
                     if cut:
                         self.cut_at.pop(0)
                         self.cuts += 1
+                if cut and self.reset:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    client.shutdown(socket.SHUT_RD)
+                    client.close()
+                    server.close()
+                    return
                 if cut:
                     client.shutdown(socket.SHUT_RDWR)
                     server.shutdown(socket.SHUT_RDWR)
@@ -62,8 +92,18 @@ class Proxy:
                 if self.hold_after is not None and self.answered >= self.hold_after:
                     self.holding.set()
                     self.released.wait()
+                time.sleep(self.delay_seconds)
                 client.sendall(data)
             client.shutdown(socket.SHUT_WR)
+
+
+def _refuse(client: socket.socket, status: str, code: str) -> None:
+    """As an S3 server does; the connection ends with it."""
+    body = f"<Error><Code>{code}</Code><Message>by the proxy</Message></Error>".encode()
+    headers = "Content-Type: application/xml", f"Content-Length: {len(body)}", "Connection: close"
+    head = "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""])
+    client.sendall(head.encode() + body)
+    client.shutdown(socket.SHUT_WR)
 
 
 @contextmanager

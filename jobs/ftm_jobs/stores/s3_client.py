@@ -7,14 +7,17 @@ certificates to trust. The two never mix.
 """
 
 import os
+import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 from botocore import UNSIGNED
 from botocore.config import Config
 
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.stores.retry import LONGEST_DELAY_SECONDS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,13 +54,23 @@ def connect(credentials: Mapping[str, str] | None) -> "S3Client":
     )
     if anonymous:
         config = config.merge(Config(signature_version=UNSIGNED))
-    return session.client(
+    client = session.client(
         "s3",
         endpoint_url=endpoint or None,
         region_name=values.get("AWS_REGION") or session.region_name or DEFAULT_REGION,
         verify=given.get("AWS_CA_BUNDLE") or None,
         config=config,
     )
+    delay: Any = _delay_after_too_many_requests  # the stub knows no handler that answers
+    client.meta.events.register("needs-retry.s3", delay)
+    return client
+
+
+def _delay_after_too_many_requests(response: Any, attempts: int, **_: Any) -> float | None:
+    """Seconds until a request is made again. botocore does this itself after other statuses, but not after 429."""
+    if response is None or response[0].status_code != HTTPStatus.TOO_MANY_REQUESTS or attempts >= ATTEMPTS:
+        return None
+    return random.uniform(0, min(LONGEST_DELAY_SECONDS, 2 ** (attempts - 1)))
 
 
 def _check_keys(given: Mapping[str, str], anonymous: bool) -> None:
