@@ -4,9 +4,13 @@ There is no node here, so the kubelet is played by the tests: `Kubelet` says how
 """
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -60,6 +64,17 @@ class Kubelet:
         for pod in eventually("serving pods", lambda: self._pods("serve")):
             name = pod["metadata"]["name"]
             self._set_status(name, "Running", {"name": "vllm", "ready": True, "state": {"running": {}}}, ready=True)
+
+    def kill(self, step: str) -> None:
+        """The newest unfinished pod of a step used up its memory."""
+        name = eventually(f"an unfinished {step} pod", lambda: self._unfinished(step))
+        ended = {
+            "exitCode": 137,
+            "reason": "OOMKilled",
+            "startedAt": "2026-01-01T00:00:00Z",
+            "finishedAt": "2026-01-01T00:00:01Z",
+        }
+        self._set_status(name, "Failed", {"name": step, "state": {"terminated": ended}})
 
     def running(self, step: str) -> str:
         """The newest unfinished pod of a step runs now; its name."""
@@ -289,6 +304,62 @@ def test_status_tells_how_far_a_merge_is(
         time.sleep(operator.resync_seconds * 4)
         assert len(control_plane.audit(operator.user)) == writes
         assert len(node.requests) <= reads + 1
+
+
+def test_models_on_volumes_are_built_and_served(kubectl: Kubectl, kubelet: Kubelet) -> None:
+    asked = manifest(
+        base={"uri": "pvc://models/base"},
+        adapters=[{"name": "support", "uri": "pvc://models/adapters/support"}],
+        artifacts={"uri": "pvc://built"},
+    )
+    kubectl.apply(asked)
+    kubelet.end("inspect", report(Step.INSPECT, "Inspected", facts=facts(uri="pvc://models/base")))
+    (merge,) = eventually("a merge pod", lambda: kubectl.list("pods", "-l", "ftm.dev/step=merge"))
+    claims = {
+        each["persistentVolumeClaim"]["claimName"]: each["name"]
+        for each in merge["spec"]["volumes"]
+        if "persistentVolumeClaim" in each
+    }
+    mounts = {each["name"]: each.get("readOnly", False) for each in merge["spec"]["containers"][0]["volumeMounts"]}
+    assert {claim: mounts[name] for claim, name in claims.items()} == {"models": True, "built": False}
+    artifact = merged().artifact
+    assert artifact
+    on_claim = artifact.model_copy(update={"uri": f"pvc://built/{artifact.key}"})
+    kubelet.end("merge", merged().model_copy(update={"artifact": on_claim}))
+    kubelet.ready()
+    assert await_phase(kubectl, "Ready")["status"]["artifacts"]["merged"]["uri"] == on_claim.uri
+
+
+def test_a_merge_that_was_killed_for_its_memory_gets_more(kubectl: Kubectl, kubelet: Kubelet) -> None:
+    kubectl.apply(manifest())
+    kubelet.end("inspect", inspected())
+    await_phase(kubectl, "Merging")
+    kubelet.kill("merge")
+    second = eventually(
+        "a second Job", lambda: [one for one in kubectl.list("jobs") if one["metadata"]["name"].endswith("-2")]
+    )
+    (container,) = second[0]["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["memory"] == "8Gi"
+    kubelet.end("merge", merged())
+    await_phase(kubectl, "Deploying")
+
+
+def test_artifacts_that_a_cluster_refers_to_are_kept(
+    kubectl: Kubectl, kubelet: Kubelet, control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    serve(kubectl, kubelet)
+    unused = "merge-" + "0" * 32
+    for key in (unused, str(get(kubectl)["status"]["artifacts"]["merged"]["key"])):
+        (tmp_path / key).mkdir()
+        (tmp_path / key / "manifest.json").write_text(
+            json.dumps({"key": key, "step": "merge", "recipe": 1, "inputs": [], "files": []})
+        )
+    command = [sys.executable, "-c", "from ftm_operator.cli import main; main()", "artifacts", "gc", str(tmp_path)]
+    environment = {**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)}
+    done = subprocess.run([*command, "--delete", "-o", "json"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [one["key"] for one in json.loads(done.stdout)["artifacts"]] == [unused]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_deployment_of_the_same_name_is_not_taken_over(kubectl: Kubectl, kubelet: Kubelet) -> None:
