@@ -129,9 +129,9 @@ def _check_conflicts(files: Sequence[str], name: str, updates: Sequence[Update],
             f'{files[second]} replaces "{name}", which {files[first]} replaces too: merge only one of the two'
         )
     low_rank = [change for change in changes if isinstance(change, LowRank)]
-    seen: dict[tuple[int, str], LowRank] = {}
+    seen: dict[tuple[int, bool], LowRank] = {}
     for change in low_rank:
-        other = seen.setdefault((change.adapter, change.module), change)
+        other = seen.setdefault((change.adapter, _through_head(change)), change)
         if other is not change:
             raise adapter_mismatch(
                 f'{files[change.adapter]} tensors "{other.a.name}" and "{change.a.name}" both adapt "{name}": '
