@@ -21,7 +21,7 @@ _PART = re.compile(
     r"lora_magnitude_vector|token_adapter\.trainable_tokens_delta)(?P<weight>(?<=vector)\.weight)?"
 )
 _PAIRS = {A: B, B: A, EMBEDDING_A: EMBEDDING_B, EMBEDDING_B: EMBEDDING_A}
-_BASE_LAYER = ".base_layer."
+_WRAPPERS = (".token_adapter.base_layer.", ".base_layer.")
 _FOREIGN = {
     "lora_": "belongs to a kind of LoRA that this merge does not know: convert the adapter to plain LoRA",
     "modules_to_save": "is named as an unfinished training names it: save the adapter with PEFT's save_pretrained",
@@ -96,8 +96,11 @@ def _layers(file: str, parts: dict[str, dict[str, Tensor]]) -> Iterator[Layer]:
 
 def _replaced(file: str, name: str) -> str:
     """PEFT's name of the base's tensor that `name` replaces."""
+    replaced = name.removeprefix(PREFIX)
+    for wrapper in _WRAPPERS:
+        replaced = replaced.replace(wrapper, ".")
     for part, reason in _FOREIGN.items():
-        if part in name and name.startswith(PREFIX):
+        if part in replaced and name.startswith(PREFIX):
             raise InvalidInput(Reason.UNSUPPORTED_ADAPTER, f'{file} tensor "{name}" {reason}')
     if not name.startswith(PREFIX):
         raise InvalidInput(
@@ -105,4 +108,4 @@ def _replaced(file: str, name: str) -> str:
             f'{file} tensor "{name}" is not named as PEFT names LoRA weights ({PREFIX}<layer>.lora_A.weight): '
             "save the adapter with PEFT's save_pretrained",
         )
-    return name.removeprefix(PREFIX).replace(_BASE_LAYER, ".")
+    return replaced

@@ -17,7 +17,7 @@ from tests.stores.conftest import Run
 from tests.stores.families import Adapter, load, make_adapter, make_family, merged_by_peft
 from tests.stores.places import Disk
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 
 ATTENTION = ["q_proj", "v_proj"]
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -34,6 +34,10 @@ TRAINED_BOTH = Adapter({"target_modules": ATTENTION, "modules_to_save": ["embed_
 TRAINED_NORMS = Adapter({"target_modules": ATTENTION, "modules_to_save": ["input_layernorm"]})
 KEPT_TIED = Adapter({"target_modules": ATTENTION, "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True})
 TOKENS = Adapter({"target_modules": ATTENTION, "trainable_token_indices": [5, 3, 60]})
+RESIZED_TOKENS = Adapter({"target_modules": ATTENTION, "trainable_token_indices": [5, 66]}, vocabulary=70)
+BOTH_TOKENS = Adapter(
+    {"target_modules": ATTENTION, "trainable_token_indices": {"embed_tokens": [5, 6], "lm_head": [7]}}
+)
 RESIZED = Adapter({"target_modules": ATTENTION}, vocabulary=70)
 RESIZED_EMBEDDING = Adapter({"target_modules": ["embed_tokens", "lm_head", "q_proj"]}, vocabulary=70)
 BIAS = Adapter({"target_modules": ATTENTION, "lora_bias": True})
@@ -75,6 +79,8 @@ CASES: dict[str, tuple[str, torch.dtype, list[Adapter]]] = {
     "llama trained norms": ("llama", BF16, [TRAINED_NORMS]),
     "llama trained both, then plain": ("llama", BF16, [TRAINED_BOTH, PLAIN]),
     "llama token rows": ("llama", BF16, [TOKENS]),
+    "llama token rows, resized": ("llama", BF16, [RESIZED_TOKENS]),
+    "llama token rows of both": ("llama", BF16, [BOTH_TOKENS]),
     "llama resized": ("llama", BF16, [RESIZED]),
     "llama resized, embedding": ("llama", BF16, [RESIZED_EMBEDDING]),
     "tied plain": ("llama tied", BF16, [PLAIN]),
@@ -87,6 +93,8 @@ CASES: dict[str, tuple[str, torch.dtype, list[Adapter]]] = {
     "tied trained both": ("llama tied", BF16, [TRAINED_BOTH]),
     "tied trained embedding, kept tied": ("llama tied", BF16, [KEPT_TIED]),
     "tied token rows": ("llama tied", BF16, [TOKENS]),
+    "tied token rows, resized": ("llama tied", BF16, [RESIZED_TOKENS]),
+    "tied token rows of both": ("llama tied", FP16, [BOTH_TOKENS]),
     "tied resized": ("llama tied", BF16, [RESIZED]),
     "gemma plain": ("gemma", BF16, [PLAIN]),
     "gemma trained output": ("gemma", BF16, [TRAINED_OUTPUT]),
