@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from ftm_jobs.contract import Catalogue, Manifest, Outcome, Step, StoredArtifact
+from ftm_jobs.contract import Catalogue, Manifest, Outcome, QuantizedBase, Step, StoredArtifact
 from ftm_operator import local
 from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.cluster import ApiError, Cluster, NoCluster
@@ -87,6 +87,8 @@ def format_artifacts(found: Catalogue, now: datetime) -> str:
 
 def format_manifest(manifest: Manifest) -> str:
     lines = [manifest.key, f"  {'made by':<9} {manifest.step}, recipe {manifest.recipe}"]
+    if manifest.quantized_base is not QuantizedBase.FULL_PRECISION:
+        lines.append(f"  {'base as':<9} {manifest.quantized_base}")
     lines += [f"  {name:<9} {version}" for name, version in sorted(manifest.tools.items())]
     for one in manifest.inputs:
         lines += [f"  {one.role:<9} {one.uri}{_scale(one.scale)}", f"  {'':<9} {one.digest}"]

@@ -27,7 +27,7 @@ from ftm_jobs.contract import Artifact, Facts, Outcome, Report, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.manifest_file import FILE_SCHEME, file_path
 from ftm_operator.resources.deployment import ENGINE_MODULE, engine_arguments
-from ftm_operator.resources.job import inspect_sources, merge_sources, source_arguments
+from ftm_operator.resources.job import inspect_sources, merge_arguments, source_arguments
 
 ADDRESS = "127.0.0.1"
 ENGINE_START_SECONDS = 900
@@ -62,8 +62,7 @@ def merge(model: FineTunedModel, facts: Facts) -> Artifact:
     """The merged model, built unless it is there already. Raises LocalError with the step's own sentence."""
     _refuse_claims(model)
     store = model.spec.artifacts.uri if model.spec.artifacts else (cache_directory() / "artifacts").as_uri()
-    sources = merge_sources(_without_secrets(model), facts)
-    report = step(Step.MERGE, [*source_arguments(sources), "--artifacts", store])
+    report = step(Step.MERGE, [*merge_arguments(_without_secrets(model), facts), "--artifacts", store])
     assert report.artifact is not None
     say(f"artifact {report.artifact.uri}" + (" (reused)" if report.reused else ""))
     return report.artifact

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ftm_jobs.contract import AdapterFacts, Facts, Step
+from ftm_jobs.contract import AdapterFacts, Facts, QuantizedBase, Step
 from ftm_operator import local
 
 OPTIONS = re.compile(r"((?:,(?:scale|digest|credentials)=[^,]*)*)$")
@@ -45,6 +45,9 @@ def merge(
     base: BaseOption,
     adapter: AdapterOption,
     out: Annotated[str, typer.Option(metavar="URI", help="An empty folder, s3://bucket/prefix or a path.")],
+    quantized_base: Annotated[
+        QuantizedBase, typer.Option(help="What a QLoRA adapter is added to: the base as it is, or as 4 bits leave it.")
+    ] = QuantizedBase.FULL_PRECISION,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Merge adapters into a base and write the model to exactly one folder.
@@ -52,7 +55,8 @@ def merge(
     The folder must be empty or hold this same merge: run again, a merge that was stopped is finished and one that is
     complete does nothing.
     """
-    report = local.step(Step.MERGE, [*_sources(base, adapter), "--out", source(out)])
+    flags = [] if quantized_base is QuantizedBase.FULL_PRECISION else ["--quantized-base", quantized_base]
+    report = local.step(Step.MERGE, [*_sources(base, adapter), "--out", source(out), *flags])
     if output is Output.JSON:
         print(json.dumps(report.to_json(), indent=2))
     else:

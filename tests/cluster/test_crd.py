@@ -51,6 +51,7 @@ def test_the_smallest_manifest_is_stored_with_the_defaults(kubectl: Kubectl) -> 
     assert stored["spec"] == {
         "base": {"uri": "hf://mistralai/Mistral-7B-v0.1"},
         "adapters": [{"name": "support", "uri": "s3://models/adapters/support-v2", "scale": 1}],
+        "quantizedBase": "FullPrecision",
         "serving": {"replicas": 1, "dtype": "auto", "accelerator": {"resource": "nvidia.com/gpu"}},
         "jobs": {},
         "suspend": False,

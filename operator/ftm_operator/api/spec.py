@@ -317,6 +317,9 @@ class FineTunedModelSpec(Resource):
     """The base model."""
     adapters: Annotated[tuple[Adapter, ...], Field(min_length=1, max_length=16), MapList("name")]
     """The adapters, merged into the base in this order."""
+    quantized_base: Literal["FullPrecision", "NF4RoundTrip"] = "FullPrecision"
+    """What an adapter that was trained on a 4-bit base (QLoRA) is added to. FullPrecision: the base as it is stored.
+    NF4RoundTrip: the base as 4-bit NormalFloat leaves it, which is what such an adapter was trained on."""
     artifacts: ArtifactStore | None = None
     """Where what is built is kept; absent: the store the operator was installed with."""
     serving: Serving = Serving()

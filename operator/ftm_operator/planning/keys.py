@@ -7,7 +7,7 @@ serves the model is no part of it. A merge's key is `ftm_jobs.contract.merge_key
 import hashlib
 import json
 
-from ftm_jobs.contract import Facts, merge_key
+from ftm_jobs.contract import Facts, QuantizedBase, merge_key
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
 
 REFRESH_ANNOTATION = "ftm.dev/refresh"
@@ -19,10 +19,10 @@ def inspection_key(spec: FineTunedModelSpec, refresh: str | None) -> str:
 
 
 def merged_key(spec: FineTunedModelSpec, facts: Facts) -> str:
-    """The key of the merged model: adapters in the spec's order, each with its scale."""
+    """The key of the merged model: adapters in the spec's order, each with its scale, and what they are added to."""
     scales = [adapter.scale for adapter in spec.adapters]
     digests = [adapter.digest for adapter in facts.adapters]
-    return merge_key(facts.base.digest, list(zip(digests, scales, strict=True)))
+    return merge_key(facts.base.digest, list(zip(digests, scales, strict=True)), QuantizedBase(spec.quantized_base))
 
 
 def short_hash(value: object, digits: int) -> str:

@@ -7,7 +7,7 @@ is another Job.
 
 from dataclasses import replace
 
-from ftm_jobs.contract import ExitCode, Facts, Step
+from ftm_jobs.contract import ExitCode, Facts, QuantizedBase, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.keys import short_hash
 from ftm_operator.resources.metadata import ARTIFACT, ATTEMPT, INSPECTION, MORE_MEMORY, Manifest, labels, metadata
@@ -102,7 +102,7 @@ def merge_job(
     identity = merge_id(key, artifacts.uri)
     extra = {ARTIFACT: identity, ATTEMPT: str(attempt)}
     sources = merge_sources(model, facts)
-    arguments = [*source_arguments(sources), "--artifacts", artifacts.argument()]
+    arguments = [*merge_arguments(model, facts), "--artifacts", artifacts.argument()]
     image, stores = settings.merge_image, [*sources, replace(artifacts, writable=True)]
     name = f"ftm-merge-{identity}-{attempt}"
     job = _job(model, Step.MERGE, name, extra, image, stores, arguments, settings)
@@ -113,6 +113,13 @@ def source_arguments(sources: list[Source]) -> list[str]:
     """--base and --adapter, as `python -m ftm_jobs` takes them; the first source is the base."""
     base, *adapters = sources
     return ["--base", base.argument(), *(word for one in adapters for word in ("--adapter", one.argument()))]
+
+
+def merge_arguments(model: FineTunedModel, facts: Facts) -> list[str]:
+    """What a merge reads and how, without where it writes."""
+    quantized_base = QuantizedBase(model.spec.quantized_base)
+    flags = [] if quantized_base is QuantizedBase.FULL_PRECISION else ["--quantized-base", quantized_base]
+    return [*source_arguments(merge_sources(model, facts)), *flags]
 
 
 def _with_more_memory(job: Manifest, step: Step) -> Manifest:

@@ -6,6 +6,7 @@ import pytest
 
 from ftm_jobs.contract import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.planning.keys import merged_key
 from ftm_operator.planning.plan import plan
 from ftm_operator.resources.deployment import deployment
 from ftm_operator.resources.job import artifacts_source, inspect_job, merge_job
@@ -132,3 +133,19 @@ def test_a_job_gives_up_at_once_on_wrong_input_and_ignores_evictions() -> None:
 def test_every_name_fits_a_label_for_the_longest_resource_name() -> None:
     longest = FineTunedModel.model_validate(resource("a" * 40))
     assert len(inspect_job(longest, "0" * 16, 999, SETTINGS)["metadata"]["name"]) <= 63
+
+
+def test_what_a_qlora_adapter_is_added_to_is_part_of_the_merge_and_of_its_key() -> None:
+    def merge(**spec: Any) -> tuple[str, list[str]]:
+        asked = model(**spec)
+        store = artifacts_source(asked, SETTINGS)
+        assert store
+        job = merge_job(asked, facts(), store, "merge-1", 1, SETTINGS)
+        return merged_key(asked.spec, facts()), job["spec"]["template"]["spec"]["containers"][0]["args"]
+
+    plain, arguments = merge()
+    assert "--quantized-base" not in arguments
+    assert merge(quantizedBase="FullPrecision") == (plain, arguments)
+    round_trip, arguments = merge(quantizedBase="NF4RoundTrip")
+    assert round_trip != plain
+    assert arguments[arguments.index("--quantized-base") + 1] == "NF4RoundTrip"

@@ -62,6 +62,11 @@ def test_merge_writes_to_the_folder_that_was_named(
     ]
 
 
+def test_merge_onto_what_4_bits_leave_is_asked_for_by_name(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
+    ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "--quantized-base", "NF4RoundTrip")
+    assert steps.ran[0][1][-2:] == ["--quantized-base", "NF4RoundTrip"]
+
+
 @pytest.mark.usefixtures("steps")
 def test_merge_as_json_is_the_steps_report(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "-o", "json")

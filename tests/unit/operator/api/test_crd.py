@@ -45,6 +45,7 @@ def test_defaults_are_in_the_schema_and_only_where_there_is_one() -> None:
     defaults = {path: field["default"] for path, field in fields(crd.schema()) if "default" in field}
     assert defaults == {
         "spec.adapters[].scale": 1,
+        "spec.quantizedBase": "FullPrecision",
         "spec.serving": {},
         "spec.serving.replicas": 1,
         "spec.serving.dtype": "auto",
