@@ -17,8 +17,8 @@ from ftm_jobs.output import Change
 from ftm_jobs.progress import Progress
 from ftm_jobs.stores import WritableStore
 
-CACHED_CHANGES = 32
-"""Whose tensors are kept: a weight larger than a block needs them again for the next one."""
+CACHED_WEIGHTS = 4
+"""Whose A and B are kept: a weight larger than a block needs its own again for the next one."""
 
 _Prepared = tuple[tuple[lora.Prepared, ...], ...]
 
@@ -29,8 +29,9 @@ class AdaptedWeights:
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
         self._files = {file.name: file for file in inputs.output.files}
-        self._kept = lru_cache(CACHED_CHANGES)(self._read_change)
-        self._factor = lru_cache(CACHED_CHANGES)(self._read_fp32)
+        kept = CACHED_WEIGHTS * len(inputs.adapters)
+        self._kept = lru_cache(kept)(self._read_change)
+        self._factor = lru_cache(2 * kept)(self._read_fp32)
 
     def write(self, header: Header, target: WritableStore, progress: Progress) -> ManifestFile:
         """The weight file of `header`; a file that no adapter changes is copied."""

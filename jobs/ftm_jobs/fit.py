@@ -20,8 +20,8 @@ from ftm_jobs.output import Change
 
 INPUT_EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings")
 OUTPUT_LAYERS = ("lm_head", "embed_out")
-LARGEST_WHOLE_BYTES = 256 * 1024 * 1024
-"""Of fp32: a weight that must be computed whole may not be larger."""
+LARGEST_WHOLE_BYTES = 64 * 1024 * 1024
+"""Of fp32: a weight that must be computed whole may not be larger, since several are in memory at once."""
 _CONV1D_LAYERS = {"c_attn", "q_attn", "c_proj", "c_fc"}
 
 
