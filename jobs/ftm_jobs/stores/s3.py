@@ -49,7 +49,11 @@ class S3Store(WritableStore):
     @classmethod
     def open(cls, location: Location, credentials: Mapping[str, str] | None) -> "S3Store":
         with _explained(location.root, location.uri):
-            return cls(_client(credentials), location.root, location.prefix)
+            try:
+                return cls(_client(credentials), location.root, location.prefix)
+            except ValueError as error:
+                text = f"{location.uri}: {error}: write AWS_ENDPOINT_URL as https://host[:port]"
+                raise InvalidInput(Reason.INVALID_URI, text) from error
 
     def list(self) -> dict[str, int]:
         sizes: dict[str, int] = {}
