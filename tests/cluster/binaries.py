@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cache import cache
+from tests.cluster.locks import alone
 from tests.cluster.progress import step
 from tests.cluster.unavailable import Unavailable
 from tests.cluster.wheels import Wheel
@@ -71,13 +72,16 @@ def _built() -> Path:
     go_mod = sources["go.mod"].decode()
     digest = hashlib.sha256(b"\0".join(sources.values())).hexdigest()[:16]
     program = cache("kubernetes", digest, "kubernetes")
-    if not program.exists():
-        program.parent.mkdir(parents=True, exist_ok=True)
-        aside = program.with_suffix(f".{os.getpid()}")
-        go = _go(_required(r"^go ([\d.]+)$", go_mod))
-        with step("building Kubernetes and etcd from Go modules (5 to 10 minutes when Go's cache is cold)"):
-            _build(go, aside, _required(r"k8s\.io/kubernetes v([\d.]+)", go_mod))
-        aside.replace(program)
+    if program.exists():
+        return program
+    with alone("kubernetes", "another build of Kubernetes to end"):
+        if not program.exists():
+            program.parent.mkdir(parents=True, exist_ok=True)
+            aside = program.with_suffix(f".{os.getpid()}")
+            go = _go(_required(r"^go ([\d.]+)$", go_mod))
+            with step("building Kubernetes and etcd from Go modules (5 to 10 minutes when Go's cache is cold)"):
+                _build(go, aside, _required(r"k8s\.io/kubernetes v([\d.]+)", go_mod))
+            aside.replace(program)
     return program
 
 

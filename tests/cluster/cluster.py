@@ -78,11 +78,12 @@ def node_cluster(images: Sequence[Image] = ()) -> Iterator[NodeCluster]:
     folder = cache("node")
     with ExitStack() as ends:
         ends.enter_context(alone("node", "another cluster with a node to end: they share image store and addresses"))
-        shutil.rmtree(folder, ignore_errors=True)
         processes = Processes(folder / "log")
+        node = Node(programs, folder, processes)
+        node.clean()
+        shutil.rmtree(folder, ignore_errors=True)
         ends.callback(_forget, folder)
         ends.callback(processes.kill_all)
-        node = Node(programs, folder, processes)
         ends.callback(node.down)
         with step("starting a cluster with a node"):
             node.up()

@@ -22,6 +22,7 @@ class Containerd:
     def __init__(self, folder: Path, processes: Processes, sandbox: Sandbox) -> None:
         self._folder, self._processes, self._sandbox = folder, processes, sandbox
         self.socket = folder / "containerd.sock"
+        self.tasks = folder / "containerd/io.containerd.runtime.v2.task/k8s.io"
 
     def up(self) -> None:
         self._configure()

@@ -101,7 +101,11 @@ class ImageStore:
             with step(f"importing {image.name}"), tempfile.TemporaryDirectory(dir=self._folder) as temporary:
                 archive = Path(temporary, "image.tar")
                 self._pack(image.name, digest, archive)
-                containerd.import_archive(archive)
+                try:
+                    containerd.import_archive(archive)
+                except RuntimeError:
+                    self._pack(image.name, digest, archive, whole=True)
+                    containerd.import_archive(archive)
             self._share_blobs(digest)
 
     def _build(self, image: Image) -> None:
@@ -126,8 +130,11 @@ class ImageStore:
         if self._buildah.label(image.name) != image.inputs():
             self._build(image)
 
-    def _pack(self, name: str, digest: str, archive: Path) -> None:
-        """An OCI archive of one image, without the layers that containerd has already."""
+    def _pack(self, name: str, digest: str, archive: Path, whole: bool = False) -> None:
+        """Write an OCI archive of one image, without the layers that containerd has already unless `whole`.
+
+        A layer that nothing refers to (an import was cut short) may be collected before it is used: hence `whole`.
+        """
         manifest = self._manifest(digest)
         wanted = [digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
         descriptor = {
@@ -143,7 +150,7 @@ class ImageStore:
         with tarfile.open(archive, "w") as tar:
             for file in ("oci-layout", "index.json"):
                 tar.add(staging / file, arcname=file)
-            for blob in wanted[:2] + [one for one in wanted[2:] if not _in_containerd(one).exists()]:
+            for blob in wanted[:2] + [one for one in wanted[2:] if whole or not _in_containerd(one).exists()]:
                 tar.add(self._blob(blob), arcname=f"blobs/sha256/{blob.removeprefix('sha256:')}")
 
     def _share_blobs(self, digest: str) -> None:
