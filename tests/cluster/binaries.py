@@ -106,12 +106,20 @@ def _build(go: Path, output: Path, version: str) -> None:
         raise Unavailable(f"go build in {SOURCES} failed: {done.stdout[-2000:]}")
 
 
+def go_on_path(at_least: str) -> Path | None:
+    """The machine's own Go, when there is one that is new enough."""
+    program = shutil.which("go")
+    if program is None:
+        return None
+    environment = {**os.environ, "GOTOOLCHAIN": "local"}
+    answer = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, env=environment).stdout
+    found = re.match(r"go(\d[\d.]*)", answer)
+    return Path(program) if found and _parts(found[1]) >= _parts(at_least) else None
+
+
 def _go(at_least: str) -> Path:
-    on_path = shutil.which("go")
-    if on_path:
-        answer = subprocess.run([on_path, "env", "GOVERSION"], capture_output=True, text=True).stdout
-        if (found := re.match(r"go([\d.]+)", answer)) and _parts(found[1]) >= _parts(at_least):
-            return Path(on_path)
+    if program := go_on_path(at_least):
+        return program
     root = GO.unpacked() / "go"
     for program in (root / "bin/go", *(root / "pkg/tool").glob("*/*")):
         program.chmod(0o755)

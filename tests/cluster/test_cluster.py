@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster import existing
 from tests.cluster.catalogue import JOBS
 from tests.cluster.cluster import NodeCluster
 from tests.cluster.cluster import control_plane as another_one
@@ -17,6 +18,8 @@ SERVER = "import http.server; http.server.test(http.server.SimpleHTTPRequestHand
 
 
 def test_a_control_plane_answers_and_fills_a_new_namespace(control_plane: ControlPlane) -> None:
+    if not control_plane.controllers:
+        pytest.skip("etcd and kube-apiserver alone fill no namespace")
     kubectl = control_plane.kubectl
     kubectl("create", "namespace", "answers")
 
@@ -24,6 +27,8 @@ def test_a_control_plane_answers_and_fills_a_new_namespace(control_plane: Contro
 
 
 def test_the_audit_log_tells_who_wrote_and_who_asked_for_secrets(control_plane: ControlPlane) -> None:
+    if existing.chosen():
+        pytest.skip("an existing cluster's audit log is not ours to read")
     kubectl = control_plane.kubectl
     before = len(control_plane.audit("admin"))
     kubectl("create", "configmap", "written")
