@@ -17,12 +17,19 @@ from tests.stores.places import S3, Disk
 from tests.stores.proxy import Proxy, proxy
 
 MIB = 1024 * 1024
+READING_IN_ORDER = """
+import runpy
+from ftm_jobs import stream
+stream.READERS = 1
+runpy.run_module("ftm_jobs", run_name="__main__")
+"""
+"""With one reader, what has been answered has also been passed on, but for the last blocks."""
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A base of 40 MiB, which its upload needs several parts for, and an adapter."""
-    return medium(tmp_path_factory.mktemp("medium"))
+    """A base of 64 MiB, which its upload needs several parts for, and an adapter."""
+    return medium(tmp_path_factory.mktemp("medium"), layers=8)
 
 
 @pytest.fixture
@@ -53,8 +60,8 @@ def built(s3: S3) -> dict[str, bytes]:
 
 def begin(arguments: list[str], between: Proxy) -> "subprocess.Popen[str]":
     """The step as a process, once its upload has begun and its reading is held up."""
-    between.hold_after = 34 * MIB
-    process = subprocess.Popen([sys.executable, "-m", "ftm_jobs", *arguments], stdout=subprocess.PIPE, text=True)
+    between.hold_after = 58 * MIB
+    process = subprocess.Popen([sys.executable, "-c", READING_IN_ORDER, *arguments], stdout=subprocess.PIPE, text=True)
     assert between.holding.wait(60)
     return process
 
