@@ -14,6 +14,8 @@ from pathlib import Path
 from tests.cluster.unavailable import Unavailable
 
 INPUTS_LABEL = "dev.ftm.inputs"
+OWN_MOUNTS = ("unshare", "--mount", "--")
+"""The store's mounts end with the command that needed them; buildah by itself leaves one behind."""
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -57,7 +59,7 @@ class Buildah:
         """
         digest = self._folder / "pushed-digest"
         source = f"containers-storage:[overlay@{self._folder}/root+{self._folder}/run]{name}"
-        copy = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers"]
+        copy = [*OWN_MOUNTS, "skopeo", "--insecure-policy", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers"]
         _succeed([*copy, f"--digestfile={digest}", source, f"oci:{layout}:{name}"])
         return digest.read_text().strip()
 
@@ -66,7 +68,7 @@ class Buildah:
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         command, *rest = arguments
-        return ["buildah", *self._storage, command, *rest]
+        return [*OWN_MOUNTS, "buildah", *self._storage, command, *rest]
 
 
 def _succeed(command: Sequence[str]) -> None:

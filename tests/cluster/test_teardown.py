@@ -69,7 +69,9 @@ def left_behind() -> list[str]:
     """What a cluster with a node makes on a machine, as far as it is there."""
     folder = str(cache("node"))
     ours = [f"process {command}" for command in commands() if folder in command or str(cache("containerd")) in command]
-    mounts = [f"mount {line.split()[1]}" for line in Path("/proc/mounts").read_text().splitlines() if folder in line]
+    mounts = [
+        f"mount {line.split()[1]}" for line in Path("/proc/mounts").read_text().splitlines() if str(cache()) in line
+    ]
     devices = [f"device {path.name}" for path in Path("/sys/class/net").glob(HOST_LINK)]
     top = Path("/sys/fs/cgroup")
     groups = [f"group {path}" for path in (*top.glob(CGROUP), *top.glob(f"*/{CGROUP}"))]
