@@ -52,7 +52,7 @@ class Binaries:
 def resolve(node: bool = False) -> Binaries:
     """The components for a control plane, and with `node` those of a node too; built when need be.
 
-    Raises Unavailable when KUBEBUILDER_ASSETS lacks one, or when the build is not possible.
+    Raises Unavailable when KUBEBUILDER_ASSETS lacks one, RuntimeError when the build fails.
     """
     needed = CONTROL_PLANE + (CONTROLLERS + NODE if node else ())
     assets = os.environ.get("KUBEBUILDER_ASSETS")
@@ -88,7 +88,7 @@ def _built() -> Path:
 def _required(pattern: str, go_mod: str) -> str:
     found = re.search(pattern, go_mod, re.MULTILINE)
     if not found:
-        raise Unavailable(f"{SOURCES}/go.mod has nothing like {pattern!r}")
+        raise RuntimeError(f"{SOURCES}/go.mod has nothing like {pattern!r}")
     return found[1]
 
 
@@ -103,7 +103,7 @@ def _build(go: Path, output: Path, version: str) -> None:
         build, cwd=SOURCES, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode:
-        raise Unavailable(f"go build in {SOURCES} failed: {done.stdout[-2000:]}")
+        raise RuntimeError(f"go build in {SOURCES} failed: {done.stdout[-2000:]}")
 
 
 def go_on_path(at_least: str) -> Path | None:

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cluster.unavailable import Unavailable
-
 INPUTS_LABEL = "dev.ftm.inputs"
 OWN_MOUNTS = ("unshare", "--mount", "--")
 """The store's mounts end with the command that needed them; buildah by itself leaves one behind."""
@@ -75,7 +73,7 @@ def _succeed(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         output = (done.stdout + done.stderr).strip()
-        raise Unavailable(f"{' '.join(command)} failed:\n{output[-3000:]}")
+        raise RuntimeError(f"{' '.join(command)} failed:\n{output[-3000:]}")
 
 
 def _lent() -> list[tuple[str, str]]:

@@ -56,7 +56,7 @@ class NodeCluster(ControlPlane):
 
 @contextmanager
 def control_plane(folder: Path) -> Iterator[ControlPlane]:
-    """etcd, API server and, where there, the controllers. Raises Unavailable when their programs cannot be had."""
+    """etcd, API server and, where there, the controllers. Raises RuntimeError when they cannot be built."""
     programs = binaries.resolve()
     processes = Processes(folder / "log")
     with ExitStack() as ends:
@@ -68,7 +68,7 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
 
 @contextmanager
 def node_cluster(images: Sequence[Image] = ()) -> Iterator[NodeCluster]:
-    """A cluster whose node has `images`. Raises Unavailable without root or without what a node needs.
+    """A cluster whose node has `images`. Raises Unavailable without root.
 
     Its logs stay until the next one starts, in the cache's node/log.
     """

@@ -1,7 +1,6 @@
 """What the test cluster promises to the tests that use it, and to the machine that it runs on."""
 
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def test_a_control_plane_that_ends_leaves_no_process(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def restricted(node_cluster: NodeCluster) -> Iterator[Kubectl]:
+def restricted(node_cluster: NodeCluster) -> Kubectl:
     """A namespace that enforces Pod Security `restricted`, with a pod and a Service `server` in it."""
     kubectl = node_cluster.kubectl
     label = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -70,8 +69,7 @@ def restricted(node_cluster: NodeCluster) -> Iterator[Kubectl]:
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "server"}}
     inside.apply(pod("server"), {**service, "spec": {"selector": {"run": "server"}, "ports": ports}})
     inside.wait("pod/server", "condition=Ready", 60)
-    yield inside
-    kubectl.delete("namespace", "restricted")
+    return inside
 
 
 def test_a_node_runs_a_restricted_pod(restricted: Kubectl) -> None:

@@ -49,7 +49,7 @@ class Wheel:
                 text=True,
             )
             if done.returncode:
-                raise Unavailable(f"pip could not download {self.name}=={self.version}: {done.stderr.strip()}")
+                raise RuntimeError(f"pip could not download {self.name}=={self.version}: {done.stderr.strip()}")
             (wheel,) = Path(temporary).glob("*.whl")
             unpacked = Path(temporary, "unpacked")
             with zipfile.ZipFile(wheel) as archive:
