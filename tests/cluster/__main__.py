@@ -20,7 +20,8 @@ NAME = "support-bot"
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with stack() as running:
             print(instructions(running), flush=True)

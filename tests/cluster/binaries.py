@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cache import cache
+from tests.cluster.locks import alone
 from tests.cluster.progress import step
 from tests.cluster.unavailable import Unavailable
 from tests.cluster.wheels import Wheel
@@ -51,7 +52,7 @@ class Binaries:
 def resolve(node: bool = False) -> Binaries:
     """The components for a control plane, and with `node` those of a node too; built when need be.
 
-    Raises Unavailable when KUBEBUILDER_ASSETS lacks one, or when the build is not possible.
+    Raises Unavailable when KUBEBUILDER_ASSETS lacks one, RuntimeError when the build fails.
     """
     needed = CONTROL_PLANE + (CONTROLLERS + NODE if node else ())
     assets = os.environ.get("KUBEBUILDER_ASSETS")
@@ -71,20 +72,23 @@ def _built() -> Path:
     go_mod = sources["go.mod"].decode()
     digest = hashlib.sha256(b"\0".join(sources.values())).hexdigest()[:16]
     program = cache("kubernetes", digest, "kubernetes")
-    if not program.exists():
-        program.parent.mkdir(parents=True, exist_ok=True)
-        aside = program.with_suffix(f".{os.getpid()}")
-        go = _go(_required(r"^go ([\d.]+)$", go_mod))
-        with step("building Kubernetes and etcd from Go modules (5 to 10 minutes when Go's cache is cold)"):
-            _build(go, aside, _required(r"k8s\.io/kubernetes v([\d.]+)", go_mod))
-        aside.replace(program)
+    if program.exists():
+        return program
+    with alone("kubernetes", "another build of Kubernetes to end"):
+        if not program.exists():
+            program.parent.mkdir(parents=True, exist_ok=True)
+            aside = program.with_suffix(f".{os.getpid()}")
+            go = _go(_required(r"^go ([\d.]+)$", go_mod))
+            with step("building Kubernetes and etcd from Go modules (5 to 10 minutes when Go's cache is cold)"):
+                _build(go, aside, _required(r"k8s\.io/kubernetes v([\d.]+)", go_mod))
+            aside.replace(program)
     return program
 
 
 def _required(pattern: str, go_mod: str) -> str:
     found = re.search(pattern, go_mod, re.MULTILINE)
     if not found:
-        raise Unavailable(f"{SOURCES}/go.mod has nothing like {pattern!r}")
+        raise RuntimeError(f"{SOURCES}/go.mod has nothing like {pattern!r}")
     return found[1]
 
 
@@ -99,15 +103,23 @@ def _build(go: Path, output: Path, version: str) -> None:
         build, cwd=SOURCES, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode:
-        raise Unavailable(f"go build in {SOURCES} failed: {done.stdout[-2000:]}")
+        raise RuntimeError(f"go build in {SOURCES} failed: {done.stdout[-2000:]}")
+
+
+def go_on_path(at_least: str) -> Path | None:
+    """The machine's own Go, when there is one that is new enough."""
+    program = shutil.which("go")
+    if program is None:
+        return None
+    environment = {**os.environ, "GOTOOLCHAIN": "local"}
+    answer = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, env=environment).stdout
+    found = re.match(r"go(\d[\d.]*)", answer)
+    return Path(program) if found and _parts(found[1]) >= _parts(at_least) else None
 
 
 def _go(at_least: str) -> Path:
-    on_path = shutil.which("go")
-    if on_path:
-        answer = subprocess.run([on_path, "env", "GOVERSION"], capture_output=True, text=True).stdout
-        if (found := re.match(r"go([\d.]+)", answer)) and _parts(found[1]) >= _parts(at_least):
-            return Path(on_path)
+    if program := go_on_path(at_least):
+        return program
     root = GO.unpacked() / "go"
     for program in (root / "bin/go", *(root / "pkg/tool").glob("*/*")):
         program.chmod(0o755)

@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 from tests.cluster.images import ROOT, Image
-from tests.cluster.unavailable import Unavailable
 
 OWN = ROOT / "images"
 FOR_TESTS = ROOT / "tests/cluster/images"
@@ -31,7 +30,7 @@ def debian(context: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise Unavailable(f"{' '.join(command)} failed: {done.stdout.strip()[-2000:]}")
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stdout.strip()[-2000:]}")
     for path in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):
         shutil.rmtree(rootfs / path, ignore_errors=True)
     tar = [

@@ -56,7 +56,7 @@ class NodeCluster(ControlPlane):
 
 @contextmanager
 def control_plane(folder: Path) -> Iterator[ControlPlane]:
-    """etcd, API server and, where there, the controllers. Raises Unavailable when their programs cannot be had."""
+    """etcd, API server and, where there, the controllers. Raises RuntimeError when they cannot be built."""
     programs = binaries.resolve()
     processes = Processes(folder / "log")
     with ExitStack() as ends:
@@ -68,7 +68,7 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
 
 @contextmanager
 def node_cluster(images: Sequence[Image] = ()) -> Iterator[NodeCluster]:
-    """A cluster whose node has `images`. Raises Unavailable without root or without what a node needs.
+    """A cluster whose node has `images`. Raises Unavailable without root.
 
     Its logs stay until the next one starts, in the cache's node/log.
     """
@@ -78,11 +78,12 @@ def node_cluster(images: Sequence[Image] = ()) -> Iterator[NodeCluster]:
     folder = cache("node")
     with ExitStack() as ends:
         ends.enter_context(alone("node", "another cluster with a node to end: they share image store and addresses"))
-        shutil.rmtree(folder, ignore_errors=True)
         processes = Processes(folder / "log")
+        node = Node(programs, folder, processes)
+        node.clean()
+        shutil.rmtree(folder, ignore_errors=True)
         ends.callback(_forget, folder)
         ends.callback(processes.kill_all)
-        node = Node(programs, folder, processes)
         ends.callback(node.down)
         with step("starting a cluster with a node"):
             node.up()

@@ -5,8 +5,10 @@ Runs inside the node's sandbox; only one at a time, which tests/cluster/cluster.
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from tests.cache import cache
 from tests.cluster.processes import Processes
@@ -22,6 +24,7 @@ class Containerd:
     def __init__(self, folder: Path, processes: Processes, sandbox: Sandbox) -> None:
         self._folder, self._processes, self._sandbox = folder, processes, sandbox
         self.socket = folder / "containerd.sock"
+        self.tasks = folder / "containerd/io.containerd.runtime.v2.task/k8s.io"
 
     def up(self) -> None:
         self._configure()
@@ -42,9 +45,22 @@ class Containerd:
         rows = [line.split() for line in self.ctr("images", "list").splitlines()[1:]]
         return {row[0]: row[2] for row in rows}
 
-    def import_archive(self, archive: Path) -> None:
-        """Import an OCI archive; what the store already holds need not be in it."""
-        self.ctr("images", "import", str(archive))
+    def import_archive(self, write: Callable[[IO[bytes]], None]) -> None:
+        """Import the OCI archive that `write` writes; what the store already holds need not be in it."""
+        command = self._command(["images", "import", "-"])
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as ctr:
+            assert ctr.stdin
+            assert ctr.stderr
+            with suppress(BrokenPipeError), ctr.stdin:
+                write(ctr.stdin)
+            error = ctr.stderr.read().decode()
+        if ctr.returncode:
+            raise RuntimeError(f"ctr images import: {error.strip()}")
+
+    def remove_images(self, names: Sequence[str]) -> None:
+        """Forget images, and what only they hold: containerd keeps each by its digest too, also when it is replaced."""
+        if names:
+            self.ctr("images", "remove", *names)
 
     def ctr(self, *arguments: str) -> str:
         done = self._ctr(arguments)
@@ -69,11 +85,10 @@ class Containerd:
         return self._ctr([kind, "list", "--quiet"]).stdout.split()
 
     def _ctr(self, arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            ["ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments],
-            capture_output=True,
-            text=True,
-        )
+        return subprocess.run(self._command(arguments), capture_output=True, text=True)
+
+    def _command(self, arguments: Sequence[str]) -> list[str]:
+        return ["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *arguments]
 
     def _configure(self) -> None:
         networks = self._folder / "cni"

@@ -145,7 +145,8 @@ class ControlPlaneProcesses:
         )
 
     def _controllers(self, kubeconfig: Path) -> None:
-        common = (f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0")
+        unthrottled = ("--kube-api-qps=500", "--kube-api-burst=1000")
+        common = (f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0", *unthrottled)
         self._start(
             "kube-controller-manager",
             *common,

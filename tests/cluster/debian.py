@@ -36,4 +36,4 @@ def _install(packages: Sequence[str]) -> None:
     for command in (["apt-get", "update", "--quiet"], install):
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise Unavailable(f"{' '.join(install)} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+        raise RuntimeError(f"{' '.join(install)} failed: {(done.stderr or done.stdout).strip()[-2000:]}")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl
-from tests.cluster.unavailable import Unavailable
 
 VARIABLE = "FTM_TEST_CLUSTER"
 
@@ -15,7 +14,7 @@ def chosen() -> bool:
     """KUBECONFIG alone is not enough: tests write to the cluster that they are given."""
     value = os.environ.get(VARIABLE, "")
     if value not in ("", "existing"):
-        raise Unavailable(f"{VARIABLE}={value} is not known: set it to `existing`, or not at all")
+        raise RuntimeError(f"{VARIABLE}={value} is not known: set it to `existing`, or not at all")
     return value == "existing"
 
 
@@ -23,7 +22,7 @@ def control_plane() -> ControlPlane:
     """The cluster of KUBECONFIG's current context; its writes are not seen (`audit_log` is empty)."""
     kubeconfig = Path(os.environ.get("KUBECONFIG", ""))
     if not kubeconfig.is_file():
-        raise Unavailable(f"{VARIABLE}=existing needs KUBECONFIG to name a file, not {str(kubeconfig)!r}")
+        raise RuntimeError(f"{VARIABLE}=existing needs KUBECONFIG to name a file, not {str(kubeconfig)!r}")
     shown = json.loads(Kubectl(kubeconfig)("config", "view", "--minify", "--raw", "-o", "json"))
     return ControlPlane(
         kubeconfig=kubeconfig,

@@ -4,7 +4,7 @@ What takes minutes the first time (Go build, images) is made before the first te
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from tests.cluster.catalogue import PAUSE, PROJECT
 from tests.cluster.cluster import NodeCluster
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl
+from tests.cluster.progress import say
 from tests.cluster.unavailable import Unavailable
 
 Running = TypeVar("Running")
@@ -27,13 +28,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     with _visible(session.config):
-        try:
-            if used & NODE_FIXTURES:
-                cluster.prepare((PAUSE, *PROJECT))
-            elif used & CONTROL_PLANE_FIXTURES and not existing.chosen():
-                binaries.resolve()
-        except Unavailable:
-            pass  # said by the fixture, to each test that needs it
+        if used & CONTROL_PLANE_FIXTURES:
+            _prepared(lambda: existing.chosen() or binaries.resolve())
+        if used & NODE_FIXTURES:
+            _prepared(lambda: cluster.prepare((PAUSE, *PROJECT)))
+
+
+def _prepared(make: Callable[[], object]) -> None:
+    try:
+        make()
+    except (Unavailable, RuntimeError) as reason:
+        say(str(reason))  # the fixture meets it again, and skips or fails each test that needs it
 
 
 @pytest.fixture(scope="session")

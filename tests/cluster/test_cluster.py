@@ -1,12 +1,12 @@
 """What the test cluster promises to the tests that use it, and to the machine that it runs on."""
 
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cluster import existing
 from tests.cluster.catalogue import JOBS
 from tests.cluster.cluster import NodeCluster
 from tests.cluster.cluster import control_plane as another_one
@@ -17,6 +17,8 @@ SERVER = "import http.server; http.server.test(http.server.SimpleHTTPRequestHand
 
 
 def test_a_control_plane_answers_and_fills_a_new_namespace(control_plane: ControlPlane) -> None:
+    if not control_plane.controllers:
+        pytest.skip("etcd and kube-apiserver alone fill no namespace")
     kubectl = control_plane.kubectl
     kubectl("create", "namespace", "answers")
 
@@ -24,6 +26,8 @@ def test_a_control_plane_answers_and_fills_a_new_namespace(control_plane: Contro
 
 
 def test_the_audit_log_tells_who_wrote_and_who_asked_for_secrets(control_plane: ControlPlane) -> None:
+    if existing.chosen():
+        pytest.skip("an existing cluster's audit log is not ours to read")
     kubectl = control_plane.kubectl
     before = len(control_plane.audit("admin"))
     kubectl("create", "configmap", "written")
@@ -54,7 +58,7 @@ def test_a_control_plane_that_ends_leaves_no_process(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def restricted(node_cluster: NodeCluster) -> Iterator[Kubectl]:
+def restricted(node_cluster: NodeCluster) -> Kubectl:
     """A namespace that enforces Pod Security `restricted`, with a pod and a Service `server` in it."""
     kubectl = node_cluster.kubectl
     label = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -65,8 +69,7 @@ def restricted(node_cluster: NodeCluster) -> Iterator[Kubectl]:
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "server"}}
     inside.apply(pod("server"), {**service, "spec": {"selector": {"run": "server"}, "ports": ports}})
     inside.wait("pod/server", "condition=Ready", 60)
-    yield inside
-    kubectl.delete("namespace", "restricted")
+    return inside
 
 
 def test_a_node_runs_a_restricted_pod(restricted: Kubectl) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cache import cache
+from tests.cluster.locks import alone
 from tests.cluster.progress import step
 from tests.cluster.unavailable import Unavailable
 
@@ -28,8 +29,9 @@ class Wheel:
         """The folder that holds the wheel's files, fetched on first use. File modes are not kept."""
         folder = cache("wheels", f"{self.name}-{self.version}-{platform.machine()}")
         if not folder.exists():
-            with step(f"fetching {self.name} {self.version}"):
-                self._fetch(folder)
+            with alone("wheels", "another download to end"), step(f"fetching {self.name} {self.version}"):
+                if not folder.exists():
+                    self._fetch(folder)
         return folder
 
     def _fetch(self, folder: Path) -> None:
@@ -47,7 +49,7 @@ class Wheel:
                 text=True,
             )
             if done.returncode:
-                raise Unavailable(f"pip could not download {self.name}=={self.version}: {done.stderr.strip()}")
+                raise RuntimeError(f"pip could not download {self.name}=={self.version}: {done.stderr.strip()}")
             (wheel,) = Path(temporary).glob("*.whl")
             unpacked = Path(temporary, "unpacked")
             with zipfile.ZipFile(wheel) as archive:

@@ -12,7 +12,7 @@ from ftm_jobs.contract import MANIFEST_NAME, Manifest, ManifestFile, Outcome, St
 from ftm_jobs.manifest import encode
 from tests.seaweedfs import ADMIN, READER, WRITER
 from tests.stores.conftest import Run
-from tests.stores.places import S3, Disk, Place
+from tests.stores.places import S3, Disk, Place, write_secret
 from tests.unit.jobs.files import (
     ADAPTER_CONFIG,
     ADAPTER_SHAPES,
@@ -335,6 +335,16 @@ def test_an_unreachable_store_is_worth_a_retry(
     secret = s3.secret(READER, AWS_ENDPOINT_URL="http://127.0.0.1:9")
     report = run("inspect", "--base", f"s3://models/base,credentials={secret}", "--adapter", s3.upload(adapter))
     assert (report.outcome, report.reason) == (Outcome.FAILED, "StoreUnavailable")
+
+
+@pytest.mark.parametrize(("uri", "key"), [("s3://models/base", "AWS_ENDPOINT_URL"), ("hf://org/name", "HF_ENDPOINT")])
+def test_an_endpoint_that_is_no_url_is_refused_by_its_key(
+    run: Run, adapter: Path, tmp_path: Path, uri: str, key: str
+) -> None:
+    secret = write_secret(tmp_path, {key: "minio:9000"})
+    report = run("inspect", "--base", f"{uri},credentials={secret}", "--adapter", adapter.as_uri())
+    assert (report.outcome, report.reason) == (Outcome.INVALID_INPUT, "InvalidURI"), report.message
+    assert f"write {key} as https://host[:port]" in report.message
 
 
 def test_a_folder_that_may_not_be_read_is_access_denied(run: Run, base: Path, adapter: Path, tmp_path: Path) -> None:

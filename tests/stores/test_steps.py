@@ -257,8 +257,8 @@ def test_fetch_without_a_manifest_finds_no_artifact(
     assert "has no manifest.json, so no complete artifact is there" in report.message
 
 
-def test_rows_in_chunks_give_the_whole_matrices_bits(tmp_path: Path, run: Run) -> None:
-    base, adapter = medium(tmp_path, layers=2)
+def test_rows_in_blocks_and_chunks_give_the_whole_matrices_bits(tmp_path: Path, run: Run) -> None:
+    base, adapter = medium(tmp_path, layers=1, width=3000)
     report = run(
         "merge", "--base", base.as_uri(), "--adapter", adapter.as_uri(), "--artifacts", Disk(tmp_path).artifacts
     )

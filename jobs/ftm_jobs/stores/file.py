@@ -1,8 +1,8 @@
 """A folder on the local disk, for `ftm run` and for tests, or in a claim that is mounted into a Job.
 
 Files appear by rename, so a killed writer leaves only a `.*.partial`. Nothing is synced to the disk: what a power cut
-loses is found by its sha256 when it is read. A large file is identified by when it was written, not by its bytes, so
-that no merge reads a model twice; one that changes while it is read is noticed.
+loses is found by its sha256 when it is read. A file is identified by its bytes, as in every store that declares a
+sha256, so that a model has the same key wherever it is; one that changes while it is read is noticed.
 """
 
 import errno
@@ -18,8 +18,6 @@ from pathlib import Path
 from ftm_jobs.errors import Failed, InvalidInput, Reason
 from ftm_jobs.stores.interface import Buffer, Stat, WritableStore, Writer
 
-LARGEST_HASHED_BYTES = 64 * 1024 * 1024
-"""A larger file's identity is the time of its last change."""
 _PARTIAL = ".partial"
 
 
@@ -46,8 +44,6 @@ class FileStore(WritableStore):
         try:
             found = (self.root / path).stat()
             known = self._known[path] = _version(path, found)
-            if found.st_size > LARGEST_HASHED_BYTES:
-                return Stat(path, found.st_size, f"etag:{found.st_mtime_ns:x}")
             with self._lock:
                 digest = self._hashes.get(known)
             if digest is None:

@@ -112,6 +112,8 @@ def _explain(error: Exception, uri: str) -> Exception:
         return Failed(Reason.STORE_UNAVAILABLE, f"{uri}: HF_HUB_OFFLINE is set: unset it, or use s3:// or file://")
     if isinstance(error, HfHubHTTPError):
         return _refused(error.response.status_code, uri, " ".join(str(error).split()))
+    if isinstance(error, httpx2.UnsupportedProtocol):
+        return InvalidInput(Reason.INVALID_URI, f"{uri}: {error}: write HF_ENDPOINT as https://host[:port]")
     return TransientError(repr(error))
 
 

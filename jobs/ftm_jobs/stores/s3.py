@@ -20,7 +20,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from ftm_jobs.errors import Interrupted
+from ftm_jobs.errors import Interrupted, InvalidInput, Reason
 from ftm_jobs.source import Location
 from ftm_jobs.stores.interface import Stat, WritableStore, Writer
 from ftm_jobs.stores.retry import TransientError, retry
@@ -47,7 +47,11 @@ class S3Store(WritableStore):
     @classmethod
     def open(cls, location: Location, credentials: Mapping[str, str] | None) -> "S3Store":
         with _explained(location.root, location.uri):
-            return cls(connect(credentials), location.root, location.prefix)
+            try:
+                return cls(connect(credentials), location.root, location.prefix)
+            except ValueError as error:
+                text = f"{location.uri}: {error}: write AWS_ENDPOINT_URL as https://host[:port]"
+                raise InvalidInput(Reason.INVALID_URI, text) from error
 
     def list(self) -> dict[str, int]:
         sizes: dict[str, int] = {}
