@@ -1,9 +1,9 @@
 """How a step stands, read from its Jobs and their pods. Pure.
 
 A step's Jobs are its attempts; the newest one counts. Kubernetes retries pods inside a Job; when a Job has failed for
-good, the next attempt follows after a delay that doubles from MINUTE to TEN_MINUTES, because a bucket, a Secret or a
-network may be mended without a change of the FineTunedModel. One that ran out of memory is followed at once, and once,
-by one with more, unless the spec says how much a Job may have.
+good, the next attempt follows at once when the spec has changed since, else after a delay that doubles from MINUTE to
+TEN_MINUTES, because a bucket, a Secret or a network may be mended without a change of the FineTunedModel. One that ran
+out of memory is followed at once, and once, by one with more, unless the spec says how much a Job may have.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ftm_jobs.contract import Outcome, Report
 from ftm_operator.pod_trouble import pod_trouble
 from ftm_operator.reasons import Reason
-from ftm_operator.resources.metadata import ATTEMPT, MORE_MEMORY, Manifest
+from ftm_operator.resources.metadata import ATTEMPT, GENERATION, MORE_MEMORY, Manifest
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 MINUTE, TEN_MINUTES = 60.0, 600.0
@@ -63,10 +63,12 @@ def job_state(
     now: datetime,
     ours: Callable[[Manifest], bool],
     *,
+    generation: int,
     may_have_more: bool,
 ) -> State:
     """The state of one step. A failure of somebody else's Job is no verdict on ours: our own attempt follows it.
 
+    `generation` is the resource's: a failed Job that was made for an older spec is followed at once.
     `may_have_more`: whether an attempt may get more memory than usual; it may not where the spec says how much.
     """
     last_attempt = max((attempt(job) for job in jobs), default=0)
@@ -78,7 +80,7 @@ def job_state(
         report = next((found for pod in own_pods if (found := report_of(pod)) and found.outcome == Outcome.DONE), None)
         return Done(report) if report else Due(last_attempt + 1)
     if failed := _condition(newest, "Failed"):
-        if not ours(newest):
+        if not ours(newest) or _generation(newest) != generation:
             return Due(last_attempt + 1)
         return _broken(newest, failed, own_pods, now, may_have_more=may_have_more)
     return Running(_activity(newest, own_pods), _running_pod(own_pods))
@@ -86,6 +88,10 @@ def job_state(
 
 def attempt(job: Manifest) -> int:
     return int(job["metadata"].get("labels", {}).get(ATTEMPT, 0))
+
+
+def _generation(job: Manifest) -> int:
+    return int(job["metadata"].get("annotations", {}).get(GENERATION, 0))
 
 
 def finished(job: Manifest) -> bool:

@@ -246,6 +246,7 @@ class _Pass:
             self.observed.pods(label, value),
             self.now,
             lambda job: owned_by(job, self.model),
+            generation=self.model.metadata.generation,
             may_have_more=may_have_more_memory(self.model),
         )
 

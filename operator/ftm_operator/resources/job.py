@@ -10,7 +10,16 @@ from dataclasses import replace
 from ftm_jobs.contract import ExitCode, Facts, QuantizedBase, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.keys import short_hash
-from ftm_operator.resources.metadata import ARTIFACT, ATTEMPT, INSPECTION, MORE_MEMORY, Manifest, labels, metadata
+from ftm_operator.resources.metadata import (
+    ARTIFACT,
+    ATTEMPT,
+    GENERATION,
+    INSPECTION,
+    MORE_MEMORY,
+    Manifest,
+    labels,
+    metadata,
+)
 from ftm_operator.resources.pod import (
     HOME,
     TMP_MOUNT,
@@ -124,7 +133,7 @@ def merge_arguments(model: FineTunedModel, facts: Facts) -> list[str]:
 
 def _with_more_memory(job: Manifest, step: Step) -> Manifest:
     resources = MORE_MEMORY_RESOURCES[step]
-    job["metadata"]["annotations"] = {MORE_MEMORY: resources["limits"]["memory"]}
+    job["metadata"]["annotations"][MORE_MEMORY] = resources["limits"]["memory"]
     job["spec"]["template"]["spec"]["containers"][0]["resources"] = resources
     return job
 
@@ -162,7 +171,10 @@ def _job(
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(model, name, child_labels),
+        "metadata": {
+            **metadata(model, name, child_labels),
+            "annotations": {GENERATION: str(model.metadata.generation)},
+        },
         "spec": {
             "backoffLimit": BACKOFF_LIMIT,
             **({"activeDeadlineSeconds": jobs.active_deadline_seconds} if jobs.active_deadline_seconds else {}),

@@ -17,6 +17,8 @@ ATTEMPT = "ftm.dev/attempt"
 INSPECTION = "ftm.dev/inspection"
 MORE_MEMORY = "ftm.dev/more-memory"
 """Annotates a Job that was given more memory than usual, with the limit."""
+GENERATION = "ftm.dev/generation"
+"""Annotates a Job with the generation of the spec that it was made for."""
 ARTIFACT_DIGEST = "ftm.dev/artifact-digest"
 SPEC_HASH = "ftm.dev/spec-hash"
 

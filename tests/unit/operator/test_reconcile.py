@@ -183,6 +183,18 @@ def test_a_source_mended_in_place_is_found_by_the_next_attempt() -> None:
     assert phase(scene) == "Merging"
 
 
+def test_a_changed_spec_is_acted_on_at_once_although_the_next_attempt_is_not_due() -> None:
+    scene = world()
+    scene.settle()
+    scene.end_job("inspect", refusal(Step.INSPECT, "AccessDenied", "no"))
+    scene.settle()
+    assert phase(scene) == "Failed"
+    scene.edit(base={"uri": "s3://models/base", "secretName": "the-right-one"})
+    scene.settle()
+    assert phase(scene) == "Inspecting"
+    assert scene.running_job("inspect")["metadata"]["name"].endswith("-2")
+
+
 def test_the_refresh_annotation_inspects_again() -> None:
     scene = world()
     scene.serve()
