@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
 from ftm_jobs.contract import Outcome, Report
 from ftm_operator.pod_trouble import pod_trouble
 from ftm_operator.reasons import Reason
+from ftm_operator.reports import report_in
 from ftm_operator.resources.metadata import ATTEMPT, GENERATION, MORE_MEMORY, Manifest
 
 JOB_NAME = "batch.kubernetes.io/job-name"
@@ -100,14 +99,7 @@ def finished(job: Manifest) -> bool:
 
 def report_of(pod: Manifest) -> Report | None:
     """The report that a pod's container left as its termination message, if it left one."""
-    for container in _statuses(pod):
-        message = _terminated(container).get("message")
-        if message:
-            try:
-                return Report.model_validate_json(message)
-            except ValidationError:
-                continue
-    return None
+    return next((found for container in _statuses(pod) if (found := report_in(_terminated(container)))), None)
 
 
 def _broken(job: Manifest, failed: Manifest, pods: Sequence[Manifest], now: datetime, *, may_have_more: bool) -> State:

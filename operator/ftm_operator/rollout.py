@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from ftm_jobs.contract import Outcome, Report
 from ftm_operator.pod_trouble import pod_trouble
 from ftm_operator.reasons import Reason
+from ftm_operator.reports import report_in
 from ftm_operator.resources.metadata import ARTIFACT_DIGEST, Manifest
 
 LOST = ("SourceNotFound", "MissingFile")
@@ -62,12 +61,7 @@ def _refused_fetch(pod: Manifest) -> tuple[Report, str] | None:
     for container in pod.get("status", {}).get("initContainerStatuses") or []:
         for state in (container.get("state", {}), container.get("lastState", {})):
             terminated = state.get("terminated") or {}
-            if container.get("ready") or not terminated.get("message"):
-                continue
-            try:
-                report = Report.model_validate_json(terminated["message"])
-            except ValidationError:
-                continue
-            if report.outcome == Outcome.INVALID_INPUT:
+            report = None if container.get("ready") else report_in(terminated)
+            if report and report.outcome == Outcome.INVALID_INPUT:
                 return report, str(terminated.get("finishedAt", ""))
     return None
