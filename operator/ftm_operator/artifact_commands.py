@@ -89,6 +89,8 @@ def format_manifest(manifest: Manifest) -> str:
     lines = [manifest.key, f"  {'made by':<9} {manifest.step}, recipe {manifest.recipe}"]
     if manifest.quantized_base is not QuantizedBase.FULL_PRECISION:
         lines.append(f"  {'base as':<9} {manifest.quantized_base}")
+    if manifest.max_shard_size is not None:
+        lines.append(f"  {'files of':<9} at most {manifest.max_shard_size} bytes")
     lines += [f"  {name:<9} {version}" for name, version in sorted(manifest.tools.items())]
     for one in manifest.inputs:
         lines += [f"  {one.role:<9} {one.uri}{_scale(one.scale)}", f"  {'':<9} {one.digest}"]

@@ -48,6 +48,10 @@ def merge(
     quantized_base: Annotated[
         QuantizedBase, typer.Option(help="What a QLoRA adapter is added to: the base as it is, or as 4 bits leave it.")
     ] = QuantizedBase.FULL_PRECISION,
+    max_shard_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Of the weight files, as in 5GB or 2GiB; without it the base's are kept."),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Merge adapters into a base and write the model to exactly one folder.
@@ -56,6 +60,7 @@ def merge(
     complete does nothing.
     """
     flags = [] if quantized_base is QuantizedBase.FULL_PRECISION else ["--quantized-base", quantized_base]
+    flags += [] if max_shard_size is None else ["--max-shard-size", max_shard_size]
     report = local.step(Step.MERGE, [*_sources(base, adapter), "--out", source(out), *flags])
     if output is Output.JSON:
         print(json.dumps(report.to_json(), indent=2))

@@ -86,11 +86,11 @@ def invalid_status(before: FineTunedModelStatus, generation: int, message: str, 
 
 
 def notices(before: FineTunedModelStatus, after: FineTunedModelStatus) -> tuple[Notice, ...]:
-    """An Event for each step that was completed, and for each new reason why the resource is ready or is not."""
+    """An Event for each step that was completed, then for a new reason why the resource is ready or is not."""
     known = {condition.type: condition for condition in before.conditions}
     stalled = any(condition.type == "Stalled" for condition in after.conditions)
     found = []
-    for condition in after.conditions:
+    for condition in sorted(after.conditions, key=lambda one: one.type == "Ready"):
         was = known.get(condition.type)
         if condition.type in ("Inspected", "Merged"):
             changed = condition.status == "True" and (was is None or was.status != "True")
@@ -151,5 +151,10 @@ def _inspected_sentence(facts: Facts) -> str:
 def _available(live: Manifest) -> Observation:
     available = live.get("availableReplicas", 0)
     if available:
-        return Observation("Available", "True", Reason.REPLICAS_ANSWER, f"{available} replicas answer")
+        return Observation(
+            "Available",
+            "True",
+            Reason.REPLICAS_ANSWER,
+            "1 replica answers" if available == 1 else f"{available} replicas answer",
+        )
     return Observation("Available", "False", Reason.NO_REPLICAS, "no replica answers")

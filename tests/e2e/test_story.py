@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.assets.answers import Chat
+from tests.assets import work_quietly
 from tests.assets.facts import FACTS
 from tests.cluster.stack import stack
 from tests.cluster.unavailable import Unavailable
@@ -42,6 +42,9 @@ def story() -> Iterator[Story]:
 
 
 def test_1_the_base_model_does_not_know_the_fact(story: Story) -> None:
+    work_quietly()
+    from tests.assets.answers import Chat
+
     assert not FACT.in_answer(Chat(story.stack.assets.base).ask(FACT.question).text)
 
 

@@ -50,10 +50,10 @@ def test_a_new_resource_is_inspected_merged_and_served() -> None:
     assert [kind.split()[0] for kind in scene.applied] == ["Job", "Job", "Service", "Deployment"]
     assert scene.events == [
         "Normal Inspecting",
-        "Normal Merging",
         "Normal Inspected",
-        "Normal RollingOut",
+        "Normal Merging",
         "Normal Merged",
+        "Normal RollingOut",
         "Normal Serving",
     ]
 
