@@ -214,7 +214,7 @@ def _last_line(log: IO[bytes]) -> str:
     """The engine's newest message of its own, without its prefix of time and place."""
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if " INFO " in line and "] " in line]
-    return lines[-1].rpartition("] ")[2][:100] if lines else "loading Python packages"
+    return lines[-1].partition("] ")[2].strip()[:100] if lines else "loading Python packages"
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
