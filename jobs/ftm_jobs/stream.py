@@ -6,7 +6,9 @@ that were read have the sha256 that the source declares.
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
@@ -16,7 +18,7 @@ from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.layout import BLOCK_BYTES, Block
 from ftm_jobs.pipeline import in_order
 from ftm_jobs.progress import Progress
-from ftm_jobs.stores import Stat, Store, WritableStore
+from ftm_jobs.stores import NotCopied, Stat, Store, WritableStore, Writer
 
 READERS = 4
 BLOCKS_READ_AHEAD = 6
@@ -37,13 +39,38 @@ class Change(Generic[P]):
 
 
 def copy(source: Store, stat: Stat, target: WritableStore, progress: Progress) -> ManifestFile:
-    """The file as it is. Raises InvalidInput (CorruptSource, SourceChanged) and what stores raise."""
+    """The file as it is. Raises InvalidInput (CorruptSource, SourceChanged) and what stores raise.
+
+    Every byte is read from the source and hashed, so the digest that is returned was proven here. Where both sides are
+    one store that copies by itself, the bytes are not sent back to it: it copies the version that was hashed. A file
+    without a declared sha256 is always streamed.
+    """
+    copier = target.copier(source, stat) if stat.sha256 else None
+    if copier is not None:
+        read = 0
+
+        def count(size: int) -> None:
+            nonlocal read
+            read += size
+            progress.add(size)
+
+        try:
+            return _copy(source, stat, copier, count)
+        except NotCopied as refusal:
+            print(f"{target.describe(stat.path)}: {refusal}; it is streamed instead", file=sys.stderr, flush=True)
+            progress.add(-read)
+    return _copy(source, stat, target.writer(stat.path, stat.size), progress.add)
+
+
+def _copy(
+    source: Store, stat: Stat, target: AbstractContextManager[Writer], count: Callable[[int], None]
+) -> ManifestFile:
     digest = hashlib.sha256()
-    with target.writer(stat.path, stat.size) as writer:
+    with target as writer:
         for data in _read(source, stat):
             digest.update(data)
             writer.write(data)
-            progress.add(len(data))
+            count(len(data))
         _prove(source, stat, digest.hexdigest())
     return ManifestFile(path=stat.path, size=stat.size, sha256=digest.hexdigest())
 

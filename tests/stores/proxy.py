@@ -13,13 +13,14 @@ METHODS = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")
 
 
 class Proxy:
-    """Counts the bytes that the server answers; from `hold_after` on it holds them back."""
+    """Counts the bytes that the server is sent and answers; from `hold_after` on it holds answers back."""
 
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname, parts.port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.sent = 0
         self.answered = 0
         self.cut_at: list[int] = []
         """Each time so many bytes have been answered, the connection that is answering breaks off."""
@@ -30,6 +31,8 @@ class Proxy:
         """Statuses and codes with which the next requests are refused; those at None pass."""
         self.refuse_after: tuple[int, str, str] | None = None
         """Bytes after whose answer every request is refused, with a status and a code."""
+        self.refuse_copies: tuple[str, str] | None = None
+        """Status and code with which requests to copy an object are refused."""
         self.refused = 0
         self.delay_seconds = 0.0
         """Before each piece of an answer."""
@@ -55,18 +58,22 @@ class Proxy:
     def _pass(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
             while data := client.recv(CHUNK_BYTES):
-                if data.startswith(METHODS) and (refusal := self._refusal()):
+                if data.startswith(METHODS) and (refusal := self._refusal(data)):
                     _refuse(client, *refusal)
                     server.close()
                     return
+                with self._lock:
+                    self.sent += len(data)
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
 
-    def _refusal(self) -> tuple[str, str] | None:
+    def _refusal(self, request: bytes) -> tuple[str, str] | None:
         with self._lock:
             found = self.refusals.pop(0) if self.refusals else None
             if self.refuse_after and self.answered >= self.refuse_after[0]:
                 found = self.refuse_after[1:]
+            if self.refuse_copies and b"x-amz-copy-source" in request.lower():
+                found = self.refuse_copies
             self.refused += found is not None
             return found
 

@@ -9,9 +9,9 @@ from ftm_jobs.contract import CLAIMS
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.source import Location, Source
 from ftm_jobs.stores.credentials import read_credentials
-from ftm_jobs.stores.interface import Stat, Store, WritableStore, Writer
+from ftm_jobs.stores.interface import NotCopied, Stat, Store, WritableStore, Writer
 
-__all__ = ["Stat", "Store", "WritableStore", "Writer", "open_artifacts", "open_store"]
+__all__ = ["NotCopied", "Stat", "Store", "WritableStore", "Writer", "open_artifacts", "open_store"]
 
 
 def open_store(source: Source) -> Store:

@@ -11,12 +11,12 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason
-from ftm_jobs.stores.interface import Buffer, Stat, WritableStore, Writer
+from ftm_jobs.stores.interface import Buffer, Stat, Store, WritableStore, Writer
 
 _PARTIAL = ".partial"
 
@@ -60,10 +60,7 @@ class FileStore(WritableStore):
         try:
             descriptor = os.open(self.root / path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                if path in self._known and self._known[path] != _version(path, os.fstat(descriptor)):
-                    raise InvalidInput(
-                        Reason.SOURCE_CHANGED, f"{self.describe(path)} was changed while it was read: run it again"
-                    )
+                self._check_version(path, descriptor)
                 while done < len(buffer):
                     count = os.preadv(descriptor, [buffer[done:]], offset + done)
                     if not count:
@@ -77,6 +74,12 @@ class FileStore(WritableStore):
                 os.close(descriptor)
         except OSError as error:
             raise _explain(error, self.describe(path)) from error
+
+    def _check_version(self, path: str, descriptor: int) -> None:
+        if path in self._known and self._known[path] != _version(path, os.fstat(descriptor)):
+            raise InvalidInput(
+                Reason.SOURCE_CHANGED, f"{self.describe(path)} was changed while it was read: run it again"
+            )
 
     def child(self, name: str) -> "FileStore":
         return FileStore(self.root / name, f"{self.uri}/{name}" if self._named else None)
@@ -102,14 +105,30 @@ class FileStore(WritableStore):
 
     @contextmanager
     def writer(self, path: str, size: int) -> Iterator[Writer]:  # noqa: ARG002 - a folder needs no parts
+        with self._appearing(path) as partial, closing(_FileWriter(partial)) as writer:
+            yield writer
+
+    def copier(self, source: Store, stat: Stat) -> AbstractContextManager[Writer] | None:
+        """The file system shares blocks where it can (XFS, Btrfs, NFS), else copies beneath this process."""
+        if not isinstance(source, FileStore) or stat.path not in source._known:
+            return None
+        return self._copying(source, stat.path)
+
+    @contextmanager
+    def _copying(self, source: "FileStore", path: str) -> Iterator[Writer]:
+        with self._appearing(path) as partial, (source.root / path).open("rb", buffering=0) as original:
+            source._check_version(path, original.fileno())
+            with closing(_FileCopier(partial, original.fileno())) as copier:
+                yield copier
+            source._check_version(path, original.fileno())
+
+    @contextmanager
+    def _appearing(self, path: str) -> Iterator[Path]:
+        """Where to write what becomes the file `path` when the block ends well, and is removed when it does not."""
         partial = self._partial(path)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            writer = _FileWriter(partial)
-            try:
-                yield writer
-            finally:
-                writer.close()
+            yield partial
             partial.replace(self.root / path)
         except OSError as error:
             raise _explain(error, self.describe(path)) from error
@@ -173,6 +192,25 @@ class _FileWriter:
 
     def close(self) -> None:
         self._file.close()
+
+
+class _FileCopier(_FileWriter):
+    """Copies beneath this process as much as is written to it, and writes that where the file system cannot."""
+
+    def __init__(self, path: Path, original: int) -> None:
+        super().__init__(path)
+        self._original = original
+        self._done = 0
+
+    def write(self, data: Buffer) -> None:
+        copied = 0
+        with suppress(OSError):  # other file systems, or old ones
+            while count := os.copy_file_range(
+                self._original, self._file.fileno(), len(data) - copied, offset_src=self._done + copied
+            ):
+                copied += count
+        super().write(memoryview(data)[copied:])
+        self._done += len(data)
 
 
 def _explain(error: OSError, what: str) -> InvalidInput | Failed:

@@ -32,6 +32,10 @@ class Writer(Protocol):
         """Append; `data` may be reused once this returns."""
 
 
+class NotCopied(Exception):
+    """A store would not copy a file by itself; its text says why. The bytes can still be streamed."""
+
+
 class Store(ABC):
     """A folder to read from."""
 
@@ -85,6 +89,15 @@ class WritableStore(Store):
 
         The file appears when the block ends well; when it ends by an exception, nothing is left of it.
         """
+
+    def copier(self, source: Store, stat: Stat) -> AbstractContextManager[Writer] | None:  # noqa: ARG002
+        """As `writer`, but the store takes the bytes from `source` itself; None where it cannot.
+
+        What is written says how far the caller has read and hashed the file, and may be ignored. The block raises
+        NotCopied where the store refuses after all, and InvalidInput (SourceChanged) where it sees that the file is
+        not the one that was listed; nothing is left of the copy then.
+        """
+        return None
 
     @abstractmethod
     def put_if_absent(self, path: str, data: bytes) -> bool:

@@ -7,7 +7,7 @@ names the ETag that was listed, so an object replaced meanwhile is noticed and n
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,10 @@ from urllib3.exceptions import HTTPError
 
 from ftm_jobs.errors import Interrupted, InvalidInput, Reason
 from ftm_jobs.source import Location
-from ftm_jobs.stores.interface import Stat, WritableStore, Writer
+from ftm_jobs.stores.interface import NotCopied, Stat, Store, WritableStore, Writer
 from ftm_jobs.stores.retry import TransientError, retry
 from ftm_jobs.stores.s3_client import connect
+from ftm_jobs.stores.s3_copy import SMALLEST_COPY_BYTES, Original, ServerSideCopy, is_refusal
 from ftm_jobs.stores.s3_errors import code_of, explain
 from ftm_jobs.stores.s3_upload import MultipartUpload
 
@@ -43,6 +44,8 @@ class S3Store(WritableStore):
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self._client = client
         self._etags: dict[str, str] = {}
+        self._not_copied_from: set[str] = set()
+        """Buckets that these keys may not read, or that the server does not copy from."""
 
     @classmethod
     def open(cls, location: Location, credentials: Mapping[str, str] | None) -> "S3Store":
@@ -127,16 +130,35 @@ class S3Store(WritableStore):
     @contextmanager
     def writer(self, path: str, size: int) -> Iterator[Writer]:
         upload = MultipartUpload(self._client, self.bucket, self.prefix + path, size)
-        with self._explained(self.describe(path)):
+        with self._explained(self.describe(path)), _ended(upload):
+            yield upload
+
+    def copier(self, source: Store, stat: Stat) -> AbstractContextManager[Writer] | None:
+        """Between buckets of one endpoint, of an object that was listed and declares a sha256, as its copy does."""
+        if not isinstance(source, S3Store) or stat.sha256 is None or stat.size < SMALLEST_COPY_BYTES:
+            return None
+        same_server = source._client.meta.endpoint_url == self._client.meta.endpoint_url
+        if not same_server or stat.path not in source._etags or source.bucket in self._not_copied_from:
+            return None
+        original = Original(source.bucket, source.prefix + stat.path, source._etags[stat.path], stat)
+        metadata = {SHA256_METADATA: stat.sha256}
+        copy = ServerSideCopy(self._client, original, self.bucket, self.prefix + stat.path, metadata)
+        if not copy.may_read():
+            self._not_copied_from.add(source.bucket)
+            return None
+        return self._copying(copy, original)
+
+    @contextmanager
+    def _copying(self, copy: ServerSideCopy, original: Original) -> Iterator[Writer]:
+        with self._explained(self.describe(original.stat.path)):
             try:
-                yield upload
-                upload.complete()
-            except Interrupted:
-                upload.abort(wait=False)
-                raise
-            except BaseException:
-                upload.abort(wait=True)
-                raise
+                with _ended(copy):
+                    yield copy
+            except ClientError as error:
+                if not is_refusal(error):
+                    raise
+                self._not_copied_from.add(original.bucket)
+                raise NotCopied(f"the store does not copy from bucket {original.bucket} ({code_of(error)})") from error
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         try:
@@ -189,6 +211,20 @@ class S3Store(WritableStore):
 
     def _explained(self, what: str) -> Any:
         return _explained(self.bucket, what)
+
+
+@contextmanager
+def _ended(upload: MultipartUpload | ServerSideCopy) -> Iterator[None]:
+    """Completes it when the block ends well, else removes it."""
+    try:
+        yield
+        upload.complete()
+    except Interrupted:
+        upload.abort(wait=False)
+        raise
+    except BaseException:
+        upload.abort(wait=True)
+        raise
 
 
 @contextmanager

@@ -1,12 +1,13 @@
-"""A streaming upload: one put for what fits in a part, else a multipart upload whose parts go out in parallel.
+"""Multipart uploads whose parts are made in parallel, and the one that streams: a single put for what fits in a part.
 
-Memory is PARTS_IN_FLIGHT + 1 parts. The caller must end it by `complete` or by `abort`; after `abort` the store holds
+Memory is PARTS_IN_FLIGHT + 1 parts. The caller must end one by `complete` or by `abort`; after `abort` the store holds
 neither the object nor its parts.
 """
 
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -30,13 +31,14 @@ def part_bytes(size: int) -> int:
     return max(SMALLEST_PART_BYTES, -(-needed // MIB) * MIB)
 
 
-class MultipartUpload:
-    def __init__(self, client: "S3Client", bucket: str, key: str, size: int) -> None:
+class Parts:
+    """A multipart upload that is begun with its first part."""
+
+    def __init__(self, client: "S3Client", bucket: str, key: str, metadata: Mapping[str, str] | None = None) -> None:
         self._client = client
         self._bucket = bucket
         self._key = key
-        self._part_bytes = part_bytes(size)
-        self._buffer = bytearray()
+        self._metadata = dict(metadata or {})
         self._upload_id: str | None = None
         self._creating = threading.Lock()
         self._aborted = False
@@ -44,31 +46,40 @@ class MultipartUpload:
         self._pending: deque[Future[CompletedPartTypeDef]] = deque()
         self._parts: list[CompletedPartTypeDef] = []
 
-    def write(self, data: Buffer) -> None:
-        view = memoryview(data)
-        while len(view):
-            room = self._part_bytes - len(self._buffer)
-            self._buffer += view[:room]
-            view = view[room:]
-            if len(self._buffer) == self._part_bytes:
-                self._send()
+    def check(self) -> None:
+        """Raises the client's error of a part that has failed, without waiting for one."""
+        while self._pending and self._pending[0].done():
+            self._parts.append(self._pending.popleft().result())
 
-    def complete(self) -> None:
-        """Raises the client's error of the first part that failed."""
-        if self._upload_id is None:
-            self._client.put_object(Bucket=self._bucket, Key=self._key, Body=bytes(self._buffer))
-            self._pool.shutdown()
-            return
-        if self._buffer:
-            self._send()
+    @property
+    def begun(self) -> bool:
+        return self._upload_id is not None
+
+    def add(self, send: "Callable[[str, int], CompletedPartTypeDef]") -> None:
+        """Have the next part made by `send`, given the upload and the part's number. Raises as `join` does."""
+        with self._creating:
+            if self._aborted:
+                raise RuntimeError(f"the upload of {self._key} was aborted")
+            upload_id = self._upload_id = self._upload_id or self._create()
+        while len(self._pending) >= PARTS_IN_FLIGHT:
+            self._parts.append(self._pending.popleft().result())
+        number = len(self._parts) + len(self._pending) + 1
+        self._pending.append(self._pool.submit(send, upload_id, number))
+
+    def join(self) -> None:
+        """Wait for all parts. Raises the client's error of the first one that failed."""
         while self._pending:
             self._parts.append(self._pending.popleft().result())
-        self._client.complete_multipart_upload(
-            Bucket=self._bucket,
-            Key=self._key,
-            UploadId=self._upload_id,
-            MultipartUpload={"Parts": self._parts},
-        )
+
+    def complete(self) -> None:
+        self.join()
+        if self._upload_id is not None:
+            self._client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=self._key,
+                UploadId=self._upload_id,
+                MultipartUpload={"Parts": self._parts},
+            )
         self._pool.shutdown()
 
     def abort(self, *, wait: bool) -> None:
@@ -83,22 +94,51 @@ class MultipartUpload:
         except (ClientError, BotoCoreError) as error:
             print(f"s3://{self._bucket}/{self._key}: its upload stays behind: {error}", file=sys.stderr, flush=True)
 
-    def _send(self) -> None:
-        with self._creating:
-            if self._aborted:
-                raise RuntimeError(f"the upload of {self._key} was aborted")
-            upload_id = self._upload_id = self._upload_id or self._create()
-        while len(self._pending) >= PARTS_IN_FLIGHT:
-            self._parts.append(self._pending.popleft().result())
-        body, self._buffer = bytes(self._buffer), bytearray()
-        number = len(self._parts) + len(self._pending) + 1
-        self._pending.append(self._pool.submit(self._send_part, upload_id, number, body))
-
     def _create(self) -> str:
-        return self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key)["UploadId"]
+        return self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key, Metadata=self._metadata)[
+            "UploadId"
+        ]
 
-    def _send_part(self, upload_id: str, number: int, body: bytes) -> "CompletedPartTypeDef":
-        sent = self._client.upload_part(
-            Bucket=self._bucket, Key=self._key, UploadId=upload_id, PartNumber=number, Body=body
-        )
-        return {"ETag": sent["ETag"], "PartNumber": number}
+
+class MultipartUpload:
+    """The bytes that are written to it."""
+
+    def __init__(self, client: "S3Client", bucket: str, key: str, size: int) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        self._part_bytes = part_bytes(size)
+        self._buffer = bytearray()
+        self._parts = Parts(client, bucket, key)
+
+    def write(self, data: Buffer) -> None:
+        view = memoryview(data)
+        while len(view):
+            room = self._part_bytes - len(self._buffer)
+            self._buffer += view[:room]
+            view = view[room:]
+            if len(self._buffer) == self._part_bytes:
+                self._send()
+
+    def complete(self) -> None:
+        """Raises the client's error of the first part that failed."""
+        if not self._parts.begun:
+            self._client.put_object(Bucket=self._bucket, Key=self._key, Body=bytes(self._buffer))
+        elif self._buffer:
+            self._send()
+        self._parts.complete()
+
+    def abort(self, *, wait: bool) -> None:
+        """As `Parts.abort`."""
+        self._parts.abort(wait=wait)
+
+    def _send(self) -> None:
+        body, self._buffer = bytes(self._buffer), bytearray()
+
+        def send(upload_id: str, number: int) -> "CompletedPartTypeDef":
+            sent = self._client.upload_part(
+                Bucket=self._bucket, Key=self._key, UploadId=upload_id, PartNumber=number, Body=body
+            )
+            return {"ETag": sent["ETag"], "PartNumber": number}
+
+        self._parts.add(send)
