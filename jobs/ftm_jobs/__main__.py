@@ -89,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         help="what a QLoRA adapter is added to: the base as stored, or as 4-bit NormalFloat (NF4, blocks of 64, "
         "without double quantization) leaves its adapted Linear layers; default %(default)s",
     )
+    merge.add_argument(
+        "--max-shard-size",
+        metavar="SIZE",
+        help="of the output's weight files, as in 5GB, 500MB or 2GiB: a tensor that is larger has a file of its own; "
+        "default: the base's files are kept",
+    )
     fetch.add_argument("--artifact", required=True, metavar="SOURCE", help="an artifact: <artifacts>/<key>")
     fetch.add_argument("--to", required=True, type=Path, metavar="DIR", help="the folder to fill; made if missing")
     _add_artifacts(step(Step.ARTIFACTS, "list, show, verify or remove what a store of artifacts holds"))
@@ -152,10 +158,12 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
 
         return inspect(base, adapters)
     from ftm_jobs.merge import merge, merge_to
+    from ftm_jobs.output import parse_file_size
 
+    largest = None if parsed.max_shard_size is None else parse_file_size(parsed.max_shard_size)
     if parsed.out:
-        return merge_to(base, adapters, parse_source(parsed.out), parsed.quantized_base)
-    return merge(base, adapters, parse_source(parsed.artifacts), parsed.quantized_base)
+        return merge_to(base, adapters, parse_source(parsed.out), parsed.quantized_base, largest)
+    return merge(base, adapters, parse_source(parsed.artifacts), parsed.quantized_base, largest)
 
 
 def _artifacts(parsed: argparse.Namespace) -> Catalogue:

@@ -1,6 +1,5 @@
 """A base's weight files with the adapters' changes. Imports torch; only the merge step may import this."""
 
-import hashlib
 from functools import lru_cache
 
 import torch
@@ -9,12 +8,13 @@ from ftm_jobs import lora, stream
 from ftm_jobs.checkpoint import ADAPTER_FILE
 from ftm_jobs.composed import ComposedFile
 from ftm_jobs.contract import ManifestFile
-from ftm_jobs.headers import Header, Tensor
+from ftm_jobs.headers import Tensor
 from ftm_jobs.inputs import Inputs
 from ftm_jobs.kinds import AddBias, LowRank, Replace, ReplaceRows, RoundTrip
 from ftm_jobs.layout import Block, Piece, cut
-from ftm_jobs.output import Change
+from ftm_jobs.output import Change, OutputFile
 from ftm_jobs.progress import Progress
+from ftm_jobs.proof import Proof
 from ftm_jobs.stores import WritableStore
 
 CACHED_WEIGHTS = 4
@@ -28,31 +28,22 @@ class AdaptedWeights:
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
-        self._files = {file.name: file for file in inputs.output.files}
         kept = CACHED_WEIGHTS * len(inputs.adapters)
         self._kept = lru_cache(kept)(self._read_change)
         self._factor = lru_cache(2 * kept)(self._read_fp32)
 
-    def write(self, header: Header, target: WritableStore, progress: Progress) -> ManifestFile:
-        """The weight file of `header`; a file that no adapter changes is copied."""
-        base, file = self._inputs.base, self._files[header.file]
-        stat = base.stats[header.file]
+    def write(self, file: OutputFile, target: WritableStore, proof: Proof, progress: Progress) -> ManifestFile:
+        """A weight file; a base's file that no adapter changes is copied."""
+        base, change = self._inputs.base, stream.Change(self._prepare, self._apply)
+        if file.base_file is None:
+            composed = ComposedFile(base.store, file)
+            witness = proof.witness(file, composed)
+            stat = composed.stat(file.name)
+            return stream.rewrite(composed, stat, target, cut(file), change, progress, witness)
+        stat = base.stats[file.base_file]
         if not file.changed:
             return stream.copy(base.store, stat, target, progress)
-        change = stream.Change(self._prepare, self._apply)
-        if file.base_file:
-            return stream.rewrite(base.store, stat, target, cut(file), change, progress)
-        stream.prove(base.store, stat, progress)
-        composed = ComposedFile(base.store, file)
-        return stream.rewrite(composed, composed.stat(file.name), target, cut(file), change, progress)
-
-    def document(self, name: str, target: WritableStore) -> ManifestFile | None:
-        """Write the file `name` if the merge edits it."""
-        content = self._inputs.output.documents.get(name)
-        if content is None:
-            return None
-        target.put(name, content)
-        return ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        return stream.rewrite(base.store, stat, target, cut(file), change, progress)
 
     def _prepare(self, block: Block) -> _Prepared:
         return tuple(

@@ -4,9 +4,10 @@ So whoever streams a file of the base streams this one the same way. What change
 """
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import accumulate
 
-from ftm_jobs.output import OutputFile
+from ftm_jobs.output import Origin, OutputFile
 from ftm_jobs.stores import Stat, Store
 
 
@@ -28,20 +29,37 @@ class ComposedFile(Store):
 
     def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
         assert path == self._file.name
+        for part, within, place in self._parts(offset, len(buffer)):
+            self._read_part(part, within, buffer[place])
+
+    def from_base(self, offset: int, size: int) -> Iterator[tuple[str, int, slice]]:
+        """What of a range is read from the base: its file, the offset there, and the place in the range."""
+        for part, within, place in self._parts(offset, size):
+            origin = self._origin(part)
+            if origin:
+                yield origin.file, origin.tensor.offset + within, place
+
+    def _parts(self, offset: int, size: int) -> Iterator[tuple[int, int, slice]]:
+        """Of a range: which part (0 is the header), the offset in it, and the place in the range."""
         done = 0
-        while done < len(buffer):
+        while done < size:
             part = bisect_right(self._starts, offset + done) - 1
             within = offset + done - self._starts[part]
-            size = min(len(buffer) - done, self._starts[part + 1] - self._starts[part] - within)
-            self._read_part(part, within, buffer[done : done + size])
-            done += size
+            count = min(size - done, self._starts[part + 1] - self._starts[part] - within)
+            yield part, within, slice(done, done + count)
+            done += count
+
+    def _origin(self, part: int) -> Origin | None:
+        if part == 0 or self._file.tensors[part - 1].replaced:
+            return None
+        return self._file.tensors[part - 1].origin
 
     def _read_part(self, part: int, offset: int, buffer: memoryview) -> None:
         if part == 0:
             buffer[:] = self._file.header[offset : offset + len(buffer)]
             return
-        tensor = self._file.tensors[part - 1]
-        if tensor.replaced or tensor.origin is None:
+        origin = self._origin(part)
+        if origin is None:
             buffer[:] = bytes(len(buffer))
             return
-        self._base.read_into(tensor.origin.file, tensor.origin.tensor.offset + offset, buffer)
+        self._base.read_into(origin.file, origin.tensor.offset + offset, buffer)

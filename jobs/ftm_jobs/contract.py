@@ -243,6 +243,8 @@ class Manifest(Contract):
     recipe: int
     inputs: tuple[ManifestInput, ...]
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION
+    max_shard_size: int | None = None
+    """In bytes; absent where the weight files are the base's."""
     files: tuple[ManifestFile, ...]
     tools: dict[str, str] = Field(default_factory=dict)
     measurements: dict[str, int | float] = Field(default_factory=dict)
@@ -283,6 +285,7 @@ def merge_key(
     base_digest: str,
     adapters: list[tuple[str, float]],
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
+    max_shard_size: int | None = None,
 ) -> str:
     """The key of a merged model: adapters are (digest, scale), in the order they are applied."""
     content: dict[str, Any] = {
@@ -293,6 +296,8 @@ def merge_key(
     }
     if quantized_base is not QuantizedBase.FULL_PRECISION:
         content["quantizedBase"] = quantized_base
+    if max_shard_size is not None:
+        content["maxShardSize"] = max_shard_size
     return "merge-" + _digest(content)
 
 

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     CORRUPT_SOURCE = "CorruptSource"
     CORRUPT_ARTIFACT = "CorruptArtifact"
     DESTINATION_TAKEN = "DestinationTaken"
+    INVALID_SIZE = "InvalidSize"
 
     STORE_UNAVAILABLE = "StoreUnavailable"
     DISK_FULL = "DiskFull"

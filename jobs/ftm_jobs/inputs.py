@@ -23,10 +23,15 @@ class Inputs:
     output: Output
     """What they become."""
     quantized_base: QuantizedBase
+    max_shard_size: int | None
+    """Of the output's weight files, in bytes; None: they are the base's."""
 
 
 def load_inputs(
-    base: Source, adapters: Sequence[Source], quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION
+    base: Source,
+    adapters: Sequence[Source],
+    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
+    max_shard_size: int | None = None,
 ) -> Inputs:
     """Open, read and check all sources, without reading weights."""
     loaded_base = load_base(open_store(base), base)
@@ -44,5 +49,6 @@ def load_inputs(
         Documents(loaded_base.config.content, loaded_base.index),
         [(adapter.file, found) for adapter, found in zip(loaded, updates, strict=True)],
         nf4_base=quantized_base is QuantizedBase.NF4_ROUND_TRIP,
+        max_shard_size=max_shard_size,
     )
-    return Inputs(loaded_base, tuple(loaded), tuple(updates), output, quantized_base)
+    return Inputs(loaded_base, tuple(loaded), tuple(updates), output, quantized_base, max_shard_size)

@@ -1,11 +1,12 @@
 """The merge step: a base and its adapters become one artifact, complete once its manifest.json exists.
 
 Everything that headers and configs can tell is checked before the first byte is written. Weight files keep the base's
-names, headers and untouched bytes; each streams through bounded memory. The key says what was merged, so a second run
-finds the manifest and does nothing, a run after a killed one keeps the weight files that were finished, and two runs
-at once write the same bytes.
+names, headers and untouched bytes, unless files of another size are asked for; each streams through bounded memory.
+The key says what was merged, so a second run finds the manifest and does nothing, a run after a killed one keeps the
+weight files that were finished, and two runs at once write the same bytes.
 """
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -29,7 +30,9 @@ from ftm_jobs.contract import (
 from ftm_jobs.errors import Reason, StepError
 from ftm_jobs.inputs import Inputs, load_inputs
 from ftm_jobs.manifest import artifact, corrupt, encode, read_manifest
+from ftm_jobs.output import OutputFile
 from ftm_jobs.progress import Progress, size
+from ftm_jobs.proof import Proof
 from ftm_jobs.resume import Journal, remove_journal
 from ftm_jobs.source import Source
 from ftm_jobs.stores import WritableStore, open_artifacts
@@ -40,9 +43,10 @@ def merge(
     adapters: Sequence[Source],
     artifacts: Source,
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
+    max_shard_size: int | None = None,
 ) -> Report:
     """The merged model under its key. Raises InvalidInput and Failed; then nothing under the key looks complete."""
-    inputs = load_inputs(base, adapters, quantized_base)
+    inputs = load_inputs(base, adapters, quantized_base, max_shard_size)
     key = _key(inputs)
     return _merge(inputs, key, open_artifacts(artifacts).child(key))
 
@@ -52,9 +56,10 @@ def merge_to(
     adapters: Sequence[Source],
     out: Source,
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
+    max_shard_size: int | None = None,
 ) -> Report:
     """The merged model in exactly this folder. Raises what `merge` does, and DestinationTaken."""
-    inputs = load_inputs(base, adapters, quantized_base)
+    inputs = load_inputs(base, adapters, quantized_base, max_shard_size)
     key, target = _key(inputs), open_artifacts(out)
     destination.claim(target, key)
     try:
@@ -68,7 +73,7 @@ def merge_to(
 
 def _key(inputs: Inputs) -> str:
     adapters = [(adapter.digest, adapter.scale) for adapter in inputs.adapters]
-    return merge_key(inputs.base.digest, adapters, inputs.quantized_base)
+    return merge_key(inputs.base.digest, adapters, inputs.quantized_base, inputs.max_shard_size)
 
 
 def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
@@ -119,20 +124,30 @@ def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[Mani
     progress = Progress("merge", sum(stat.size for stat in [*base.stats.values(), *proven]))
     for adapter in inputs.adapters:
         stream.prove(adapter.store, adapter.stats[ADAPTER_FILE], progress)
-    adapted = AdaptedWeights(inputs)
-    weights = [header.file for header in base.headers]
-    sizes = {file.name: file.size for file in inputs.output.files}
-    files: list[ManifestFile] = []
-    for header in base.headers:
-        kept = journal.kept(header.file, sizes[header.file], progress)
-        files.append(kept or adapted.write(header, target, progress))
-        if header is not base.headers[-1]:
-            journal.add(files[-1])
-    for name, stat in base.stats.items():
-        if name not in weights:
-            files.append(adapted.document(name, target) or stream.copy(base.store, stat, target, progress))
+    adapted, output = AdaptedWeights(inputs), inputs.output
+    kept = {file.name: found for file in output.files if (found := journal.kept(file.name, file.size, progress))}
+    missing = [file for file in output.files if file.name not in kept]
+    proof = Proof(base, missing)
+    written: list[ManifestFile] = []
+    unproven: list[tuple[OutputFile, ManifestFile]] = []
+    for file in missing:
+        written.append(adapted.write(file, target, proof, progress))
+        unproven.append((file, written[-1]))
+        if file is not missing[-1]:
+            journal.add(*(found for each, found in unproven if proof.holds(each)))
+            unproven = [(each, found) for each, found in unproven if not proof.holds(each)]
+    weights = {header.file for header in base.headers} | output.dropped | output.documents.keys()
+    copied = [
+        stream.copy(base.store, stat, target, progress) for name, stat in base.stats.items() if name not in weights
+    ]
+    documents = [_put(target, name, content) for name, content in output.documents.items()]
     progress.close()
-    return sorted(files, key=lambda file: file.path)
+    return sorted([*kept.values(), *written, *copied, *documents], key=lambda file: file.path)
+
+
+def _put(target: WritableStore, name: str, content: bytes) -> ManifestFile:
+    target.put(name, content)
+    return ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
@@ -146,6 +161,7 @@ def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
         recipe=MERGE_RECIPE,
         inputs=(ManifestInput(role="base", uri=inputs.base.store.uri, digest=inputs.base.digest), *adapters),
         quantized_base=inputs.quantized_base,
+        max_shard_size=inputs.max_shard_size,
         files=tuple(files),
         tools={"torch": version("torch").partition("+")[0]},
         measurements={"weightsChanged": len({update.weight for updates in inputs.updates for update in updates})},

@@ -7,13 +7,20 @@ Pure: no bytes of tensors are seen here.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import prod
 
+from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.headers import DTYPE_BITS, SIZE_BYTES, Header, Tensor
+from ftm_jobs.index import SINGLE_FILE
 
 _ALIGNMENT = 8
+_HEADER_START = '{"__metadata__":{"format":"pt"}'
+_FILE_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?(B|[kKMGT]B|[KMGT]iB)")
+_UNITS = {"B": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,8 @@ class Output:
     files: tuple[OutputFile, ...]
     documents: Mapping[str, bytes]
     """Other files that are not the base's bytes: an edited config.json or index."""
+    dropped: frozenset[str] = frozenset()
+    """Files that the base may have and the output has not."""
 
 
 def base_layout(headers: Sequence[Header], changed: Mapping[str, OutputTensor]) -> list[OutputFile]:
@@ -139,11 +148,62 @@ def untouched(file: str, tensor: Tensor) -> OutputTensor:
 
 def encode_header(tensors: Sequence[OutputTensor]) -> bytes:
     """As the safetensors library writes it: metadata first, padded with spaces to a multiple of 8 bytes."""
-    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
+    parts, end = [_HEADER_START], 0
     for tensor in tensors:
-        start, end = end, end + tensor.size
-        entries[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+        parts.append(_entry(tensor, end))
+        end += tensor.size
+    text = f"{','.join(parts)}}}".encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     return len(text).to_bytes(SIZE_BYTES, "little") + text
+
+
+def _entry(tensor: OutputTensor, start: int) -> str:
+    entry = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [start, start + tensor.size]}
+    return json.dumps({tensor.name: entry}, separators=(",", ":"), ensure_ascii=False)[1:-1]
+
+
+def resharded(files: Sequence[OutputFile], largest: int) -> list[OutputFile]:
+    """The same tensors in the same order, in files of at most `largest` bytes, headers included.
+
+    A tensor that does not fit has a file of its own.
+    """
+    groups = list(_groups([tensor for file in files for tensor in file.tensors], largest))
+    if len(groups) == 1:
+        return [new_file(SINGLE_FILE, groups[0])]
+    return [
+        new_file(f"model-{number:05}-of-{len(groups):05}.safetensors", group) for number, group in enumerate(groups, 1)
+    ]
+
+
+def _groups(tensors: Sequence[OutputTensor], largest: int) -> Iterator[list[OutputTensor]]:
+    group: list[OutputTensor] = []
+    text = data = 0
+    for tensor in tensors:
+        added = len(_entry(tensor, data).encode()) + 1
+        if group and _header_size(text + added) + data + tensor.size > largest:
+            yield group
+            group, text, data = [], 0, 0
+            added = len(_entry(tensor, data).encode()) + 1
+        group.append(tensor)
+        text, data = text + added, data + tensor.size
+    yield group
+
+
+def _header_size(entries: int) -> int:
+    """Of a header whose entries and their commas have this many bytes."""
+    text = len(_HEADER_START) + entries + 1
+    return SIZE_BYTES + text + -text % _ALIGNMENT
+
+
+def parse_file_size(text: str) -> int:
+    """Bytes of `5GB` (5e9), `2GiB` (2 * 2**30) and so on. Raises InvalidInput (InvalidSize)."""
+    found = _FILE_SIZE.fullmatch(text)
+    unit = found[2] if found else "B"
+    size = int(Fraction(found[1]) * (1024 if "i" in unit else 1000) ** _UNITS[unit[0].upper()]) if found else 0
+    if size < 1:
+        raise InvalidInput(
+            Reason.INVALID_SIZE,
+            f'max-shard-size "{text[:100]}" is not a size of at least one byte: write a number and a unit, '
+            "as in 5GB, 500MB or 2GiB",
+        )
+    return size

@@ -16,7 +16,7 @@ from ftm_jobs.fit import OUTPUT_LAYERS, BaseTensors, Update, new_output_layer
 from ftm_jobs.index import INDEX_FILE
 from ftm_jobs.kinds import NF4_BLOCK, Form, LowRank, Replace, ReplaceRows, RoundTrip
 from ftm_jobs.mismatch import adapter_mismatch, unsupported_adapter
-from ftm_jobs.output import Change, Origin, Output, OutputFile, OutputTensor, base_layout
+from ftm_jobs.output import Change, Origin, Output, OutputFile, OutputTensor, base_layout, resharded
 
 _TIE = "tie_word_embeddings"
 _VOCABULARY = "vocab_size"
@@ -36,6 +36,7 @@ def plan(
     adapters: Sequence[tuple[str, Sequence[Update]]],
     *,
     nf4_base: bool = False,
+    max_shard_size: int | None = None,
 ) -> Output:
     """`adapters` are how messages name each one's file, and its updates, in order.
 
@@ -52,7 +53,12 @@ def plan(
     for tensor in changed.values():
         _check_token_rows(files, tensor)
     layout = base_layout(base.headers, changed)
-    return Output(tuple(layout), _documents(documents, layout, untied, resized))
+    index = documents.index
+    if max_shard_size is not None:
+        layout = resharded(layout, max_shard_size)
+        index = (index or {}) if len(layout) > 1 else None
+    dropped = frozenset({INDEX_FILE} if index is None else ())
+    return Output(tuple(layout), _documents(Documents(documents.config, index), layout, untied, resized), dropped)
 
 
 def _share(base: BaseTensors, wanted: dict[str, list[Update]]) -> bool:

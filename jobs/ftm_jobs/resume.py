@@ -45,9 +45,11 @@ class Journal:
         print(f"{self._target.describe(path)}: kept from a run that was stopped", file=sys.stderr, flush=True)
         return ManifestFile(path=path, size=size, sha256=digest)
 
-    def add(self, file: ManifestFile) -> None:
-        """Remember a finished file."""
-        self._done.append(file)
+    def add(self, *files_done: ManifestFile) -> None:
+        """Remember files that are finished and whose sources are proven."""
+        if not files_done:
+            return
+        self._done.extend(files_done)
         files = {**self._before, **{done.path: done.sha256 for done in self._done}}
         try:
             self._target.put(JOURNAL_NAME, json.dumps({"key": self._key, "files": files}).encode())

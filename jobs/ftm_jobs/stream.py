@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from ftm_jobs.contract import ManifestFile
 from ftm_jobs.errors import InvalidInput, Reason
@@ -36,6 +36,16 @@ class Change(Generic[P]):
     """Fetches what `apply` needs; runs beside the reading."""
     apply: Callable[[Block, memoryview, P], None]
     """Changes the block's bytes in place."""
+
+
+class Witness(Protocol):
+    """Knows what a file's bytes must be where they come from several others."""
+
+    def see(self, block: Block, data: memoryview) -> None:
+        """Called for each block as it was read, in order."""
+
+    def found(self) -> Iterable[tuple[Stat, str]]:
+        """Files of the source that were seen whole, and the sha256 of each."""
 
 
 def copy(source: Store, stat: Stat, target: WritableStore, progress: Progress) -> ManifestFile:
@@ -92,7 +102,13 @@ def prove(source: Store, stat: Stat, progress: Progress) -> None:
 
 
 def rewrite(
-    source: Store, stat: Stat, target: WritableStore, blocks: Iterable[Block], change: Change[P], progress: Progress
+    source: Store,
+    stat: Stat,
+    target: WritableStore,
+    blocks: Iterable[Block],
+    change: Change[P],
+    progress: Progress,
+    witness: Witness | None = None,
 ) -> ManifestFile:
     """The file with `change` applied to each of `blocks`, which cover it in order."""
     before, after = hashlib.sha256(), hashlib.sha256()
@@ -108,6 +124,8 @@ def rewrite(
     def hash_before(loaded: _Loaded[P]) -> _Loaded[P]:
         if stat.sha256:
             before.update(loaded.data)
+        if witness:
+            witness.see(loaded.block, loaded.data)
         return loaded
 
     def apply(loaded: _Loaded[P]) -> _Loaded[P]:
@@ -130,6 +148,8 @@ def rewrite(
             progress.add(count)
         if stat.sha256:
             _prove(source, stat, before.hexdigest())
+        for seen, found in witness.found() if witness else ():
+            _prove(source, seen, found)
     return ManifestFile(path=stat.path, size=stat.size, sha256=after.hexdigest())
 
 

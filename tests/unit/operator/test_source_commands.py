@@ -67,6 +67,11 @@ def test_merge_onto_what_4_bits_leave_is_asked_for_by_name(steps: Steps, capsys:
     assert steps.ran[0][1][-2:] == ["--quantized-base", "NF4RoundTrip"]
 
 
+def test_a_size_of_weight_files_is_passed_on_as_it_is(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
+    ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "--max-shard-size", "2GiB")
+    assert steps.ran[0][1][-2:] == ["--max-shard-size", "2GiB"]
+
+
 @pytest.mark.usefixtures("steps")
 def test_merge_as_json_is_the_steps_report(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "-o", "json")
