@@ -36,14 +36,13 @@ class AdaptedWeights:
         """A weight file; a base's file that no adapter changes is copied."""
         base, change = self._inputs.base, stream.Change(self._prepare, self._apply)
         if file.base_file is None:
-            composed = ComposedFile(base.store, file)
-            witness = proof.witness(file, composed)
-            stat = composed.stat(file.name)
-            return stream.rewrite(composed, stat, target, cut(file), change, progress, witness)
+            composed = ComposedFile(base, file)
+            blocks, witness = cut(file, composed.block_bytes), proof.witness(file, composed)
+            return stream.rewrite(composed, composed.stat(file.name), target, blocks, change, progress, witness)
         stat = base.stats[file.base_file]
         if not file.changed:
             return stream.copy(base.store, stat, target, progress)
-        return stream.rewrite(base.store, stat, target, cut(file), change, progress)
+        return stream.rewrite(base.store, stat, target, cut(file, base.store.block_bytes), change, progress)
 
     def _prepare(self, block: Block) -> _Prepared:
         return tuple(

@@ -20,7 +20,6 @@ from ftm_jobs.source import Source
 from ftm_jobs.stores import WritableStore, open_artifacts
 
 ABANDONED_AFTER = timedelta(days=1)
-BLOCK_BYTES = 8 * 1024 * 1024
 READERS = 6
 FOLDERS_AT_ONCE = 8
 _KEY = re.compile(ARTIFACT_KEY)
@@ -134,9 +133,9 @@ def _verify_file(folder: WritableStore, file: ManifestFile, progress: Progress) 
     digest = hashlib.sha256()
 
     def read(offset: int) -> bytearray:
-        return folder.read(file.path, offset, min(BLOCK_BYTES, file.size - offset))
+        return folder.read(file.path, offset, min(folder.block_bytes, file.size - offset))
 
-    for block in in_order(read, range(0, file.size, BLOCK_BYTES), threads=READERS, ahead=2 * READERS):
+    for block in in_order(read, range(0, file.size, folder.block_bytes), threads=READERS, ahead=2 * READERS):
         digest.update(block)
         progress.add(len(block))
     if digest.hexdigest() == file.sha256:

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 
+from ftm_jobs.checkpoint import Base
 from ftm_jobs.output import Origin, OutputFile
 from ftm_jobs.stores import Stat, Store
 
@@ -14,10 +15,12 @@ from ftm_jobs.stores import Stat, Store
 class ComposedFile(Store):
     """Only `read_into` and `stat` mean anything, and only for the one file."""
 
-    def __init__(self, base: Store, file: OutputFile) -> None:
-        self.uri = base.uri
-        self._base = base
+    def __init__(self, base: Base, file: OutputFile) -> None:
+        self.uri = base.store.uri
+        self.block_bytes = base.store.block_bytes
+        self._base = base.store
         self._file = file
+        self._sealed = all(base.stats[name].sealed for name in file.sources)
         sizes = [file.data_offset, *(tensor.size for tensor in file.tensors)]
         self._starts = [0, *accumulate(sizes)]
 
@@ -25,7 +28,7 @@ class ComposedFile(Store):
         return {self._file.name: self._file.size}
 
     def stat(self, path: str) -> Stat:
-        return Stat(path, self._file.size, "composed:")
+        return Stat(path, self._file.size, "composed:", self._sealed)
 
     def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
         assert path == self._file.name

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ftm_jobs.contract import MANIFEST_NAME, ManifestFile, Outcome, Report, Step
 from ftm_jobs.errors import Failed, InvalidInput, Reason
-from ftm_jobs.layout import BLOCK_BYTES
 from ftm_jobs.manifest import artifact, corrupt, read_manifest
 from ftm_jobs.pipeline import in_order
 from ftm_jobs.progress import Progress, size
@@ -84,12 +83,12 @@ def _fetch_file(store: Store, folder: Path, progress: Progress, file: ManifestFi
     digest = hashlib.sha256()
 
     def read(offset: int) -> bytearray:
-        return store.read(file.path, offset, min(BLOCK_BYTES, file.size - offset))
+        return store.read(file.path, offset, min(store.block_bytes, file.size - offset))
 
     try:
         aside.unlink(missing_ok=True)
         with aside.open("xb", buffering=0) as output:
-            offsets = range(0, file.size, BLOCK_BYTES)
+            offsets = range(0, file.size, store.block_bytes)
             for data in in_order(read, offsets, threads=READERS_PER_FILE, ahead=BLOCKS_PER_FILE):
                 digest.update(data)
                 _write(output.fileno(), data)

@@ -1,8 +1,9 @@
 """How a weight file is cut into blocks, so that it streams through bounded memory.
 
-A block is a run of bytes of the file, about BLOCK_BYTES long. Within it, pieces are rows of tensors that an adapter
-changes; all other bytes, the header included, pass as they are. Rows are cut at multiples of `chunk_rows`, counted
-from the tensor's first row, so a weight's arithmetic does not depend on where the tensor lies in the file.
+A block is a run of bytes of the file, about as long as the source's store reads at once. Within it, pieces are rows of
+tensors that an adapter changes; all other bytes, the header included, pass as they are. Rows are cut at multiples of
+`chunk_rows`, counted from the tensor's first row, so a weight's arithmetic depends neither on where the tensor lies in
+the file nor on the blocks.
 Pure: offsets in, offsets out.
 """
 
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 
 from ftm_jobs.output import OutputFile, OutputTensor
 
-BLOCK_BYTES = 8 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 """Of fp32 that a chunk of rows becomes: small enough for a core's cache. The matrix kernel depends on the chunk's
 shape, and with this size the result equals that of whole matrices bit for bit; with 2 MiB, 2 of 1.1e9 elements
@@ -55,7 +55,7 @@ def chunk_rows(tensor: OutputTensor) -> int:
     return max(1, min(most, even + -even % multiple))
 
 
-def cut(file: OutputFile, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def cut(file: OutputFile, block_bytes: int) -> Iterator[Block]:
     """The file's blocks, in order, covering every byte once; tensors with changes have pieces."""
     offset, size = 0, 0
     pieces: list[Piece] = []

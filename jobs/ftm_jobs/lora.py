@@ -20,6 +20,8 @@ from ftm_jobs.output import OutputTensor
 
 VERSION = torch.__version__.partition("+")[0]
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_SUMMED_IN = {torch.float32: torch.float32, torch.float16: torch.float32, torch.bfloat16: torch.bfloat16}
+"""Sums of bf16 are accumulated in fp32, and have its range when they are rounded."""
 
 torch.set_num_threads(1)
 
@@ -56,8 +58,8 @@ class Factors:
 
     def _product(self, a: torch.Tensor, b: torch.Tensor, first: int, count: int) -> torch.Tensor:
         if self.form is Form.LINEAR:
-            return (b[first : first + count] @ a) * self.scaling
-        return (b @ a[:, first : first + count]).T * self.scaling
+            return (b[first : first + count] @ a).mul_(self.scaling)
+        return (b @ a[:, first : first + count]).T.mul_(self.scaling)
 
     def _of_expert(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         assert self.expert
@@ -155,7 +157,10 @@ class _Merging:
     def merge(self, factors: Factors) -> None:
         delta = factors.delta(self.first, len(self.rows), self.tensor.rows)
         if factors.magnitude is None:
-            self.rows += delta.to(self.rows.dtype) if factors.rounded else delta
+            if factors.rounded:
+                self.rows += delta.to(self.rows.dtype)
+            else:
+                self.rows.copy_(delta.add_(self.rows))
             self.merged.append((factors, None))
             return
         norm = self._norm(factors, delta)
@@ -202,7 +207,8 @@ def _norm(weight: torch.Tensor, delta: torch.Tensor, form: Form) -> torch.Tensor
 
 
 def _check_finite(tensor: OutputTensor, chunk: torch.Tensor) -> None:
-    if torch.isfinite(chunk.sum(dtype=torch.float32)) or torch.isfinite(chunk).all():
+    """A sum is finite only if all it adds are; one that is not may have overflowed: each element is looked at then."""
+    if torch.isfinite(chunk.sum(dtype=_SUMMED_IN[chunk.dtype])) or torch.isfinite(chunk).all():
         return
     raise InvalidInput(
         Reason.UNSUPPORTED_ADAPTER,

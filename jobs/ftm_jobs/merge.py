@@ -7,7 +7,9 @@ weight files that were finished, and two runs at once write the same bytes.
 """
 
 import hashlib
+import importlib
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -46,6 +48,7 @@ def merge(
     max_shard_size: int | None = None,
 ) -> Report:
     """The merged model under its key. Raises InvalidInput and Failed; then nothing under the key looks complete."""
+    _begin_importing()
     inputs = load_inputs(base, adapters, quantized_base, max_shard_size)
     key = _key(inputs)
     return _merge(inputs, key, open_artifacts(artifacts).child(key))
@@ -59,6 +62,7 @@ def merge_to(
     max_shard_size: int | None = None,
 ) -> Report:
     """The merged model in exactly this folder. Raises what `merge` does, and DestinationTaken."""
+    _begin_importing()
     inputs = load_inputs(base, adapters, quantized_base, max_shard_size)
     key, target = _key(inputs), open_artifacts(out)
     destination.claim(target, key)
@@ -69,6 +73,11 @@ def merge_to(
         raise
     destination.release(target)
     return report
+
+
+def _begin_importing() -> None:
+    """torch takes seconds to import: meanwhile the sources are listed and hashed."""
+    threading.Thread(target=importlib.import_module, args=("ftm_jobs.adapted",)).start()
 
 
 def _key(inputs: Inputs) -> str:
@@ -116,7 +125,7 @@ def _completed_by_another_run(target: WritableStore, key: str) -> Artifact | Non
 
 def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[ManifestFile]:
     """Weight files first, so that what fails on them leaves nothing but finished ones behind."""
-    from ftm_jobs.adapted import AdaptedWeights  # imports torch, which takes seconds and which a refusal does not need
+    from ftm_jobs.adapted import AdaptedWeights
 
     keep_freed_memory()
     base = inputs.base

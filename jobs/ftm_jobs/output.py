@@ -96,6 +96,11 @@ class OutputFile:
         return self.data_offset + sum(tensor.size for tensor in self.tensors)
 
     @property
+    def sources(self) -> list[str]:
+        """The base files that hold its tensors, those that are replaced included, in order."""
+        return list(dict.fromkeys(tensor.origin.file for tensor in self.tensors if tensor.origin))
+
+    @property
     def changed(self) -> bool:
         """Whether any byte differs from the base file's."""
         return self.base_file is None or any(tensor.changes for tensor in self.tensors)

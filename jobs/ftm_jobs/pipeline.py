@@ -1,7 +1,7 @@
 """Bounded, ordered pipelines of threads: what streams of blocks are read, hashed, changed and written with."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,12 +11,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Iterator[R]:
+def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Generator[R]:
     """`function` of each item, in the items' order, with at most `ahead` of them begun and not yet taken.
 
     One thread means one item at a time, in order, so `function` may then keep state. The first error ends the stream;
-    what has not begun is
-    dropped, what has is waited for, unless the step is interrupted: a stalled network must not hold it.
+    what has not begun is dropped, what has is waited for, unless the step is interrupted: a stalled network must not
+    hold it.
     """
     pool = ThreadPoolExecutor(threads)
     pending: deque[Future[R]] = deque()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ftm_jobs.checkpoint import Base
 from ftm_jobs.composed import ComposedFile
-from ftm_jobs.layout import BLOCK_BYTES, Block
+from ftm_jobs.layout import Block
 from ftm_jobs.output import OutputFile
 from ftm_jobs.stores import Stat
 
@@ -30,14 +30,15 @@ class Proof:
 
     def __init__(self, base: Base, files: Sequence[OutputFile]) -> None:
         self._base = base
-        origins = {file.name: sources(file) for file in files if file.base_file is None}
+        origins = {file.name: file.sources for file in files if file.base_file is None}
         self._last = {origin: name for name, found in origins.items() for origin in found}
-        self._readings = {name: _Reading(base.stats[name]) for name in self._last if base.stats[name].sha256}
+        unproven = [name for name in self._last if base.stats[name].sha256 and not base.stats[name].sealed]
+        self._readings = {name: _Reading(base.stats[name]) for name in unproven}
 
     def holds(self, file: OutputFile) -> bool:
         """Whether all that the written file was made from has been proven."""
         return file.base_file is not None or all(
-            self._readings[name].done for name in sources(file) if name in self._readings
+            self._readings[name].done for name in file.sources if name in self._readings
         )
 
     def witness(self, file: OutputFile, composed: ComposedFile) -> "Witness":
@@ -54,7 +55,7 @@ class Proof:
 
     def conclude(self, file: OutputFile) -> Iterator[tuple[Stat, str]]:
         """The base files that no file after this one takes from, and their sha256."""
-        for name in sources(file):
+        for name in file.sources:
             reading = self._readings.get(name)
             if reading and self._last[name] == file.name:
                 self._read_up_to(reading, reading.stat.size)
@@ -63,7 +64,7 @@ class Proof:
 
     def _read_up_to(self, reading: _Reading, end: int) -> None:
         while reading.position < end:
-            size = min(BLOCK_BYTES, end - reading.position)
+            size = min(self._base.store.block_bytes, end - reading.position)
             reading.digest.update(self._base.store.read(reading.stat.path, reading.position, size))
             reading.position += size
 
@@ -82,8 +83,3 @@ class Witness:
 
     def found(self) -> Iterator[tuple[Stat, str]]:
         yield from self._proof.conclude(self._file)
-
-
-def sources(file: OutputFile) -> list[str]:
-    """The base files that hold its tensors, those that are replaced included, in order."""
-    return list(dict.fromkeys(tensor.origin.file for tensor in file.tensors if tensor.origin))

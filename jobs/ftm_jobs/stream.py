@@ -7,15 +7,16 @@ that were read have the sha256 that the source declares.
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
 from ftm_jobs.contract import ManifestFile
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.layout import BLOCK_BYTES, Block
+from ftm_jobs.layout import Block
 from ftm_jobs.pipeline import in_order
 from ftm_jobs.progress import Progress
 from ftm_jobs.stores import NotCopied, Stat, Store, WritableStore, Writer
@@ -23,7 +24,8 @@ from ftm_jobs.stores import NotCopied, Stat, Store, WritableStore, Writer
 READERS = 4
 BLOCKS_READ_AHEAD = 6
 BLOCKS_PER_STAGE = 2
-CHANGERS = min(4, len(os.sched_getaffinity(0)))
+CHANGERS = max(1, min(4, len(os.sched_getaffinity(0)) - 1))
+"""One processor is left to hash what they changed."""
 
 P = TypeVar("P")
 
@@ -51,9 +53,9 @@ class Witness(Protocol):
 def copy(source: Store, stat: Stat, target: WritableStore, progress: Progress) -> ManifestFile:
     """The file as it is. Raises InvalidInput (CorruptSource, SourceChanged) and what stores raise.
 
-    Every byte is read from the source and hashed, so the digest that is returned was proven here. Where both sides are
-    one store that copies by itself, the bytes are not sent back to it: it copies the version that was hashed. A file
-    without a declared sha256 is always streamed.
+    Every byte is read from the source and hashed, so the digest that is returned was proven here, or is sealed. Where
+    both sides are one store that copies by itself, the bytes are not sent back to it: it copies the version that was
+    hashed. A file without a declared sha256 is always streamed.
     """
     copier = target.copier(source, stat) if stat.sha256 else None
     if copier is not None:
@@ -75,14 +77,18 @@ def copy(source: Store, stat: Stat, target: WritableStore, progress: Progress) -
 def _copy(
     source: Store, stat: Stat, target: AbstractContextManager[Writer], count: Callable[[int], None]
 ) -> ManifestFile:
-    digest = hashlib.sha256()
+    digest = None if stat.sealed else hashlib.sha256()
     with target as writer:
         for data in _read(source, stat):
-            digest.update(data)
+            if digest:
+                digest.update(data)
             writer.write(data)
             count(len(data))
-        _prove(source, stat, digest.hexdigest())
-    return ManifestFile(path=stat.path, size=stat.size, sha256=digest.hexdigest())
+        if digest:
+            _prove(source, stat, digest.hexdigest())
+    sha256 = digest.hexdigest() if digest else stat.sha256
+    assert sha256
+    return ManifestFile(path=stat.path, size=stat.size, sha256=sha256)
 
 
 def sha256_of(store: Store, path: str, size: int, progress: Progress) -> str:
@@ -96,9 +102,10 @@ def sha256_of(store: Store, path: str, size: int, progress: Progress) -> str:
 
 def prove(source: Store, stat: Stat, progress: Progress) -> None:
     """Read the file and compare it with the sha256 that the source declares, if it does."""
-    if stat.sha256 is None:
-        return
-    _prove(source, stat, sha256_of(source, stat.path, stat.size, progress))
+    if stat.sealed:
+        progress.add(stat.size)
+    elif stat.sha256:
+        _prove(source, stat, sha256_of(source, stat.path, stat.size, progress))
 
 
 def rewrite(
@@ -111,46 +118,20 @@ def rewrite(
     witness: Witness | None = None,
 ) -> ManifestFile:
     """The file with `change` applied to each of `blocks`, which cover it in order."""
-    before, after = hashlib.sha256(), hashlib.sha256()
-    buffers = _Buffers()
-
-    def read(block: Block) -> _Loaded[P]:
-        whole = buffers.take(block.size)
-        data = memoryview(whole)[: block.size]
-        prepared = change.prepare(block)
-        source.read_into(stat.path, block.offset, data)
-        return _Loaded(block, whole, data, prepared)
-
-    def hash_before(loaded: _Loaded[P]) -> _Loaded[P]:
-        if stat.sha256:
-            before.update(loaded.data)
-        if witness:
-            witness.see(loaded.block, loaded.data)
-        return loaded
-
-    def apply(loaded: _Loaded[P]) -> _Loaded[P]:
-        change.apply(loaded.block, loaded.data, loaded.prepared)
-        return loaded
-
+    rewriting = _Rewriting(source, stat, change, witness)
+    changers = max(BLOCKS_PER_STAGE, CHANGERS)
+    if stat.sealed:
+        changed = in_order(rewriting.read_and_apply, blocks, threads=CHANGERS, ahead=changers)
+    else:
+        read = in_order(rewriting.read, blocks, threads=READERS, ahead=BLOCKS_READ_AHEAD)
+        seen = in_order(rewriting.see, read, threads=1, ahead=BLOCKS_PER_STAGE)
+        changed = in_order(rewriting.apply, seen, threads=CHANGERS, ahead=changers)
     with target.writer(stat.path, stat.size) as writer:
-
-        def write(loaded: _Loaded[P]) -> int:
-            after.update(loaded.data)
-            writer.write(loaded.data)
-            loaded.data.release()
-            buffers.give_back(loaded.whole)
-            return loaded.block.size
-
-        read_ahead = in_order(read, blocks, threads=READERS, ahead=BLOCKS_READ_AHEAD)
-        hashed = in_order(hash_before, read_ahead, threads=1, ahead=BLOCKS_PER_STAGE)
-        changed = in_order(apply, hashed, threads=CHANGERS, ahead=max(BLOCKS_PER_STAGE, CHANGERS))
-        for count in in_order(write, changed, threads=1, ahead=BLOCKS_PER_STAGE):
+        hashed = rewriting.hash(changed)
+        for count in in_order(partial(rewriting.write, writer), hashed, threads=1, ahead=BLOCKS_PER_STAGE):
             progress.add(count)
-        if stat.sha256:
-            _prove(source, stat, before.hexdigest())
-        for seen, found in witness.found() if witness else ():
-            _prove(source, seen, found)
-    return ManifestFile(path=stat.path, size=stat.size, sha256=after.hexdigest())
+        rewriting.prove()
+    return ManifestFile(path=stat.path, size=stat.size, sha256=rewriting.after.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -161,10 +142,61 @@ class _Loaded(Generic[P]):
     prepared: P
 
 
+class _Rewriting(Generic[P]):
+    """What is done to each block, stage by stage."""
+
+    def __init__(self, source: Store, stat: Stat, change: Change[P], witness: Witness | None) -> None:
+        self._source, self._stat, self._change, self._witness = source, stat, change, witness
+        self._before = None if stat.sealed or not stat.sha256 else hashlib.sha256()
+        self.after = hashlib.sha256()
+        self._buffers = _Buffers(source.block_bytes)
+
+    def read(self, block: Block) -> _Loaded[P]:
+        whole = self._buffers.take(block.size)
+        data = memoryview(whole)[: block.size]
+        prepared = self._change.prepare(block)
+        self._source.read_into(self._stat.path, block.offset, data)
+        return _Loaded(block, whole, data, prepared)
+
+    def see(self, loaded: _Loaded[P]) -> _Loaded[P]:
+        if self._before:
+            self._before.update(loaded.data)
+        if self._witness:
+            self._witness.see(loaded.block, loaded.data)
+        return loaded
+
+    def apply(self, loaded: _Loaded[P]) -> _Loaded[P]:
+        self._change.apply(loaded.block, loaded.data, loaded.prepared)
+        return loaded
+
+    def read_and_apply(self, block: Block) -> _Loaded[P]:
+        return self.apply(self.read(block))
+
+    def hash(self, changed: Generator[_Loaded[P]]) -> Iterator[_Loaded[P]]:
+        """In the thread that asks for the blocks, while others read, change and write."""
+        with closing(changed):
+            for loaded in changed:
+                self.after.update(loaded.data)
+                yield loaded
+
+    def write(self, writer: Writer, loaded: _Loaded[P]) -> int:
+        writer.write(loaded.data)
+        loaded.data.release()
+        self._buffers.give_back(loaded.whole)
+        return loaded.block.size
+
+    def prove(self) -> None:
+        if self._before:
+            _prove(self._source, self._stat, self._before.hexdigest())
+        for stat, found in self._witness.found() if self._witness else ():
+            _prove(self._source, stat, found)
+
+
 @dataclass
 class _Buffers:
     """Reused, since fresh memory costs a page fault for each 4 KiB."""
 
+    smallest: int
     free: SimpleQueue[bytearray] = field(default_factory=SimpleQueue)
 
     def take(self, size: int) -> bytearray:
@@ -172,7 +204,7 @@ class _Buffers:
             found = self.free.get_nowait()
         except Empty:
             found = bytearray()
-        return found if len(found) >= size else bytearray(max(size, BLOCK_BYTES))
+        return found if len(found) >= size else bytearray(max(size, self.smallest))
 
     def give_back(self, buffer: bytearray) -> None:
         self.free.put(buffer)
@@ -180,9 +212,9 @@ class _Buffers:
 
 def _read(source: Store, stat: Stat) -> Iterator[bytearray]:
     def read(offset: int) -> bytearray:
-        return source.read(stat.path, offset, min(BLOCK_BYTES, stat.size - offset))
+        return source.read(stat.path, offset, min(source.block_bytes, stat.size - offset))
 
-    return in_order(read, range(0, stat.size, BLOCK_BYTES), threads=READERS, ahead=BLOCKS_READ_AHEAD)
+    return in_order(read, range(0, stat.size, source.block_bytes), threads=READERS, ahead=BLOCKS_READ_AHEAD)
 
 
 def _prove(source: Store, stat: Stat, found: str) -> None:

@@ -2,6 +2,7 @@
 
 Prints a table, then one JSON line. Times are medians of `--runs` runs, taken in turn, with a warm page cache and what
 was written before already on the disk; PEFT runs once. `seconds` are without imports, `total` is the whole process.
+A local base is hashed once, when it is first merged: the row "base not seen before" includes that.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from tests.cache import cache
 from tests.seaweedfs import ADMIN, ARTIFACTS, MODELS, Server, seaweedfs
 
 GB = 1e9
+_SIDES = sys.executable, "-m", "tests.bench.sides"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ class Bench:
         rounds = []
         for number in range(runs):
             print(f"round {number + 1} of {runs} …", file=sys.stderr, flush=True)
-            rounds.append([self._cp(), self._cp_sha256(), self._ours(), self._ours_s3()])
+            rounds.append(
+                [self._cp(), self._cp_sha256(), self._ours(), self._ours_new(), self._s3_copy(), self._ours_s3()]
+            )
         found = [
             Figures(
                 name=same[0].name,
@@ -105,20 +109,37 @@ class Bench:
         sources = self._base.as_uri(), self._adapter.as_uri()
         return self._merge("ours, file to file", *sources, lambda: self._fresh("ours").as_uri())
 
+    def _ours_new(self) -> Figures:
+        """Of a base that this machine has never merged, so that it is hashed before for the artifact's key."""
+        digests = self._work / "digests"
+
+        def fresh() -> str:
+            shutil.rmtree(digests, ignore_errors=True)
+            return self._fresh("ours").as_uri()
+
+        sources, environment = (self._base.as_uri(), self._adapter.as_uri()), {"XDG_CACHE_HOME": str(digests)}
+        return self._merge("ours, base not seen before", *sources, fresh, environment)
+
+    def _s3_copy(self) -> Figures:
+        environment = self._server.secret(ADMIN)
+        done = self._run(*_SIDES, "s3-copy", self._s3_base, self._fresh_prefix(), environment=environment)
+        return Figures("S3 to S3 copy by boto3", done.seconds, _seconds(done), done.peak_rss_bytes)
+
     def _ours_s3(self) -> Figures:
         return self._merge("ours, S3 to S3", self._s3_base, self._s3_adapter, self._fresh_prefix)
 
-    def _merge(self, name: str, base: str, adapter: str, fresh: Callable[[], str]) -> Figures:
-        environment = self._server.secret(ADMIN)
+    def _merge(
+        self, name: str, base: str, adapter: str, fresh: Callable[[], str], environment: Mapping[str, str] | None = None
+    ) -> Figures:
+        environment = {**self._server.secret(ADMIN), **(environment or {})}
         sources = "merge", "--base", base, "--adapter", adapter, "--artifacts"
         whole = self._run(sys.executable, "-m", "ftm_jobs", *sources, fresh(), environment=environment)
-        inner = self._run(sys.executable, "-m", "tests.bench.sides", "ours", *sources, fresh(), environment=environment)
-        *_, report, seconds = inner.output.splitlines()
-        artifact = Report.model_validate_json(report).artifact
+        inner = self._run(*_SIDES, "ours", *sources, fresh(), environment=environment)
+        artifact = Report.model_validate_json(inner.output.splitlines()[-2]).artifact
         assert artifact
         self._files.add(self._manifest(artifact.uri).files)
         peak = max(whole.peak_rss_bytes, inner.peak_rss_bytes)
-        return Figures(name, whole.seconds, json.loads(seconds)["seconds"], peak)
+        return Figures(name, whole.seconds, _seconds(inner), peak)
 
     def _manifest(self, uri: str) -> Manifest:
         if uri.startswith("file://"):
@@ -128,8 +149,8 @@ class Bench:
 
     def _peft(self) -> Figures:
         arguments = str(self._base), str(self._adapter), str(self._fresh("peft"))
-        done = self._run(sys.executable, "-m", "tests.bench.sides", "peft", *arguments)
-        return Figures("PEFT", done.seconds, json.loads(done.output.splitlines()[-1])["seconds"], done.peak_rss_bytes)
+        done = self._run(*_SIDES, "peft", *arguments)
+        return Figures("PEFT", done.seconds, _seconds(done), done.peak_rss_bytes)
 
     def _fresh(self, name: str) -> Path:
         shutil.rmtree(self._work / name, ignore_errors=True)
@@ -149,6 +170,11 @@ class Bench:
                 while file.read(1 << 24):
                     pass
         return _run(command, environment)
+
+
+def _seconds(done: Process) -> float:
+    """Without imports, as the side itself measured them."""
+    return float(json.loads(done.output.splitlines()[-1])["seconds"])
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
@@ -188,11 +214,13 @@ def _print_table(figures: Sequence[Figures], base: Path, differing: int) -> None
 
 
 def _summary(figures: Sequence[Figures], differing: int) -> dict[str, float | int]:
-    cp, cp_sha256, ours, ours_s3, peft = figures
+    cp, cp_sha256, ours, ours_new, s3_copy, ours_s3, peft = figures
     return {
         "cp_seconds": round(cp.seconds, 3),
         "cp_sha256_seconds": round(cp_sha256.seconds, 3),
         "ours_seconds": round(ours.seconds, 3),
+        "ours_new_base_seconds": round(ours_new.seconds, 3),
+        "s3_copy_seconds": round(s3_copy.seconds, 3),
         "ours_s3_seconds": round(ours_s3.seconds, 3),
         "peft_seconds": round(peft.seconds, 3),
         "peft_total_seconds": round(peft.total_seconds, 3),

@@ -2,34 +2,34 @@
 
 Files appear by rename, so a killed writer leaves only a `.*.partial`. Nothing is synced to the disk: what a power cut
 loses is found by its sha256 when it is read. A file is identified by its bytes, as in every store that declares a
-sha256, so that a model has the same key wherever it is; one that changes while it is read is noticed.
+sha256, so that a model has the same key wherever it is; one that changes after it was hashed is noticed.
 """
 
 import errno
-import hashlib
 import os
 import secrets
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason
+from ftm_jobs.stores.digests import sha256_of_file
 from ftm_jobs.stores.interface import Buffer, Stat, Store, WritableStore, Writer
 
 _PARTIAL = ".partial"
 
 
 class FileStore(WritableStore):
+    block_bytes = 2 * 1024 * 1024
+    """Small enough to stay in a processor's cache while it is read, changed, hashed and written."""
+
     def __init__(self, root: str | Path, uri: str | None = None) -> None:
         """`uri` names the folder where its path is not what a person knows it by."""
         self.root = Path(root)
         self.uri = uri or self.root.as_uri()
         self._named = uri is not None
-        self._hashes: dict[tuple[str, int, int, int], str] = {}
-        self._known: dict[str, tuple[str, int, int, int]] = {}
-        self._lock = threading.Lock()
+        self._known: dict[str, tuple[int, int, int]] = {}
 
     def list(self) -> dict[str, int]:
         try:
@@ -42,18 +42,11 @@ class FileStore(WritableStore):
 
     def stat(self, path: str) -> Stat:
         try:
-            found = (self.root / path).stat()
-            known = self._known[path] = _version(path, found)
-            with self._lock:
-                digest = self._hashes.get(known)
-            if digest is None:
-                with (self.root / path).open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                with self._lock:
-                    self._hashes[known] = digest
+            found, digest = sha256_of_file(self.root / path)
         except OSError as error:
             raise _explain(error, self.describe(path)) from error
-        return Stat(path, found.st_size, f"sha256:{digest}")
+        self._known[path] = _version(found)
+        return Stat(path, found.st_size, f"sha256:{digest}", sealed=True)
 
     def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
         done = 0
@@ -76,7 +69,7 @@ class FileStore(WritableStore):
             raise _explain(error, self.describe(path)) from error
 
     def _check_version(self, path: str, descriptor: int) -> None:
-        if path in self._known and self._known[path] != _version(path, os.fstat(descriptor)):
+        if path in self._known and self._known[path] != _version(os.fstat(descriptor)):
             raise InvalidInput(
                 Reason.SOURCE_CHANGED, f"{self.describe(path)} was changed while it was read: run it again"
             )
@@ -177,8 +170,8 @@ class FileStore(WritableStore):
         return self.root / f".{path}.{secrets.token_hex(4)}{_PARTIAL}"
 
 
-def _version(path: str, found: os.stat_result) -> tuple[str, int, int, int]:
-    return path, found.st_ino, found.st_size, found.st_mtime_ns
+def _version(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class _FileWriter:

@@ -19,6 +19,9 @@ class Stat:
     size: int
     identity: str
     """`sha256:<hex>` when the store declares it or it is cheap to know, else `etag:<etag>`."""
+    sealed: bool = False
+    """The identity was computed from the bytes, and the store refuses to read them once the file is changed: what is
+    read need not be hashed again."""
 
     @property
     def sha256(self) -> str | None:
@@ -41,6 +44,8 @@ class Store(ABC):
 
     uri: str
     """Resolved: an hf:// URI carries the commit."""
+    block_bytes = 8 * 1024 * 1024
+    """How much to read at once, by a request of its own."""
 
     @abstractmethod
     def list(self) -> dict[str, int]:

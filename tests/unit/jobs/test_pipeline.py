@@ -23,7 +23,7 @@ def test_no_more_items_are_begun_than_asked() -> None:
     next(stream)
     time.sleep(0.05)
     assert len(begun) <= 3
-    stream.close()  # type: ignore[attr-defined]  # it is a generator
+    stream.close()
 
 
 def test_one_thread_takes_one_item_at_a_time_in_order() -> None:

@@ -1,0 +1,70 @@
+"""sha256 of local files, remembered between runs: a large model is hashed once, not for each command that reads it.
+
+A file is taken for the same while its device, inode, size and times are (what git and make trust too). One that was
+changed a moment before it was hashed is not remembered, since another change could leave the same time. Without a
+folder to write to, as in most pods, nothing is remembered.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+SMALLEST_REMEMBERED_BYTES = 16 * 1024 * 1024
+SETTLED_SECONDS = 2.0
+MOST_REMEMBERED = 4096
+
+_memory: dict[str, str] = {}
+_lock = threading.Lock()
+
+
+def cache_file() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root, "ftm-operator", "digests.json")
+
+
+def sha256_of_file(path: Path) -> tuple[os.stat_result, str]:
+    """The file as it was when its hashing began, and the hash in hex. Raises OSError."""
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        version = _version(found)
+        with _lock:
+            known = _memory.get(version)
+        if known is None and found.st_size >= SMALLEST_REMEMBERED_BYTES:
+            known = _read().get(version)
+        digest = known or hashlib.file_digest(file, "sha256").hexdigest()
+    with _lock:
+        _memory[version] = digest
+    if known is None and found.st_size >= SMALLEST_REMEMBERED_BYTES and _settled(found):
+        _remember(version, digest)
+    return found, digest
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def _settled(found: os.stat_result) -> bool:
+    return max(found.st_mtime, found.st_ctime) < time.time() - SETTLED_SECONDS
+
+
+def _read() -> dict[str, str]:
+    try:
+        content = json.loads(cache_file().read_bytes())
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home folder
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _remember(version: str, digest: str) -> None:
+    with _lock, suppress(OSError, RuntimeError):
+        path = cache_file()
+        content = {**_read(), version: digest}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{secrets.token_hex(4)}")
+        partial.write_text(json.dumps(dict(list(content.items())[-MOST_REMEMBERED:])))
+        partial.replace(path)
