@@ -28,7 +28,7 @@ SOURCE is URI[,digest=sha256:…][,credentials=DIR]; for an adapter also ,scale=
   digest       what an earlier inspect reported: a source that has changed since is refused
   credentials  a folder with one file per key, as Kubernetes mounts a Secret: AWS_ACCESS_KEY_ID,
                AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_S3_ADDRESSING_STYLE,
-               AWS_NO_SIGN_REQUEST, AWS_CA_BUNDLE, HF_TOKEN, HF_ENDPOINT;
+               AWS_NO_SIGN_REQUEST, AWS_CA_BUNDLE, HF_TOKEN, HF_ENDPOINT, SSL_CERT_FILE;
                without it the process's environment is used
 
 The report is JSON, on the last line of stdout and in the file of --report.

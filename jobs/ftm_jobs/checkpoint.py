@@ -23,6 +23,7 @@ from ftm_jobs.headers import SIZE_BYTES, Header, header_size, parse_header
 from ftm_jobs.index import INDEX_FILE, check_index, is_plain_name, no_weights, weight_files
 from ftm_jobs.source import Source
 from ftm_jobs.stores import Stat, Store
+from ftm_jobs.unquantized import CARD_FILE, refuse_quantized
 
 ADAPTER_FILE = "adapter_model.safetensors"
 LARGEST_JSON_BYTES = 32 * 1024 * 1024
@@ -75,7 +76,9 @@ class Adapter:
 def load_base(store: Store, source: Source) -> Base:
     """Raises InvalidInput when the base is missing, malformed, quantized or not the one of `source.digest`."""
     files = _files(store)
-    config = parse_base_config(store.describe(CONFIG_FILE), _json(store, files, CONFIG_FILE))
+    content = _json(store, files, CONFIG_FILE)
+    refuse_quantized(store.describe(CONFIG_FILE), store.uri, content, _card(store, files))
+    config = parse_base_config(store.describe(CONFIG_FILE), content)
     index = _json(store, files, INDEX_FILE, Reason.INVALID_INDEX) if INDEX_FILE in files else None
     weights = weight_files(store.uri, index, files)
     headers = read_headers(store, {name: files[name] for name in weights})
@@ -133,6 +136,12 @@ def _json(store: Store, files: dict[str, int], name: str, reason: Reason = Reaso
     if files[name] > LARGEST_JSON_BYTES:
         raise InvalidInput(reason, f"{what} has {files[name]} bytes, more than {LARGEST_JSON_BYTES}: correct it")
     return parse_json(what, bytes(store.read(name, 0, files[name])), reason)
+
+
+def _card(store: Store, files: dict[str, int]) -> str:
+    """The front of the model card; empty where there is none."""
+    size = min(files.get(CARD_FILE, 0), FIRST_READ_BYTES)
+    return bytes(store.read(CARD_FILE, 0, size)).decode("utf-8", "replace") if size else ""
 
 
 def _is_copied(name: str) -> bool:

@@ -127,15 +127,7 @@ def parse_json(what: str, text: bytes, reason: Reason = Reason.INVALID_CONFIG) -
 
 
 def parse_base_config(what: str, config: Mapping[str, Any]) -> BaseConfig:
-    """Raises InvalidInput: InvalidConfig naming the field, UnsupportedBase for a quantized base."""
-    quantization = config.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
-        raise InvalidInput(
-            Reason.UNSUPPORTED_BASE,
-            f'{what} says that the base is quantized (quantization_config.quant_method "{method}"): '
-            "name the 16-bit model it was made from",
-        )
+    """Raises InvalidInput (InvalidConfig) naming the field."""
     text = config.get("text_config") or config.get("llm_config") or config
     if not isinstance(text, dict):
         raise InvalidInput(Reason.INVALID_CONFIG, f"{what} has a text_config that is not an object")

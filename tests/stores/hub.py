@@ -6,6 +6,7 @@ another host, where the token must not appear.
 
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ class Hub:
     gated: bool = False
     failures: list[int] = field(default_factory=list)
     """Statuses of the next answers, before it answers well again."""
+    retry_after: int | None = None
+    """Seconds that such an answer asks to wait."""
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """Host, path and Authorization of each request."""
     ranges: bool = True
@@ -44,7 +47,8 @@ class _Handler(BaseHTTPRequestHandler):
         host, authorization = self.headers["Host"].partition(":")[0], self.headers.get("Authorization", "")
         self.hub.requests.append((host, self.path, authorization))
         if self.hub.failures:
-            self._answer(self.hub.failures.pop(0), b"busy")
+            asked = {"Retry-After": str(self.hub.retry_after)} if self.hub.retry_after else None
+            self._answer(self.hub.failures.pop(0), b"busy", asked)
         elif self.path.startswith("/cdn/"):
             self._file(self.path.removeprefix("/cdn/"))
         elif self._may_read(authorization):
@@ -74,8 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path.startswith(f"/{hub.repository}/resolve/{COMMIT}/"):
             name = self.path.rpartition("/")[2]
             if name.endswith(".safetensors"):
-                port = self.headers["Host"].partition(":")[2]
-                self._answer(302, b"", {"Location": f"http://localhost:{port}/cdn/{name}"})
+                scheme, port = self.hub.endpoint.partition(":")[0], self.headers["Host"].partition(":")[2]
+                self._answer(302, b"", {"Location": f"{scheme}://localhost:{port}/cdn/{name}"})
             else:
                 self._file(name)
         elif self.path.startswith("/api/"):
@@ -120,11 +124,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fake_hub() -> Iterator[Hub]:
+def fake_hub(certificate: Path | None = None) -> Iterator[Hub]:
+    """Over TLS with a certificate, and its key in the same file."""
     hub = Hub({})
     handler = type("Handler", (_Handler,), {"hub": hub})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        hub.endpoint = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}"
+        if certificate:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield hub

@@ -1,10 +1,14 @@
 """The hf store, against a fake of the hub's endpoints (tests/stores/hub.py)."""
 
 import json
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import set_client_factory
+from huggingface_hub.utils._http import default_client_factory
 
 from ftm_jobs.contract import Outcome
 from ftm_jobs.source import parse_source
@@ -88,6 +92,38 @@ def test_a_busy_hub_is_asked_again(adapter: str, source: str, run: Run, hub: Hub
     hub.failures = [status] * 100
     report = run("inspect", "--base", source, "--adapter", adapter)
     assert (report.outcome, report.reason) == (Outcome.FAILED, "StoreUnavailable")
+
+
+def test_a_hub_is_given_the_time_that_it_asks_for(adapter: str, source: str, run: Run, hub: Hub) -> None:
+    hub.failures, hub.retry_after = [429], 2
+    began = time.monotonic()
+    assert run("inspect", "--base", source, "--adapter", adapter).outcome is Outcome.DONE
+    assert time.monotonic() - began >= 2
+
+
+def test_a_mirror_with_a_certificate_of_its_own_is_trusted_when_the_secret_holds_it(
+    base: Path, adapter: str, run: Run, tmp_path: Path
+) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subject = ("-subj", "/CN=mirror", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+    made = ("-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate))
+    subprocess.run(["openssl", "req", "-x509", "-days", "2", *subject, *made], check=True, capture_output=True)
+    both = tmp_path / "both.pem"
+    both.write_text(certificate.read_text() + key.read_text())
+
+    def inspect(secret: dict[str, str]) -> Outcome:
+        source = f"hf://org/name,credentials={write_secret(tmp_path, secret)}"
+        return run("inspect", "--base", source, "--adapter", adapter).outcome
+
+    with fake_hub(both) as mirror:
+        mirror.publish(base)
+        endpoint = {"HF_ENDPOINT": mirror.endpoint}
+        try:
+            assert inspect(endpoint) is Outcome.FAILED
+            assert inspect({**endpoint, "SSL_CERT_FILE": "no certificate"}) is Outcome.INVALID_INPUT
+            assert inspect({**endpoint, "SSL_CERT_FILE": certificate.read_text()}) is Outcome.DONE
+        finally:
+            set_client_factory(default_client_factory)
 
 
 def test_what_is_not_there_or_not_allowed_is_told_apart(adapter: str, hub: Hub, tmp_path: Path, run: Run) -> None:

@@ -15,14 +15,16 @@ KEYS = (
     "AWS_CA_BUNDLE",
     "HF_TOKEN",
     "HF_ENDPOINT",
+    "SSL_CERT_FILE",
 )
+CERTIFICATE_KEYS = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
 def read_credentials(directory: Path | None) -> dict[str, str] | None:
     """The keys that the folder holds; None without a folder: the process's environment applies.
 
-    AWS_CA_BUNDLE may hold certificates, or where they are: the value here is where they are.
+    CERTIFICATE_KEYS may hold certificates, or where they are: the value here is where they are.
     Raises InvalidInput (AccessDenied) when the folder is missing or holds none of KEYS.
     """
     if directory is None:
@@ -37,6 +39,7 @@ def read_credentials(directory: Path | None) -> dict[str, str] | None:
             f"credentials folder {directory} does not exist or holds none of {', '.join(KEYS)}: create the "
             "Secret that is mounted there, with these keys",
         )
-    if _CERTIFICATE in found.get("AWS_CA_BUNDLE", ""):
-        found["AWS_CA_BUNDLE"] = str(directory / "AWS_CA_BUNDLE")
+    for key in CERTIFICATE_KEYS:
+        if _CERTIFICATE in found.get(key, ""):
+            found[key] = str(directory / key)
     return found

@@ -1,10 +1,11 @@
 """A model repository on the Hugging Face Hub or a mirror of it, pinned to a commit when it is opened. Read only."""
 
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
 import httpx2
-from huggingface_hub import HfApi, get_session, hf_hub_url
+from huggingface_hub import HfApi, get_session, hf_hub_url, set_client_factory
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -13,6 +14,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils._http import hf_request_event_hook
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason
 from ftm_jobs.source import Location
@@ -37,6 +39,8 @@ class HfStore(Store):
         """Asks the hub once for the commit, the files and their sizes."""
         given = credentials or {}
         endpoint = given.get("HF_ENDPOINT") or None
+        if certificates := given.get("SSL_CERT_FILE"):
+            _trust(certificates, location.uri)
         token: str | bool | None = given.get("HF_TOKEN") or (None if credentials is None else False)
         api = HfApi(endpoint=endpoint, token=token)
 
@@ -74,7 +78,7 @@ class HfStore(Store):
         try:
             with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS) as response:
                 if response.status_code >= 400:
-                    raise _refused(response.status_code, self.describe(path), response.reason_phrase)
+                    raise _refused(response, self.describe(path), response.reason_phrase)
                 to_skip = offset if response.status_code == 200 else 0
                 for chunk in response.iter_raw():
                     wanted = memoryview(chunk)[to_skip : to_skip + len(buffer) - done]
@@ -86,6 +90,19 @@ class HfStore(Store):
         except httpx2.HTTPError as error:
             raise TransientError(f"broke off after {done} of {len(buffer)} bytes from {offset}: {error!r}") from error
         raise TransientError(f"answered {done} of {len(buffer)} bytes from {offset}")
+
+
+def _trust(certificates: str, uri: str) -> None:
+    """The certificates in this file too, for all hubs that this process reads from."""
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(certificates)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput(
+            Reason.ACCESS_DENIED, f"{uri}: SSL_CERT_FILE in the Secret holds no certificates that can be read: {error}"
+        ) from error
+    hooks: Any = {"request": [hf_request_event_hook]}
+    set_client_factory(lambda: httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None, verify=context))
 
 
 def _retried(operation: Any, what: str) -> Any:
@@ -111,13 +128,14 @@ def _explain(error: Exception, uri: str) -> Exception:
     if isinstance(error, OfflineModeIsEnabled):
         return Failed(Reason.STORE_UNAVAILABLE, f"{uri}: HF_HUB_OFFLINE is set: unset it, or use s3:// or file://")
     if isinstance(error, HfHubHTTPError):
-        return _refused(error.response.status_code, uri, " ".join(str(error).split()))
+        return _refused(error.response, uri, " ".join(str(error).split()))
     if isinstance(error, httpx2.UnsupportedProtocol):
         return InvalidInput(Reason.INVALID_URI, f"{uri}: {error}: write HF_ENDPOINT as https://host[:port]")
     return TransientError(repr(error))
 
 
-def _refused(status: int, what: str, text: str) -> Exception:
+def _refused(response: httpx2.Response, what: str, text: str) -> Exception:
+    status = response.status_code
     if status in (401, 403):
         return InvalidInput(
             Reason.ACCESS_DENIED,
@@ -126,5 +144,6 @@ def _refused(status: int, what: str, text: str) -> Exception:
     if status == 404:
         return InvalidInput(Reason.MISSING_FILE, f"{what} does not exist on the hub")
     if status in _MAY_PASS:
-        return TransientError(f"the hub answered {status} {text}")
+        asked = response.headers.get("Retry-After", "")
+        return TransientError(f"the hub answered {status} {text}", float(asked) if asked.isdecimal() else 0.0)
     return Failed(Reason.STORE_UNAVAILABLE, f"{what}: the hub answered {status} {text}")

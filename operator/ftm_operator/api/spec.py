@@ -90,7 +90,8 @@ class Base(Resource):
     secret_name: ObjectName | None = None
     """A Secret in this namespace with the credentials for this source, by their usual names: AWS_ACCESS_KEY_ID,
     AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_S3_ADDRESSING_STYLE (path or virtual),
-    AWS_NO_SIGN_REQUEST (true: anonymous) and AWS_CA_BUNDLE (certificates), or HF_TOKEN and HF_ENDPOINT."""
+    AWS_NO_SIGN_REQUEST (true: anonymous) and AWS_CA_BUNDLE (certificates), or HF_TOKEN, HF_ENDPOINT and SSL_CERT_FILE
+    (certificates)."""
 
 
 class Adapter(Resource):

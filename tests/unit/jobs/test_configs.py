@@ -47,11 +47,6 @@ def test_the_language_model_of_a_vision_model_is_what_counts() -> None:
         ({"num_attention_heads": 0}, Reason.INVALID_CONFIG, "num_attention_heads is '0', not a positive number"),
         ({"architectures": []}, Reason.INVALID_CONFIG, "names no architectures or no model_type"),
         ({"text_config": [1]}, Reason.INVALID_CONFIG, "has a text_config that is not an object"),
-        (
-            {"quantization_config": {"quant_method": "awq"}},
-            Reason.UNSUPPORTED_BASE,
-            'the base is quantized (quantization_config.quant_method "awq"): name the 16-bit model it was made from',
-        ),
     ],
 )
 def test_a_base_config_that_cannot_be_used_is_refused_naming_the_field(

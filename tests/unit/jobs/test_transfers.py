@@ -5,7 +5,7 @@ import io
 import pytest
 
 from ftm_jobs.progress import Progress, describe, duration, size
-from ftm_jobs.stores.retry import LONGEST_DELAY_SECONDS, TransientError, retry
+from ftm_jobs.stores.retry import LONGEST_DELAY_SECONDS, LONGEST_WAIT_SECONDS, TransientError, retry
 from ftm_jobs.stores.s3_upload import LARGEST_PART_COUNT, MIB, SMALLEST_PART_BYTES, part_bytes
 
 
@@ -28,6 +28,19 @@ def test_what_passes_is_tried_again_and_what_stays_is_raised_after_the_last_atte
         retry(never, "s3://models/a", attempts=9, sleep=delays.append)
     assert len(delays) == 2 + 8
     assert max(delays) <= LONGEST_DELAY_SECONDS
+
+
+def test_the_wait_that_a_server_asks_for_is_added_within_reason() -> None:
+    delays, asked = list[float](), [30.0, 9000.0]
+
+    def answer() -> int:
+        if asked:
+            raise TransientError("slow down", asked.pop(0))
+        return 7
+
+    assert retry(answer, "hf://org/name", sleep=delays.append) == 7
+    assert 30 <= delays[0] <= 30 + LONGEST_DELAY_SECONDS
+    assert LONGEST_WAIT_SECONDS <= delays[1] <= LONGEST_WAIT_SECONDS + LONGEST_DELAY_SECONDS
 
 
 def test_another_error_is_not_tried_again() -> None:
