@@ -15,6 +15,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ftm_jobs.calibration import Calibration, load_calibration
+from ftm_jobs.chat import load_template, render
 from ftm_jobs.checkpoint import read_headers
 from ftm_jobs.configs import CONFIG_FILE, BaseConfig, parse_base_config, parse_json
 from ftm_jobs.contract import GGUF_RECIPE, ManifestInput, Report, gguf_key
@@ -68,7 +70,7 @@ def gguf(
 ) -> Report:
     """The model as a GGUF artifact. Raises InvalidInput and Failed; then nothing under the key looks complete."""
     chosen, tools = file_type(type), find_llama_cpp()
-    found = _Calibration.load(calibration)
+    sampled = None if calibration is None else load_calibration(calibration)
 
     def check(opened: OpenedModel) -> None:
         refuse_architecture(opened, tools)
@@ -77,19 +79,20 @@ def gguf(
             refuse_unsuitable(opened.store.uri, chosen, _checkpoint(opened))
 
     def convert(folder: Path, out: Path) -> Quantized:
-        return quantize_gguf(folder, out, GgufSettings(chosen, strict, found.texts(folder)), tools)
+        texts = tuple(render(sampled.fitted, load_template(folder))) if sampled else ()
+        return quantize_gguf(folder, out, GgufSettings(chosen, strict, texts), tools)
 
     return quantize(
         model,
         artifacts,
         Method(
             recipe=GGUF_RECIPE,
-            key=lambda key: gguf_key(key, chosen.name, found.digest),
+            key=lambda key: gguf_key(key, chosen.name, sampled.digest if sampled else None),
             convert=convert,
             check=check,
             disk_bytes=lambda opened: disk_bytes(opened, chosen),
             memory_bytes=memory_bytes,
-            inputs=found.inputs,
+            inputs=(_calibration_input(sampled),) if sampled else (),
             tools={"llama.cpp": tools.version},
         ),
     )
@@ -169,36 +172,8 @@ def memory_bytes(model: OpenedModel) -> int:
     return TOOLS_MEMORY_BYTES + 2 * largest + LARGEST_BUFFER_MIB * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class _Calibration:
-    """Text that was asked for, read before anything else, since it can be wrong."""
-
-    loaded: Any = None
-
-    @classmethod
-    def load(cls, source: Source | None) -> "_Calibration":
-        if source is None:
-            return cls()
-        from ftm_jobs.calibration import load_calibration
-
-        return cls(load_calibration(source))
-
-    @property
-    def digest(self) -> str | None:
-        return self.loaded.digest if self.loaded else None
-
-    @property
-    def inputs(self) -> tuple[ManifestInput, ...]:
-        if not self.loaded:
-            return ()
-        return (ManifestInput(role="calibration", uri=self.loaded.uri, digest=self.loaded.digest),)
-
-    def texts(self, model: Path) -> tuple[str, ...]:
-        if not self.loaded:
-            return ()
-        from ftm_jobs.chat import load_template, render
-
-        return tuple(render(self.loaded.fitted, load_template(model)))
+def _calibration_input(calibration: Calibration) -> ManifestInput:
+    return ManifestInput(role="calibration", uri=calibration.uri or "", digest=calibration.digest)
 
 
 def _importances(full: Path, work: Path, texts: Sequence[str], tools: LlamaCpp) -> Path:
