@@ -131,7 +131,7 @@ class Ended:
         if self.code == -signal.SIGKILL or any(words in self.log for words in _OUT_OF_MEMORY):
             return Failed(Reason.OUT_OF_MEMORY, "memory ran out")
         if any(words in self.log for words in _DISK_FULL):
-            return Failed(Reason.DISK_FULL, f"{tempfile.gettempdir()}: no space left on the disk: give it a larger one")
+            return Failed(Reason.DISK_FULL, "no space left on the disk")
         return None
 
     def check(self, program: str) -> None:

@@ -13,6 +13,7 @@ was killed left it, and the next one of its key keeps what was fetched.
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 from ftm_jobs.contract import (
@@ -33,7 +34,7 @@ from ftm_jobs.opened import OpenedModel, bring, open_model
 from ftm_jobs.progress import Progress, size
 from ftm_jobs.publish import complete, completed_by_another_run, publish
 from ftm_jobs.quantized import Quantized
-from ftm_jobs.scratch import scratch
+from ftm_jobs.scratch import VARIABLE, scratch, scratch_root
 from ftm_jobs.source import Source
 from ftm_jobs.stores import Stat, WritableStore, open_artifacts
 from ftm_jobs.stores.file import FileStore
@@ -108,26 +109,40 @@ def _make(
 
 
 def _converted(model: OpenedModel, method: Method, folder: Path, out: Path) -> Quantized:
-    """Raises what `convert` does; memory that ran out becomes Failed (OutOfMemory) with what there was."""
+    """Raises what `convert` does; of memory and disk that ran out it is said what there was and what is needed."""
     try:
         return method.convert(folder, out)
     except StepError as error:
-        if error.reason is not Reason.OUT_OF_MEMORY:
-            raise
-        raise _out_of_memory(model, method, error.message) from error
+        if error.reason is Reason.OUT_OF_MEMORY:
+            raise _out_of_memory(model, method) from error
+        if error.reason is Reason.DISK_FULL:
+            raise _disk_full(model, method) from error
+        raise
     except MemoryError as error:
-        raise _out_of_memory(model, method, "memory ran out") from error
+        raise _out_of_memory(model, method) from error
     except RuntimeError as error:
         if not any(words in str(error).lower() for words in _OUT_OF_MEMORY):
             raise
-        raise _out_of_memory(model, method, "memory ran out") from error
+        raise _out_of_memory(model, method) from error
+    except OSError as error:
+        if error.errno not in (ENOSPC, EDQUOT):
+            raise
+        raise _disk_full(model, method) from error
 
 
-def _out_of_memory(model: OpenedModel, method: Method, what: str) -> Failed:
+def _disk_full(model: OpenedModel, method: Method) -> Failed:
+    return Failed(
+        Reason.DISK_FULL,
+        f"{scratch_root()}: no space left on the disk, and this step needs some {size(method.disk_bytes(model))} "
+        f"there: give it a larger volume, or name another folder in {VARIABLE}",
+    )
+
+
+def _out_of_memory(model: OpenedModel, method: Method) -> Failed:
     return Failed(
         Reason.OUT_OF_MEMORY,
-        f"{what}: it had {size(memory_limit())} and needs some {size(method.memory_bytes(model))}: give the Job more "
-        "(spec.jobs.resources)",
+        f"memory ran out: it had {size(memory_limit())} and needs some {size(method.memory_bytes(model))}: give the Job "
+        "more (spec.jobs.resources)",
     )
 
 

@@ -17,7 +17,7 @@ def make_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype = torc
     """Random weights; the vocabulary is SmolLM2's."""
     torch.manual_seed(7)
     config.vocab_size = VOCABULARY
-    model: Any = AutoModelForCausalLM.from_config(config)
+    model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     model.to(dtype).save_pretrained(folder)
     for name in TOKENIZER_FILES:
         shutil.copy(assets.prepare().base / name, folder)

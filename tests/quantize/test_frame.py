@@ -19,6 +19,7 @@ from ftm_jobs.quantize import Method, quantize
 from ftm_jobs.quantized import Quantized
 from ftm_jobs.scratch import VARIABLE
 from ftm_jobs.source import parse_source
+from ftm_jobs.stream import copy
 from tests.stores.conftest import Run
 from tests.stores.models import medium
 from tests.stores.places import S3, Disk, Place
@@ -131,18 +132,16 @@ def test_whatever_ends_it_nothing_looks_complete(
 
 
 def test_an_upload_that_fails_leaves_no_manifest(place: Place, merged: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ftm_jobs import quantize as module
-
-    real, copied = module.copy, 0
+    copied = 0
 
     def copies_one(*arguments: object) -> object:
         nonlocal copied
         copied += 1
         if copied == 2:
             raise Failed(Reason.STORE_UNAVAILABLE, "gone")
-        return real(*arguments)  # type: ignore[arg-type]
+        return copy(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "copy", copies_one)
+    monkeypatch.setattr("ftm_jobs.quantize.copy", copies_one)
     with pytest.raises(Failed):
         make(place, merged, method())
     assert [path for path in quantized(place) if path.endswith(MANIFEST_NAME)] == []
