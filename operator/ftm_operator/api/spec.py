@@ -191,6 +191,56 @@ class ResourceRequirements(Resource):
     """What the container may not exceed."""
 
 
+class Calibration(Resource):
+    """Text that a quantizer looks at, and that its result is measured on."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (NO_SECRET_FOR_A_CLAIM,)
+    uri: Annotated[
+        SourceURI,
+        Rule("{value} is not a .jsonl file; name one", "self.endsWith('.jsonl')", lambda uri: uri.endswith(".jsonl")),
+    ]
+    """A .jsonl file in a store: a line for each sample, with a text or with the messages of a conversation."""
+    secret_name: ObjectName | None = None
+    """A Secret in this namespace with the credentials for this source, under the same keys as the base's."""
+
+
+class AWQ(Resource):
+    """How AWQ quantizes: 4 bits, with a zero point for each group of weights."""
+
+    group_size: Literal[128, 64, 32] | None = None
+    """How many weights share a scale; absent: the largest of 128, 64 and 32 that every layer's width divides by, on
+    every accelerator of a replica."""
+    engine: Literal["Auto", "AutoAWQ", "LLMCompressor"] = "Auto"
+    """What quantizes; Auto: AutoAWQ for the architectures it knows, else LLMCompressor. vLLM serves what either
+    makes."""
+
+
+class GGUF(Resource):
+    """How llama.cpp's converter and quantizer are called."""
+
+    type: Literal["Q2_K", "Q4_0", "Q4_K_M", "Q5_K_M", "Q8_0", "F16", "BF16"] = "Q4_K_M"
+    """How weights are stored; smaller numbers are smaller files and larger errors. F16 and BF16 quantize nothing."""
+    strict: Annotated[bool, Field(strict=True)] = False
+    """Refuse a type that cannot store every weight as it should, where widths make llama.cpp fall back to others."""
+    importance_matrix: Annotated[bool, Field(strict=True)] = False
+    """Weigh errors by what the calibration text activates; it takes as long as reading that text on a CPU."""
+
+
+class Quantization(Resource):
+    """How the merged weights are made smaller."""
+
+    method: Literal["Auto", "None", "AWQ", "GGUF"] = "Auto"
+    """Auto: GGUF for llama.cpp; for vLLM AWQ under objective Throughput, and None under Quality. None: the weights are
+    served as they were merged."""
+    awq: AWQ = AWQ()
+    """How AWQ quantizes, if it does."""
+    gguf: GGUF = GGUF()
+    """How GGUF files are made, if they are."""
+    calibration: Calibration | None = None
+    """The text for calibration, and, its last quarter, for measuring; absent: a small set that comes with the
+    operator."""
+
+
 class Accelerator(Resource):
     """What kind of device each replica asks for."""
 
@@ -220,9 +270,18 @@ MANAGED_FLAGS = {
     "--tensor-parallel-size": "set spec.serving.tensorParallelSize",
     "-tp": "set spec.serving.tensorParallelSize",
     "--gpu-memory-utilization": "set spec.serving.gpuMemoryUtilization",
+    "-m": "the artifact is served",
+    "--alias": "set spec.serving.servedModelName",
+    "-a": "set spec.serving.servedModelName",
+    "--ctx-size": "set spec.serving.maxModelLen",
+    "-c": "set spec.serving.maxModelLen",
+    "--parallel": "set spec.serving.concurrency",
+    "-np": "set spec.serving.concurrency",
+    "--threads": "set spec.serving.resources.limits.cpu",
+    "-t": "set spec.serving.resources.limits.cpu",
     "--shutdown-timeout": "a Pod is given as long as it has to finish what it answers",
 }
-"""vLLM's flags that the operator sets, and what to do instead of writing them in extraArgs."""
+"""vLLM's and llama-server's flags that the operator sets, and what to do instead of writing them in extraArgs."""
 
 
 def _managed_flag(flag: str, instead: str) -> Rule:
@@ -251,6 +310,13 @@ class Serving(Resource):
             ),
         ),
     )
+    engine: Literal["Auto", "vLLM", "LlamaCpp"] = "Auto"
+    """What serves the model; Auto: llama.cpp for GGUF and on CPUs, else vLLM."""
+    device: Literal["Auto", "GPU", "CPU"] = "Auto"
+    """Where the model is served; Auto: on CPUs with llama.cpp, else on GPUs."""
+    concurrency: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
+    """How many requests a replica of llama.cpp answers side by side, each with the whole context; absent: 4. vLLM
+    shares its cache among as many as fit."""
     replicas: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
     """How many serving Pods there are; `kubectl scale` and autoscalers set it. 0 keeps the artifact and serves
     nothing."""
@@ -285,7 +351,8 @@ class Serving(Resource):
         ATOMIC_LIST,
         *EXTRA_ARGS_RULES,
     ] = ()
-    """More arguments for vLLM, one per item: --enforce-eager, --max-num-seqs=64. What another field sets is refused."""
+    """More arguments for the engine, one per item: --enforce-eager, --max-num-seqs=64. What another field sets is
+    refused."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=64), MapList("name")] = ()
     """Environment variables of the serving container."""
     resources: ResourceRequirements | None = None
@@ -312,9 +379,87 @@ class Jobs(Resource):
     """Taints of nodes that Jobs may run on all the same."""
 
 
+GGUF_NEEDS_LLAMA_CPP = Rule(
+    "vLLM does not read GGUF; set serving.engine to LlamaCpp, or quantization.method to AWQ or None",
+    "self.quantization.method != 'GGUF' || self.serving.engine != 'vLLM'",
+    lambda spec: spec.quantization.method != "GGUF" or spec.serving.engine != "vLLM",
+)
+LLAMA_CPP_NEEDS_GGUF = Rule(
+    "llama.cpp reads GGUF alone; set quantization.method to GGUF, with gguf.type BF16 for weights that are not "
+    "quantized, or serving.engine to vLLM",
+    "self.serving.engine != 'LlamaCpp' || self.quantization.method in ['Auto', 'GGUF']",
+    lambda spec: spec.serving.engine != "LlamaCpp" or spec.quantization.method in ("Auto", "GGUF"),
+)
+LLAMA_CPP_NEEDS_CPU = Rule(
+    "llama.cpp is served on CPUs here; set serving.device to CPU, or serving.engine to vLLM with quantization.method "
+    "AWQ or None",
+    "self.serving.device != 'GPU' || (self.serving.engine != 'LlamaCpp' && self.quantization.method != 'GGUF')",
+    lambda spec: (
+        spec.serving.device != "GPU"
+        or (spec.serving.engine != "LlamaCpp" and spec.quantization.method != "GGUF")
+    ),
+)
+VLLM_NEEDS_GPU = Rule(
+    "vLLM is served on GPUs here; set serving.device to GPU, or serving.engine to LlamaCpp with quantization.method "
+    "GGUF",
+    "self.serving.device != 'CPU' || (self.serving.engine != 'vLLM' && self.quantization.method in ['Auto', 'GGUF'])",
+    lambda spec: (
+        spec.serving.device != "CPU"
+        or (spec.serving.engine != "vLLM" and spec.quantization.method in ("Auto", "GGUF"))
+    ),
+)
+
+
+class Message(Resource):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    """Who says it."""
+    content: Annotated[str, Field(min_length=1, max_length=8192)]
+    """What is said."""
+
+
+class Prompt(Resource):
+    """A question to the models, and what the answer must hold."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "a question is asked in one way; write prompt or messages",
+            "has(self.prompt) != has(self.messages)",
+            lambda prompt: (prompt.prompt is None) != (prompt.messages is None),
+        ),
+    )
+    prompt: Annotated[str, Field(min_length=1, max_length=8192)] | None = None
+    """Text that is continued as it stands."""
+    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=16), ATOMIC_LIST] | None = None
+    """A conversation, written with the model's own chat template and answered."""
+    expect: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...], Field(max_length=16), ATOMIC_LIST
+    ] = ()
+    """What the greedy answer of the model that is served must hold, each of them."""
+
+
+class Verification(Resource):
+    """How it is proven that what is served is what was trained, and what happens when it is not."""
+
+    prompts: Annotated[tuple[Prompt, ...], Field(max_length=32), ATOMIC_LIST] = ()
+    """Questions whose answers the report shows side by side."""
+    max_divergence: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] | None = None
+    """The largest mean Kullback-Leibler divergence of the quantized model from the merged one, in nats per token;
+    absent: what plain rounding to as many bits would give."""
+    policy: Literal["Block", "Warn"] = "Block"
+    """Block: a model that fails a check is not rolled out. Warn: it is, and the condition Verified says so."""
+
+
 class FineTunedModelSpec(Resource):
     """What to build and how to serve it."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        GGUF_NEEDS_LLAMA_CPP,
+        LLAMA_CPP_NEEDS_GGUF,
+        LLAMA_CPP_NEEDS_CPU,
+        VLLM_NEEDS_GPU,
+    )
     base: Base
     """The base model."""
     adapters: Annotated[tuple[Adapter, ...], Field(min_length=1, max_length=16), MapList("name")]
@@ -322,6 +467,13 @@ class FineTunedModelSpec(Resource):
     quantized_base: Literal["FullPrecision", "NF4RoundTrip"] = "FullPrecision"
     """What an adapter that was trained on a 4-bit base (QLoRA) is added to. FullPrecision: the base as it is stored.
     NF4RoundTrip: the base as 4-bit NormalFloat leaves it, which is what such an adapter was trained on."""
+    objective: Literal["Quality", "Throughput"] = "Quality"
+    """What Auto leans on where both cannot be had. Quality: the weights as they were merged. Throughput: 4-bit weights,
+    which answer faster on fewer GPUs and say almost the same."""
+    quantization: Quantization = Quantization()
+    """How the merged weights are made smaller."""
+    verification: Verification = Verification()
+    """How it is proven that what is served is what was trained."""
     artifacts: ArtifactStore | None = None
     """Where what is built is kept; absent: the store the operator was installed with."""
     serving: Serving = Serving()

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from ftm_jobs.contract import Artifact, Facts
+from ftm_jobs.contract import Artifact, Facts, Verification
 from ftm_operator.api.schema import MapList, Tolerant
 
-Phase = Literal["Inspecting", "Merging", "Deploying", "Ready", "Failed", "Suspended"]
+Phase = Literal["Inspecting", "Merging", "Quantizing", "Verifying", "Deploying", "Ready", "Failed", "Suspended"]
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 
@@ -45,19 +45,25 @@ class Plan(Tolerant):
     mode: str | None = None
     """How the adapters are applied: Merged."""
     engine: str | None = None
-    """What serves the model: vLLM."""
+    """What serves the model: vLLM or LlamaCpp."""
     quantization: str | None = None
-    """How the weights are quantized: None, if they are served as they were merged."""
+    """How the weights are quantized: AWQ, GGUF with its type, or None, if they are served as they were merged."""
+    group_size: int | None = None
+    """How many weights share a scale, at most; with AWQ."""
+    quantizer: str | None = None
+    """What makes the AWQ weights: autoawq or llm-compressor."""
     dtype: str | None = None
-    """The dtype the engine computes in."""
+    """The dtype that vLLM computes in."""
     max_model_len: int | None = None
     """The longest context the engine accepts, prompt and answer together, in tokens."""
+    concurrency: int | None = None
+    """How many requests a replica of llama.cpp answers side by side."""
     tensor_parallel_size: int | None = None
     """Over how many accelerators each replica is split."""
     accelerator: str | None = None
     """The extended resource that each replica asks for; absent on CPU."""
     gpus: int | None = None
-    """How many accelerators one replica asks for."""
+    """How many accelerators one replica asks for; 0 on CPU."""
     served_model_name: str | None = None
     """What requests call the model."""
     reasons: tuple[str, ...] = ()
@@ -69,6 +75,18 @@ class Artifacts(Tolerant):
 
     merged: Artifact | None = None
     """The base with the adapters merged into it."""
+    quantized: Artifact | None = None
+    """What was quantized from that."""
+    quantized_by: str | None = None
+    """A hash of what it was quantized from, and how."""
+    notes: Annotated[tuple[str, ...], Field(max_length=64)] | None = None
+    """What the quantizer says of its result: tensors that fell back to other types, widths that were padded."""
+    report: Artifact | None = None
+    """The verification's figures and its page for people."""
+    verified_by: str | None = None
+    """A hash of what was verified, and how."""
+    verification: Verification | None = None
+    """Whether what is served says what was trained, figure by figure."""
 
 
 class FineTunedModelStatus(Tolerant):

@@ -1,23 +1,68 @@
 """From a spec and a model's facts to a plan, each choice with its reason.
 
-Mode is Merged: adapters are folded into the weights. The engine is vLLM with unquantized weights. The
-tensor-parallel size is the one that the spec asks for, or 1, and must pass every rule of `tensor_parallel`.
-The context length is the one asked for, or the model's own limit.
+Mode is Merged: adapters are folded into the weights. Engine and quantization are `decision`'s. With vLLM, the
+tensor-parallel size is the one that the spec asks for, or 1, and must pass every rule of `tensor_parallel`. The context
+length is the one asked for, or the model's own limit, which llama.cpp, whose cache is the host's memory, does not take
+beyond LLAMA_CPP_CONTEXT by itself.
 """
 
 from ftm_jobs.contract import BaseFacts, Facts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec, Plan
+from ftm_operator.planning.decision import Decision, decide
 from ftm_operator.planning.tensor_parallel import Rejection, rejections, valid_sizes
 
 ENGINE_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 """safetensors' names and vLLM's."""
 
 
+LLAMA_CPP_CONTEXT = 8192
+LLAMA_CPP_CONCURRENCY = 4
+
+
 def plan(name: str, spec: FineTunedModelSpec, facts: Facts) -> Plan | Rejection:
-    """How to serve the model, or the first rule that forbids what the spec asks for."""
+    """How to build and serve the model, or the first rule that forbids what the spec asks for."""
     serving, base = spec.serving, facts.base
     size = serving.tensor_parallel_size or 1
-    if broken := rejections(base, size):
+    decision = decide(spec, base, size)
+    if isinstance(decision, Rejection):
+        return decision
+    on_gpus = decision.engine == "vLLM"
+    if found := _forbidden(spec, base, size, on_gpus=on_gpus):
+        return found
+    context, why_context = _context(spec, base, on_gpus=on_gpus)
+    dtype, why_dtype = _dtype(spec, base, decision)
+    awq = decision.awq
+    return Plan(
+        mode="Merged",
+        engine=decision.engine,
+        quantization=decision.quantization,
+        group_size=awq.group_size if awq else None,
+        quantizer=awq.engine if awq else None,
+        dtype=dtype if on_gpus else None,
+        max_model_len=context,
+        concurrency=None if on_gpus else serving.concurrency or LLAMA_CPP_CONCURRENCY,
+        tensor_parallel_size=size if on_gpus else None,
+        accelerator=serving.accelerator.resource if on_gpus else None,
+        gpus=size if on_gpus else 0,
+        served_model_name=serving.served_model_name or name,
+        reasons=(
+            f"Merged: {_adapters(spec)} folded into the weights",
+            *decision.reasons,
+            _weights(base, size),
+            *((_tensor_parallel(spec, base, size), f"dtype {dtype}: {why_dtype}") if on_gpus else ()),
+            f"context {context} tokens: {why_context}",
+        ),
+    )
+
+
+def _forbidden(spec: FineTunedModelSpec, base: BaseFacts, size: int, *, on_gpus: bool) -> Rejection | None:
+    serving = spec.serving
+    if not on_gpus and serving.tensor_parallel_size:
+        return Rejection(
+            "TensorParallelSize",
+            f"spec.serving.tensorParallelSize {size}: llama.cpp is served on CPUs and splits nothing; remove it",
+        )
+    if on_gpus and (broken := rejections(base, size)):
         sizes = ", ".join(map(str, valid_sizes(base)))
         return Rejection(
             broken[0].rule,
@@ -29,36 +74,37 @@ def plan(name: str, spec: FineTunedModelSpec, facts: Facts) -> Plan | Rejection:
             f"spec.serving.maxModelLen {serving.max_model_len} exceeds the model's limit of "
             f"{base.max_position_embeddings} tokens; ask for at most that",
         )
-    return Plan(
-        mode="Merged",
-        engine="vLLM",
-        quantization="None",
-        dtype=_dtype(spec, base),
-        max_model_len=serving.max_model_len or base.max_position_embeddings,
-        tensor_parallel_size=size,
-        accelerator=serving.accelerator.resource,
-        gpus=size,
-        served_model_name=serving.served_model_name or name,
-        reasons=tuple(_reasons(spec, base, size)),
-    )
+    return None
 
 
-def _dtype(spec: FineTunedModelSpec, base: BaseFacts) -> str:
-    return ENGINE_DTYPES.get(base.dtype, "auto") if spec.serving.dtype == "auto" else spec.serving.dtype
+def _context(spec: FineTunedModelSpec, base: BaseFacts, *, on_gpus: bool) -> tuple[int, str]:
+    if asked := spec.serving.max_model_len:
+        return asked, "from spec.serving.maxModelLen"
+    limit = base.max_position_embeddings
+    if on_gpus or limit <= LLAMA_CPP_CONTEXT:
+        return limit, "the model's own limit"
+    return LLAMA_CPP_CONTEXT, f"llama.cpp's default here, of the model's {limit}; spec.serving.maxModelLen asks for more"
 
 
-def _reasons(spec: FineTunedModelSpec, base: BaseFacts, size: int) -> list[str]:
-    serving, adapters = spec.serving, len(spec.adapters)
-    weights_gib = base.weight_bytes / 2**30
-    return [
-        f"Merged: {adapters} adapter{'s' if adapters > 1 else ''} folded into the weights",
-        f"{weights_gib:.2f} GiB of {base.dtype} weights, {base.parameters:,} parameters"
-        + (f", {weights_gib / size:.2f} GiB on each of {size} GPUs" if size > 1 else ""),
-        f"tensor-parallel size {size}: "
-        + ("from spec.serving.tensorParallelSize" if serving.tensor_parallel_size else "the default")
-        + f"; {base.attention_heads} attention and {base.key_value_heads} key-value heads divide",
-        f"dtype {_dtype(spec, base)}: "
-        + ("the weights' own" if serving.dtype == "auto" else "from spec.serving.dtype"),
-        f"context {serving.max_model_len or base.max_position_embeddings} tokens: "
-        + ("from spec.serving.maxModelLen" if serving.max_model_len else "the model's own limit"),
-    ]
+def _dtype(spec: FineTunedModelSpec, base: BaseFacts, decision: Decision) -> tuple[str, str]:
+    if spec.serving.dtype != "auto":
+        return spec.serving.dtype, "from spec.serving.dtype"
+    if decision.awq:
+        return "float16", "what AWQ's kernels compute in on every GPU"
+    return ENGINE_DTYPES.get(base.dtype, "auto"), "the weights' own"
+
+
+def _adapters(spec: FineTunedModelSpec) -> str:
+    return f"{len(spec.adapters)} adapter{'s' if len(spec.adapters) > 1 else ''}"
+
+
+def _weights(base: BaseFacts, size: int) -> str:
+    gibibytes = base.weight_bytes / 2**30
+    split = f", {gibibytes / size:.2f} GiB on each of {size} GPUs" if size > 1 else ""
+    return f"{gibibytes:.2f} GiB of {base.dtype} weights, {base.parameters:,} parameters{split}"
+
+
+def _tensor_parallel(spec: FineTunedModelSpec, base: BaseFacts, size: int) -> str:
+    why = "from spec.serving.tensorParallelSize" if spec.serving.tensor_parallel_size else "the default"
+    heads = f"{base.attention_heads} attention and {base.key_value_heads} key-value heads divide"
+    return f"tensor-parallel size {size}: {why}; {heads}"
