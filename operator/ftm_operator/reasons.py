@@ -7,6 +7,11 @@ from enum import StrEnum
 class Reason(StrEnum):
     INSPECTING = "Inspecting"
     MERGING = "Merging"
+    QUANTIZING = "Quantizing"
+    NOT_QUANTIZED = "NotQuantized"
+    VERIFYING = "Verifying"
+    VERIFIED = "Verified"
+    VERIFICATION_FAILED = "VerificationFailed"
     ROLLING_OUT = "RollingOut"
     SERVING = "Serving"
     SUSPENDED = "Suspended"

@@ -1,8 +1,8 @@
 """What to do next for one FineTunedModel: (resource, what was observed, now) -> actions and status. Pure.
 
-The steps run in order: inspect, plan, merge, serve. Each yields what it found, or a Hold that says why the later steps
-cannot run yet. Nothing that serves is touched before its successor's artifact is complete. What a step yielded is
-kept in status, so its Job may go; status is summarised once, at the end, by `summary`.
+The steps run in order: inspect, plan, merge, quantize, verify, serve. Each yields what it found, or a Hold that says
+why the later steps cannot run yet. Nothing that serves is touched before its successor is built and verified. What a
+step yielded is kept in status, so its Job may go; status is summarised once, at the end, by `summary`.
 
 Invariants
 - the same resource, observation and time give the same result; a state that is as wanted gives no action;
@@ -14,23 +14,41 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from ftm_jobs.contract import Artifact, Facts, Report, Step
+from ftm_jobs.contract import Artifact, Facts, Report, Step, Verification
 from ftm_operator.api.errors import InvalidManifest, parse
 from ftm_operator.api.status import readable
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus, Phase, Plan
 from ftm_operator.drift import drift
 from ftm_operator.job_state import Broken, Done, Due, Running, State, finished, job_state
-from ftm_operator.planning.keys import REFRESH_ANNOTATION, inspection_key, merged_key
+from ftm_operator.planning.decision import Decision
+from ftm_operator.planning.keys import (
+    REFRESH_ANNOTATION,
+    inspection_key,
+    merged_key,
+    quantized_by,
+    short_hash,
+    verified_by,
+)
+from ftm_operator.planning.plan import Planned
 from ftm_operator.planning.plan import plan as make_plan
 from ftm_operator.planning.tensor_parallel import Rejection
 from ftm_operator.reasons import Reason
 from ftm_operator.resources.deployment import deployment as build_deployment
-from ftm_operator.resources.job import artifacts_source, inspect_job, may_have_more_memory, merge_id, merge_job
+from ftm_operator.resources.job import (
+    artifacts_source,
+    inspect_job,
+    may_have_more_memory,
+    merge_id,
+    merge_job,
+    quantize_job,
+    verify_job,
+)
 from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, NAME, SPEC_HASH, STEP, Manifest, owned_by
+from ftm_operator.resources.pod import Source
 from ftm_operator.resources.service import service as build_service
 from ftm_operator.rollout import RollingOut, rollout
 from ftm_operator.settings import Settings
-from ftm_operator.summary import Hold, Notice, Progress, invalid_status, notices, summarise
+from ftm_operator.summary import Hold, Notice, Progress, failed_checks, invalid_status, notices, summarise
 
 FINISHED_JOBS_KEPT = 3
 """Per step and resource: their logs may still be wanted."""
@@ -116,6 +134,25 @@ def _result(
     )
 
 
+JobBuilder = Callable[..., Manifest]
+"""(attempt, more_memory) -> the Job."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """How a step whose result is shared is spoken of."""
+
+    step: Step
+    phase: Phase
+    reason: Reason
+    doing: str
+
+
+_MERGE = _Work(Step.MERGE, "Merging", Reason.MERGING, "merging")
+_QUANTIZE = _Work(Step.QUANTIZE, "Quantizing", Reason.QUANTIZING, "quantizing")
+_VERIFY = _Work(Step.VERIFY, "Verifying", Reason.VERIFYING, "verifying")
+
+
 @dataclass
 class _Pass:
     """The steps of one pass, and what they gathered on the way."""
@@ -129,6 +166,14 @@ class _Pass:
     progress: Progress = field(default_factory=Progress)
     waits_for: str | None = None
     follows: str | None = None
+
+    @property
+    def _name(self) -> str:
+        return self.model.metadata.name
+
+    @property
+    def _refresh(self) -> str | None:
+        return self.model.metadata.annotations.get(REFRESH_ANNOTATION)
 
     def hold(self) -> Hold | None:
         """Why the resource is not served as its spec says; None when it is."""
@@ -145,15 +190,19 @@ class _Pass:
             )
         if isinstance(facts := self._inspected(), Hold):
             return facts
-        if isinstance(plan := self._planned(facts), Hold):
-            return plan
-        if isinstance(artifact := self._merged(facts), Hold):
-            return artifact
-        return self._served(facts, plan, artifact, artifacts.secret_name)
+        if isinstance(planned := self._planned(facts), Hold):
+            return planned
+        if isinstance(merged := self._merged(facts, artifacts), Hold):
+            return merged
+        if isinstance(built := self._quantized(planned.decision, merged, artifacts), Hold):
+            return built
+        if hold := self._verified(facts, built, artifacts):
+            return hold
+        return self._served(facts, planned.plan, built[-1], artifacts.secret_name)
 
     def _inspected(self) -> Facts | Hold:
         model, before = self.model, self.before
-        key = inspection_key(model.spec, model.metadata.annotations.get(REFRESH_ANNOTATION))
+        key = inspection_key(model.spec, self._refresh)
         self.progress.inspection = key
         if before.sources and before.sources.hash == key and before.facts:
             self.progress.facts = before.facts
@@ -165,49 +214,106 @@ class _Pass:
         if isinstance(report, Hold):
             return report
         if report.facts is None:
-            return Hold(
-                "Failed", Reason.INCOMPLETE_REPORT, "the inspect Job's report holds no facts; see its log", True
-            )
+            return _incomplete(Step.INSPECT)
         self.progress.facts = report.facts
         return report.facts
 
-    def _planned(self, facts: Facts) -> Plan | Hold:
-        plan = make_plan(self.model.metadata.name, self.model.spec, facts)
-        if isinstance(plan, Rejection):
-            return Hold("Failed", plan.rule, plan.reason, stalled=True)
-        self.progress.plan = plan
-        return plan
+    def _planned(self, facts: Facts) -> Planned | Hold:
+        planned = make_plan(self._name, self.model.spec, facts)
+        if isinstance(planned, Rejection):
+            return Hold("Failed", planned.rule, planned.reason, stalled=True)
+        self.progress.plan = planned.plan
+        return planned
 
-    def _merged(self, facts: Facts) -> Artifact | Hold:
-        store = artifacts_source(self.model, self.settings)
-        assert store is not None
+    def _merged(self, facts: Facts, store: Source) -> Artifact | Hold:
         key = merged_key(self.model.spec, facts)
         known = self.before.artifacts.merged if self.before.artifacts else None
         if known and known.uri == f"{store.uri.rstrip('/')}/{key}":
             self.progress.merged = known
             return known
-        identity = merge_id(key, store.uri)
-        state = self._state(ARTIFACT, identity, Step.MERGE)
-        if isinstance(state, Due):
-            more = state.more_memory
-            self._create(merge_job(self.model, facts, store, key, state.attempt, self.settings, more_memory=more))
-        if isinstance(state, Running):
-            state = self._with_progress(state)
-        report = _report_or_hold(state, "Merging", Reason.MERGING)
-        if isinstance(report, Hold):
-            self.waits_for = identity
-            return self._naming_the_builder(report, identity)
-        if report.artifact is None:
-            return Hold(
-                "Failed", Reason.INCOMPLETE_REPORT, "the merge Job's report names no artifact; see its log", True
-            )
-        self.progress.merged = report.artifact
-        return report.artifact
 
-    def _with_progress(self, state: Running) -> Running:
+        def job(attempt: int, *, more_memory: bool) -> Manifest:
+            return merge_job(self.model, facts, store, key, attempt, self.settings, more_memory=more_memory)
+
+        report = self._build(_MERGE, merge_id(key, store.uri), job)
+        if isinstance(report, Hold):
+            return report
+        self.progress.merged = report.artifact
+        return report.artifact or _incomplete(Step.MERGE)
+
+    def _quantized(self, decision: Decision, merged: Artifact, store: Source) -> tuple[Artifact, ...] | Hold:
+        """The merged model, and what was quantized from it, if anything is to be."""
+        if not decision.quantizes:
+            self.progress.not_quantized = True
+            return (merged,)
+        by = quantized_by(self.model.spec, decision, merged.key, self._refresh)
+        known = self.before.artifacts
+        if known and known.quantized and known.quantized_by == by and _is_in(known.quantized, store):
+            self.progress.quantized, self.progress.quantized_by = known.quantized, by
+            self.progress.notes = known.notes
+            return merged, known.quantized
+        identity = short_hash([by, store.uri.rstrip("/")], 16)
+
+        def job(attempt: int, *, more_memory: bool) -> Manifest:
+            return quantize_job(
+                self.model, decision, merged, store, identity, attempt, self.settings, more_memory=more_memory
+            )
+
+        report = self._build(_QUANTIZE, identity, job)
+        if isinstance(report, Hold):
+            return report
+        if report.artifact is None:
+            return _incomplete(Step.QUANTIZE)
+        self.progress.quantized, self.progress.quantized_by = report.artifact, by
+        self.progress.notes = report.notes
+        return merged, report.artifact
+
+    def _verified(self, facts: Facts, built: tuple[Artifact, ...], store: Source) -> Hold | None:
+        """Why what was built is not to be rolled out; a failed check under policy Warn is none."""
+        by = verified_by(self.model.spec, built, self._refresh)
+        known = self.before.artifacts
+        if known and known.verification and known.verified_by == by:
+            self.progress.report, self.progress.verified_by = known.report, by
+            return self._judged(known.verification)
+        identity = short_hash([by, store.uri.rstrip("/")], 16)
+
+        def job(attempt: int, *, more_memory: bool) -> Manifest:
+            return verify_job(
+                self.model, facts, built, store, identity, attempt, self.settings, more_memory=more_memory
+            )
+
+        report = self._build(_VERIFY, identity, job)
+        if isinstance(report, Hold):
+            return report
+        if report.verification is None:
+            return _incomplete(Step.VERIFY)
+        self.progress.report, self.progress.verified_by = report.artifact, by
+        return self._judged(report.verification)
+
+    def _judged(self, verification: Verification) -> Hold | None:
+        self.progress.verification = verification
+        if verification.passed or self.model.spec.verification.policy == "Warn":
+            return None
+        message = f"{failed_checks(verification)}; what serves goes on serving: see `ftm report {self._name}`"
+        return Hold("Failed", Reason.VERIFICATION_FAILED, message, stalled=True)
+
+    def _build(self, work: _Work, identity: str, job: JobBuilder) -> Report | Hold:
+        """The report of a step that is shared by all resources that need the same, or what it waits for."""
+        state = self._state(ARTIFACT, identity, work.step)
+        if isinstance(state, Due):
+            self._create(job(state.attempt, more_memory=state.more_memory))
+        if isinstance(state, Running):
+            state = self._with_progress(state, work)
+        report = _report_or_hold(state, work.phase, work.reason)
+        if isinstance(report, Report):
+            return report
+        self.waits_for = identity
+        return self._naming_the_builder(report, identity)
+
+    def _with_progress(self, state: Running, work: _Work) -> Running:
         self.follows = state.pod
         progress = self.observed.progress.get(state.pod or "")
-        return replace(state, message=f"merging: {progress} ({state.message})") if progress else state
+        return replace(state, message=f"{work.doing}: {progress} ({state.message})") if progress else state
 
     def _served(self, facts: Facts, plan: Plan, artifact: Artifact, secret_name: str | None) -> Hold | None:
         model, live = self.model, self.observed.deployment
@@ -224,19 +330,24 @@ class _Pass:
         if isinstance(state, RollingOut):
             if state.lost_at and self._forgotten(artifact, state.lost_at):
                 message = f"{artifact.uri} is no longer there; it is built again"
-                return Hold("Merging", Reason.ARTIFACT_LOST, message)
+                phase: Phase = "Quantizing" if artifact is not self.progress.merged else "Merging"
+                return Hold(phase, Reason.ARTIFACT_LOST, message)
             return Hold("Failed" if state.stalled else "Deploying", state.reason, state.message, state.stalled)
         self.progress.serving = state.message
         return None
 
     def _forgotten(self, artifact: Artifact, lost_at: str) -> bool:
         """Forgets an artifact that was lost after it was last built, with the Jobs that say it is complete."""
-        identity = merge_id(artifact.key, artifact.uri.rpartition("/")[0])
+        store = artifact.uri.rpartition("/")[0]
+        if artifact is self.progress.quantized:
+            identity = short_hash([self.progress.quantized_by, store], 16)
+        else:
+            identity = merge_id(artifact.key, store)
         jobs = [job for job in self.observed.jobs(ARTIFACT, identity) if finished(job)]
         if any(lost_at <= job["status"].get("completionTime", "") for job in jobs):
             return False
         self.actions.extend(Delete(job) for job in jobs)
-        self.progress.merged, self.progress.lost = None, True
+        self.progress.forget(artifact)
         return True
 
     def _state(self, label: str, value: str, step: Step) -> State:
@@ -251,8 +362,8 @@ class _Pass:
         )
 
     def _concerns_us(self, job: Manifest, step: Step) -> bool:
-        """A merge is shared by all resources that need it; an inspection is ours alone."""
-        return step is Step.MERGE or owned_by(job, self.model)
+        """What is built is shared by all resources that need it; an inspection is ours alone."""
+        return step is not Step.INSPECT or owned_by(job, self.model)
 
     def _naming_the_builder(self, hold: Hold, identity: str) -> Hold:
         jobs = self.observed.jobs(ARTIFACT, identity)
@@ -274,11 +385,20 @@ class _Pass:
     def prune(self) -> None:
         """Finished Jobs beyond the newest few of each step go; their results are in status."""
         own = [job for job in self.observed.jobs(NAME, self.model.metadata.name) if owned_by(job, self.model)]
-        for step in (Step.INSPECT, Step.MERGE):
+        for step in (Step.INSPECT, Step.MERGE, Step.QUANTIZE, Step.VERIFY):
             done = [job for job in own if job["metadata"]["labels"].get(STEP) == step and finished(job)]
             done.sort(key=lambda job: (job["metadata"].get("creationTimestamp", ""), job["metadata"]["name"]))
             gone = (job for job in done[:-FINISHED_JOBS_KEPT] if "deletionTimestamp" not in job["metadata"])
             self.actions.extend(Delete(job) for job in gone)
+
+
+def _incomplete(step: Step) -> Hold:
+    message = f"the {step} Job's report does not say what it made; see its log"
+    return Hold("Failed", Reason.INCOMPLETE_REPORT, message, stalled=True)
+
+
+def _is_in(artifact: Artifact, store: Source) -> bool:
+    return artifact.uri == f"{store.uri.rstrip('/')}/{artifact.key}"
 
 
 def _name_taken(child: Manifest) -> Hold:

@@ -13,6 +13,11 @@ class Settings:
     jobs_image: str
     merge_image: str
     vllm_image: str
+    llama_cpp_image: str
+    gguf_image: str
+    """Makes GGUF files, and verifies: it holds torch, transformers and llama.cpp."""
+    awq_image: str
+    compressor_image: str
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     artifacts_uri: str | None = None
@@ -30,6 +35,10 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         jobs_image=_required(environment, "FTM_JOBS_IMAGE"),
         merge_image=_required(environment, "FTM_MERGE_IMAGE"),
         vllm_image=_required(environment, "FTM_VLLM_IMAGE"),
+        gguf_image=_required(environment, "FTM_GGUF_IMAGE"),
+        awq_image=_required(environment, "FTM_AWQ_IMAGE"),
+        compressor_image=_required(environment, "FTM_COMPRESSOR_IMAGE"),
+        llama_cpp_image=_required(environment, "FTM_LLAMA_CPP_IMAGE"),
         image_pull_policy=environment.get("FTM_IMAGE_PULL_POLICY") or "IfNotPresent",
         image_pull_secrets=_names(environment.get("FTM_IMAGE_PULL_SECRETS", "")),
         artifacts_uri=environment.get("FTM_ARTIFACTS_URI") or None,

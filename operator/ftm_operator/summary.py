@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from ftm_jobs.contract import Artifact, Facts
+from ftm_jobs.contract import Artifact, Check, Facts, Verification
 from ftm_operator.api.v1alpha1 import Artifacts, FineTunedModel, FineTunedModelStatus, Phase, Plan, Sources
 from ftm_operator.conditions import Observation, updated
 from ftm_operator.reasons import Reason
@@ -38,9 +38,25 @@ class Progress:
     facts: Facts | None = None
     plan: Plan | None = None
     merged: Artifact | None = None
-    lost: bool = False
+    not_quantized: bool = False
+    """The merged model is what is served."""
+    quantized: Artifact | None = None
+    quantized_by: str | None = None
+    notes: tuple[str, ...] | None = None
+    """Of the quantizer."""
+    report: Artifact | None = None
+    """Of the verification."""
+    verified_by: str | None = None
+    verification: Verification | None = None
+    lost: Artifact | None = None
     """The artifact that status names is no longer in its store."""
     serving: str | None = None
+
+    def forget(self, artifact: Artifact) -> None:
+        """It was lost: it, and what was made of it, is built again."""
+        self.lost, self.quantized = artifact, None
+        if artifact == self.merged:
+            self.merged = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +108,9 @@ def notices(before: FineTunedModelStatus, after: FineTunedModelStatus) -> tuple[
     found = []
     for condition in sorted(after.conditions, key=lambda one: one.type == "Ready"):
         was = known.get(condition.type)
-        if condition.type in ("Inspected", "Merged"):
+        if condition.type in STEPS:
             changed = condition.status == "True" and (was is None or was.status != "True")
+            changed = changed and condition.reason != Reason.NOT_QUANTIZED
         elif condition.type == "Ready":
             changed = was is None or was.reason != condition.reason or (stalled and was.message != condition.message)
         else:
@@ -114,29 +131,85 @@ def _readiness(hold: Hold | None, progress: Progress) -> list[Observation]:
     return [ready, Observation(kind, "True", hold.reason, hold.message)]
 
 
+STEPS = ("Inspected", "Merged", "Quantized", "Verified")
+
+
 def _steps(before: FineTunedModelStatus, progress: Progress, hold: Hold | None) -> list[Observation]:
+    """Whether each step is done; the first that is not carries what holds it."""
     if hold and hold.phase == "Suspended":
-        kept = [condition for condition in before.conditions if condition.type in ("Inspected", "Merged")]
+        kept = [condition for condition in before.conditions if condition.type in STEPS]
         return [Observation(one.type, one.status, one.reason, one.message) for one in kept]
-    facts, merged = progress.facts, progress.merged
-    reason, message = (hold.reason, hold.message) if hold else (Reason.NOT_REACHED, "")
-    inspected = (
-        Observation("Inspected", "True", "Inspected", _inspected_sentence(facts))
-        if facts
-        else Observation("Inspected", "False", reason, message)
-    )
-    if merged:
-        size = f"{merged.files} files, {merged.total_bytes:,} bytes"
-        return [inspected, Observation("Merged", "True", "Merged", f"{merged.uri}: {size}, manifest {merged.digest}")]
-    if facts:
-        return [inspected, Observation("Merged", "False", reason, message)]
-    return [inspected, Observation("Merged", "False", Reason.NOT_REACHED, "the sources are not inspected yet")]
+    found: list[Observation] = []
+    held = False
+    for kind, done in zip(STEPS, (_inspected, _merged, _quantized, _verified), strict=True):
+        observation = done(progress)
+        if observation is None:
+            reason, message = (hold.reason, hold.message) if hold and not held else (Reason.NOT_REACHED, "")
+            observation = Observation(kind, "False", reason, message or "an earlier step is not done yet")
+            held = True
+        found.append(observation)
+    return found
+
+
+def _inspected(progress: Progress) -> Observation | None:
+    if progress.facts is None:
+        return None
+    return Observation("Inspected", "True", "Inspected", _inspected_sentence(progress.facts))
+
+
+def _merged(progress: Progress) -> Observation | None:
+    return Observation("Merged", "True", "Merged", _built_sentence(progress.merged)) if progress.merged else None
+
+
+def _quantized(progress: Progress) -> Observation | None:
+    if progress.quantized:
+        notes = "".join(f"; {note}" for note in (progress.notes or ())[:3])
+        return Observation("Quantized", "True", "Quantized", _built_sentence(progress.quantized) + notes)
+    if progress.merged and progress.not_quantized:
+        return Observation("Quantized", "True", Reason.NOT_QUANTIZED, "the weights are served as they were merged")
+    return None
+
+
+def _verified(progress: Progress) -> Observation | None:
+    verification = progress.verification
+    if verification is None:
+        return None
+    if verification.passed:
+        return Observation("Verified", "True", Reason.VERIFIED, "; ".join(map(_figure, verification.checks)))
+    return Observation("Verified", "False", Reason.VERIFICATION_FAILED, failed_checks(verification))
+
+
+def failed_checks(verification: Verification) -> str:
+    """The figures that are beyond their bounds."""
+    return "; ".join(_figure(check) for check in verification.checks if not check.passed)
+
+
+def _figure(check: Check) -> str:
+    return f"{check.name} {check.value:.4g} {check.unit}, bound {check.bound:.4g}"
+
+
+def _built_sentence(built: Artifact) -> str:
+    return f"{built.uri}: {built.files} files, {built.total_bytes:,} bytes, manifest {built.digest}"
 
 
 def _artifacts(before: FineTunedModelStatus, progress: Progress) -> Artifacts | None:
+    """What this pass found; what it did not reach stays as it was, but for what was lost and what was made of it."""
+    found = Artifacts(
+        merged=progress.merged,
+        quantized=progress.quantized,
+        quantized_by=progress.quantized_by,
+        notes=progress.notes or None,
+        report=progress.report,
+        verified_by=progress.verified_by,
+        verification=progress.verification,
+    )
+    known = before.artifacts or Artifacts()
     if progress.lost:
-        return None
-    return Artifacts(merged=progress.merged) if progress.merged else before.artifacts
+        known = Artifacts()
+    elif progress.not_quantized or progress.quantized:
+        known = known.model_copy(update={"quantized": None, "quantized_by": None, "notes": None})
+    new = {name: value for name, value in found if value is not None}
+    return kept if (kept := known.model_copy(update=new)).to_json() else None
 
 
 def _inspected_sentence(facts: Facts) -> str:

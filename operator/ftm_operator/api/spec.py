@@ -223,12 +223,19 @@ class GGUF(Resource):
     strict: Annotated[bool, Field(strict=True)] = False
     """Refuse a type that cannot store every weight as it should, where widths make llama.cpp fall back to others."""
     importance_matrix: Annotated[bool, Field(strict=True)] = False
-    """Weigh errors by what the calibration text activates; it takes as long as reading that text on a CPU."""
+    """Weigh errors by what quantization.calibration activates; it takes as long as reading that text on a CPU."""
 
 
 class Quantization(Resource):
     """How the merged weights are made smaller."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "gguf.importanceMatrix is computed from text; set calibration.uri",
+            "!self.gguf.importanceMatrix || has(self.calibration)",
+            lambda quantization: not quantization.gguf.importance_matrix or quantization.calibration is not None,
+        ),
+    )
     method: Literal["Auto", "None", "AWQ", "GGUF"] = "Auto"
     """Auto: GGUF for llama.cpp; for vLLM AWQ under objective Throughput, and None under Quality. None: the weights are
     served as they were merged."""
@@ -395,8 +402,7 @@ LLAMA_CPP_NEEDS_CPU = Rule(
     "AWQ or None",
     "self.serving.device != 'GPU' || (self.serving.engine != 'LlamaCpp' && self.quantization.method != 'GGUF')",
     lambda spec: (
-        spec.serving.device != "GPU"
-        or (spec.serving.engine != "LlamaCpp" and spec.quantization.method != "GGUF")
+        spec.serving.device != "GPU" or (spec.serving.engine != "LlamaCpp" and spec.quantization.method != "GGUF")
     ),
 )
 VLLM_NEEDS_GPU = Rule(
@@ -404,8 +410,7 @@ VLLM_NEEDS_GPU = Rule(
     "GGUF",
     "self.serving.device != 'CPU' || (self.serving.engine != 'vLLM' && self.quantization.method in ['Auto', 'GGUF'])",
     lambda spec: (
-        spec.serving.device != "CPU"
-        or (spec.serving.engine != "vLLM" and spec.quantization.method in ("Auto", "GGUF"))
+        spec.serving.device != "CPU" or (spec.serving.engine != "vLLM" and spec.quantization.method in ("Auto", "GGUF"))
     ),
 )
 

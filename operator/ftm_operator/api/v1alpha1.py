@@ -10,18 +10,25 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 
 from ftm_operator.api.schema import Resource, Tolerant, matches
 from ftm_operator.api.spec import (
+    AWQ,
+    GGUF,
     Accelerator,
     Adapter,
     ArtifactStore,
     Base,
+    Calibration,
     EnvVar,
     EnvVarSource,
     FineTunedModelSpec,
     Jobs,
+    Message,
+    Prompt,
+    Quantization,
     ResourceRequirements,
     SecretKeySelector,
     Serving,
     Toleration,
+    Verification,
 )
 from ftm_operator.api.status import (
     Artifacts,
@@ -36,8 +43,10 @@ from ftm_operator.api.status import (
 
 __all__ = [
     "API_VERSION",
+    "AWQ",
     "CATEGORIES",
     "COLUMNS",
+    "GGUF",
     "GROUP",
     "KIND",
     "PLURAL",
@@ -50,6 +59,7 @@ __all__ = [
     "ArtifactStore",
     "Artifacts",
     "Base",
+    "Calibration",
     "Condition",
     "ConditionStatus",
     "EnvVar",
@@ -58,14 +68,18 @@ __all__ = [
     "FineTunedModelSpec",
     "FineTunedModelStatus",
     "Jobs",
+    "Message",
     "ObjectMeta",
     "Phase",
     "Plan",
+    "Prompt",
+    "Quantization",
     "ResourceRequirements",
     "SecretKeySelector",
     "Serving",
     "Sources",
     "Toleration",
+    "Verification",
 ]
 
 GROUP, VERSION, KIND, PLURAL = "ftm.dev", "v1alpha1", "FineTunedModel", "finetunedmodels"

@@ -30,6 +30,11 @@ class Decision:
     """How AWQ quantizes, if it does."""
 
     @property
+    def quantizes(self) -> bool:
+        """Whether something is made of the merged model before it is served."""
+        return self.gguf is not None or self.awq is not None
+
+    @property
     def quantization(self) -> str:
         """As people read it: None, AWQ or GGUF with its type."""
         return f"GGUF {self.gguf}" if self.gguf else "AWQ" if self.awq else "None"

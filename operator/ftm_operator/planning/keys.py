@@ -1,4 +1,5 @@
-"""What must be built again, and what need not: the identities of an inspection and of a merge.
+"""What must be built again, and what need not: the identities of an inspection, a merge, a quantization and a
+verification.
 
 An inspection is repeated when the sources' URIs or the refresh annotation change, and for no other reason: what
 serves the model is no part of it. A merge's key is `ftm_jobs.contract.merge_key`.
@@ -6,9 +7,11 @@ serves the model is no part of it. A merge's key is `ftm_jobs.contract.merge_key
 
 import hashlib
 import json
+from collections.abc import Sequence
 
-from ftm_jobs.contract import Facts, QuantizedBase, merge_key
+from ftm_jobs.contract import Artifact, Facts, QuantizedBase, merge_key
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
+from ftm_operator.planning.decision import Decision
 
 REFRESH_ANNOTATION = "ftm.dev/refresh"
 
@@ -23,6 +26,37 @@ def merged_key(spec: FineTunedModelSpec, facts: Facts) -> str:
     scales = [adapter.scale for adapter in spec.adapters]
     digests = [adapter.digest for adapter in facts.adapters]
     return merge_key(facts.base.digest, list(zip(digests, scales, strict=True)), QuantizedBase(spec.quantized_base))
+
+
+def quantized_by(spec: FineTunedModelSpec, decision: Decision, merged: str, refresh: str | None) -> str:
+    """Sixteen hex digits over the merged model's key and all that decides what is quantized from it.
+
+    The artifact's own key is the Job's to derive: it holds the digest of the calibration text.
+    """
+    quantization = spec.quantization
+    calibration = quantization.calibration.uri if quantization.calibration else None
+    if decision.gguf:
+        gguf = quantization.gguf
+        return short_hash(
+            [merged, decision.gguf, gguf.strict, [calibration, refresh] if gguf.importance_matrix else None], 16
+        )
+    assert decision.awq
+    size = spec.serving.tensor_parallel_size or 1
+    return short_hash([merged, decision.awq.group_size, decision.awq.engine, size, calibration, refresh], 16)
+
+
+def verified_by(spec: FineTunedModelSpec, built: Sequence[Artifact], refresh: str | None) -> str:
+    """Sixteen hex digits over the models and all that decides how they are measured; what follows is no part of it."""
+    verification, calibration = spec.verification, spec.quantization.calibration
+    return short_hash(
+        [
+            [artifact.digest for artifact in built],
+            [prompt.to_json() for prompt in verification.prompts],
+            verification.max_divergence,
+            [calibration.uri, refresh] if calibration else None,
+        ],
+        16,
+    )
 
 
 def short_hash(value: object, digits: int) -> str:

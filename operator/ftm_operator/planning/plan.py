@@ -6,6 +6,8 @@ length is the one asked for, or the model's own limit, which llama.cpp, whose ca
 beyond LLAMA_CPP_CONTEXT by itself.
 """
 
+from dataclasses import dataclass
+
 from ftm_jobs.contract import BaseFacts, Facts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec, Plan
 from ftm_operator.planning.decision import Decision, decide
@@ -19,7 +21,15 @@ LLAMA_CPP_CONTEXT = 8192
 LLAMA_CPP_CONCURRENCY = 4
 
 
-def plan(name: str, spec: FineTunedModelSpec, facts: Facts) -> Plan | Rejection:
+@dataclass(frozen=True)
+class Planned:
+    plan: Plan
+    """As status shows it."""
+    decision: Decision
+    """What is built."""
+
+
+def plan(name: str, spec: FineTunedModelSpec, facts: Facts) -> Planned | Rejection:
     """How to build and serve the model, or the first rule that forbids what the spec asks for."""
     serving, base = spec.serving, facts.base
     size = serving.tensor_parallel_size or 1
@@ -27,12 +37,12 @@ def plan(name: str, spec: FineTunedModelSpec, facts: Facts) -> Plan | Rejection:
     if isinstance(decision, Rejection):
         return decision
     on_gpus = decision.engine == "vLLM"
-    if found := _forbidden(spec, base, size, on_gpus=on_gpus):
-        return found
+    if forbidden := _forbidden(spec, base, size, on_gpus=on_gpus):
+        return forbidden
     context, why_context = _context(spec, base, on_gpus=on_gpus)
     dtype, why_dtype = _dtype(spec, base, decision)
     awq = decision.awq
-    return Plan(
+    found = Plan(
         mode="Merged",
         engine=decision.engine,
         quantization=decision.quantization,
@@ -53,6 +63,7 @@ def plan(name: str, spec: FineTunedModelSpec, facts: Facts) -> Plan | Rejection:
             f"context {context} tokens: {why_context}",
         ),
     )
+    return Planned(found, decision)
 
 
 def _forbidden(spec: FineTunedModelSpec, base: BaseFacts, size: int, *, on_gpus: bool) -> Rejection | None:
@@ -83,7 +94,10 @@ def _context(spec: FineTunedModelSpec, base: BaseFacts, *, on_gpus: bool) -> tup
     limit = base.max_position_embeddings
     if on_gpus or limit <= LLAMA_CPP_CONTEXT:
         return limit, "the model's own limit"
-    return LLAMA_CPP_CONTEXT, f"llama.cpp's default here, of the model's {limit}; spec.serving.maxModelLen asks for more"
+    return (
+        LLAMA_CPP_CONTEXT,
+        f"llama.cpp's default here, of the model's {limit}; spec.serving.maxModelLen asks for more",
+    )
 
 
 def _dtype(spec: FineTunedModelSpec, base: BaseFacts, decision: Decision) -> tuple[str, str]:

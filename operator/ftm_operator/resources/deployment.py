@@ -1,12 +1,14 @@
-"""The Deployment that serves a merged model with vLLM.
+"""The Deployment that serves a model, whichever engine does.
 
 An init container fetches the artifact and proves every file's sha256. On shutdown the pod first leaves its Service
-(DRAIN_SECONDS), then vLLM finishes what is in flight (SHUTDOWN_SECONDS). A rollout starts a new pod before it stops
-an old one, so what works keeps serving until its successor is ready.
+(DRAIN_SECONDS), then the engine finishes what is in flight (SHUTDOWN_SECONDS). A rollout starts a new pod before it
+stops an old one, so what works keeps serving until its successor is ready.
 """
 
 from ftm_jobs.contract import Artifact, Facts, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.resources import llama_server, vllm
+from ftm_operator.resources.engine import MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS
 from ftm_operator.resources.metadata import (
     ARTIFACT_DIGEST,
     COMPONENT,
@@ -23,33 +25,20 @@ from ftm_operator.resources.pod import (
     Source,
     container,
     pod_spec,
+    quantity,
     source_mounts,
     source_volumes,
 )
 from ftm_operator.settings import Settings
 
-ENGINE_MODULE = "vllm.entrypoints.openai.api_server"
-PORT = 8000
-MODEL_DIRECTORY = "/model"
 DRAIN_SECONDS = 15
-SHUTDOWN_SECONDS = 45
 STARTUP_SECONDS = 1800
 PROGRESS_DEADLINE_SECONDS = 2 * STARTUP_SECONDS
-SHARED_MEMORY_BYTES_PER_GPU = 2**30
-API_KEY = "VLLM_API_KEY"
-"""The key in the Secret that spec.serving.apiKeySecretName names."""
-
-ENGINE_ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_CACHE_ROOT": "/tmp/vllm",
-    # An arbitrary user has no entry in /etc/passwd; torch asks for a name when it picks its cache folder.
-    "USER": "vllm",
-    "LOGNAME": "vllm",
-}
+LLAMA_CPP = "LlamaCpp"
 
 
 def selector(model: FineTunedModel) -> dict[str, str]:
+    """The same for every engine, since a Deployment's selector cannot change."""
     return {COMPONENT: "vllm", NAME: model.metadata.name}
 
 
@@ -63,11 +52,11 @@ def deployment(
         **pod_spec(settings, [source]),
         "terminationGracePeriodSeconds": DRAIN_SECONDS + SHUTDOWN_SECONDS + 15,
         "initContainers": [_fetch(source, artifact, settings)],
-        "containers": [_engine(model, plan, facts, settings)],
+        "containers": [_engine(model, plan, facts, artifact, settings)],
         "volumes": [
             TMP_VOLUME,
             {"name": "model", "emptyDir": {}},
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _mebibytes(_shared_memory(plan))}},
+            *([] if plan.engine == LLAMA_CPP else [vllm.shared_memory(plan)]),
             *source_volumes([source]),
         ],
         **({"nodeSelector": serving.node_selector} if serving.node_selector else {}),
@@ -94,25 +83,6 @@ def deployment(
     )
 
 
-def engine_arguments(
-    model: FineTunedModel, plan: Plan, directory: str = MODEL_DIRECTORY, port: int = PORT
-) -> list[str]:
-    """vLLM's command line, the plan's choices first and the user's own arguments last."""
-    serving = model.spec.serving
-    utilization = serving.gpu_memory_utilization
-    return [
-        *("--model", directory),
-        *("--served-model-name", plan.served_model_name),
-        *("--port", str(port)),
-        *("--dtype", plan.dtype),
-        *("--max-model-len", str(plan.max_model_len)),
-        *("--tensor-parallel-size", str(plan.tensor_parallel_size)),
-        *("--shutdown-timeout", str(SHUTDOWN_SECONDS)),
-        *(("--gpu-memory-utilization", str(utilization)) if utilization else ()),
-        *serving.extra_args,
-    ]
-
-
 def _fetch(source: Source, artifact: Artifact, settings: Settings) -> Manifest:
     return {
         **container("fetch", settings.jobs_image, settings),
@@ -130,7 +100,7 @@ def _fetch(source: Source, artifact: Artifact, settings: Settings) -> Manifest:
             "requests": {
                 "cpu": "100m",
                 "memory": "256Mi",
-                "ephemeral-storage": _mebibytes(artifact.total_bytes + 2**30),
+                "ephemeral-storage": quantity(artifact.total_bytes + 2**30),
             },
             "limits": {"memory": "1Gi"},
         },
@@ -138,15 +108,19 @@ def _fetch(source: Source, artifact: Artifact, settings: Settings) -> Manifest:
     }
 
 
-def _engine(model: FineTunedModel, plan: Plan, facts: Facts, settings: Settings) -> Manifest:
+def _engine(model: FineTunedModel, plan: Plan, facts: Facts, artifact: Artifact, settings: Settings) -> Manifest:
     health = {"httpGet": {"path": "/health", "port": "http"}}
+    if plan.engine == LLAMA_CPP:
+        engine = {
+            **container("llama-server", settings.llama_cpp_image, settings),
+            **llama_server.engine(model, plan, facts, artifact),
+        }
+    else:
+        engine = {**container("vllm", settings.vllm_image, settings), **vllm.engine(model, plan, facts)}
     return {
-        **container("vllm", settings.vllm_image, settings),
-        "command": ["python3", "-m", ENGINE_MODULE],
-        "args": engine_arguments(model, plan),
-        "env": [*_environment(model), HOME],
+        **engine,
+        "env": [*engine["env"], HOME],
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-        "resources": _resources(model, plan, facts),
         "startupProbe": {**health, "periodSeconds": 5, "failureThreshold": STARTUP_SECONDS // 5, "timeoutSeconds": 5},
         "readinessProbe": {**health, "periodSeconds": 5, "failureThreshold": 3, "timeoutSeconds": 5},
         "livenessProbe": {**health, "periodSeconds": 10, "failureThreshold": 6, "timeoutSeconds": 10},
@@ -155,37 +129,6 @@ def _engine(model: FineTunedModel, plan: Plan, facts: Facts, settings: Settings)
         "volumeMounts": [
             TMP_MOUNT,
             {"name": "model", "mountPath": MODEL_DIRECTORY, "readOnly": True},
-            {"name": "shm", "mountPath": "/dev/shm"},
+            *([] if plan.engine == LLAMA_CPP else [{"name": "shm", "mountPath": "/dev/shm"}]),
         ],
     }
-
-
-def _environment(model: FineTunedModel) -> list[Manifest]:
-    serving = model.spec.serving
-    own = [{"name": name, "value": value} for name, value in ENGINE_ENVIRONMENT.items()]
-    if serving.api_key_secret_name:
-        reference = {"name": serving.api_key_secret_name, "key": API_KEY}
-        own.append({"name": API_KEY, "valueFrom": {"secretKeyRef": reference}})  # type: ignore[dict-item]
-    users: list[Manifest] = [variable.to_json() for variable in serving.env]
-    names = {variable["name"] for variable in users}
-    return [*(variable for variable in own if variable["name"] not in names), *users]
-
-
-def _resources(model: FineTunedModel, plan: Plan, facts: Facts) -> Manifest:
-    """GPUs by the plan; host memory for the weights while they load, unless the spec says otherwise."""
-    asked = model.spec.serving.resources.to_json() if model.spec.serving.resources else {}
-    memory = _mebibytes(facts.base.weight_bytes + 2 * 2**30)
-    return {
-        "requests": {"cpu": "1", "memory": memory, **asked.get("requests", {})},
-        "limits": {**asked.get("limits", {}), str(plan.accelerator): str(plan.gpus)},
-    }
-
-
-def _shared_memory(plan: Plan) -> int:
-    return (plan.tensor_parallel_size or 1) * SHARED_MEMORY_BYTES_PER_GPU
-
-
-def _mebibytes(size_bytes: int) -> str:
-    """A quantity as the API server writes it back: whole mebibytes, or gibibytes when they are whole."""
-    mebibytes = -(-size_bytes // 2**20)
-    return f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"

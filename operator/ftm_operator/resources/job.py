@@ -1,14 +1,17 @@
-"""The Jobs of the inspect and merge steps.
+"""The Jobs of the steps: inspect, merge, quantize and verify.
 
 Kubernetes retries a pod that exits 1 and gives up at once on one that exits 2 (the input is wrong) or was killed (it
 needs more memory); a pod that was evicted or preempted does not count. A Job's name holds its attempt: a later attempt
 is another Job.
 """
 
-from dataclasses import replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ftm_jobs.contract import ExitCode, Facts, QuantizedBase, Step
+from ftm_jobs.contract import Artifact, ExitCode, Facts, QuantizedBase, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel
+from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.keys import short_hash
 from ftm_operator.resources.metadata import (
     ARTIFACT,
@@ -27,6 +30,7 @@ from ftm_operator.resources.pod import (
     Source,
     container,
     pod_spec,
+    quantity,
     source_mounts,
     source_volumes,
 )
@@ -36,17 +40,26 @@ TERMINATION_LOG = "/dev/termination-log"
 BACKOFF_LIMIT = 3
 KILLED = 137
 """The exit code of a container that the kernel killed, mostly for its memory: the same again would end the same."""
-DEFAULT_RESOURCES: dict[Step, Manifest] = {
-    Step.INSPECT: {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-    Step.MERGE: {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "4Gi"}},
-}
+GIB = 2**30
 
 
-MORE_MEMORY_RESOURCES: dict[Step, Manifest] = {
-    Step.INSPECT: {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
-    Step.MERGE: {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"memory": "8Gi"}},
-}
-"""Twice the memory, for the attempt after one that ran out of it."""
+def default_resources(step: Step, weight_bytes: int = 0, method: str = "", *, times: int = 1) -> Manifest:
+    """What a step's container gets; `times` 2 for the attempt after one that ran out of memory.
+
+    Inspecting, merging, converting to GGUF and verifying take bounded memory, whatever the model's size; AWQ holds the
+    model. What a step writes to its own disk follows the model's size.
+    """
+    held = 2 * weight_bytes if method == "AWQ" else 0
+    cpu, request, limit, disk = {
+        Step.INSPECT: ("100m", GIB // 4, GIB, 0),
+        Step.MERGE: ("1", 2 * GIB, 4 * GIB, 0),
+        Step.QUANTIZE: ("1", 2 * GIB + held, 6 * GIB + held, 3 * weight_bytes + GIB),
+        Step.VERIFY: ("1", 2 * GIB, 8 * GIB, 2 * weight_bytes + GIB),
+    }[step]
+    requests = {"cpu": cpu, "memory": quantity(times * request)}
+    if disk:
+        requests["ephemeral-storage"] = quantity(disk)
+    return {"requests": requests, "limits": {"memory": quantity(times * limit)}}
 
 
 def may_have_more_memory(model: FineTunedModel) -> bool:
@@ -83,6 +96,16 @@ def merge_sources(model: FineTunedModel, facts: Facts) -> list[Source]:
     ]
 
 
+def model_source(artifact: Artifact, store: Source, role: str = "model") -> Source:
+    """An artifact as a later step reads it, held to its digest."""
+    return Source(role, artifact.uri, store.secret_name, artifact.digest)
+
+
+def calibration_source(model: FineTunedModel) -> Source | None:
+    calibration = model.spec.quantization.calibration
+    return Source("calibration", calibration.uri, calibration.secret_name) if calibration else None
+
+
 def merge_id(key: str, artifacts_uri: str) -> str:
     """Names the merge of one artifact into one store: resources that need the same share its Job."""
     return short_hash([key, artifacts_uri.rstrip("/")], 16)
@@ -91,11 +114,20 @@ def merge_id(key: str, artifacts_uri: str) -> str:
 def inspect_job(
     model: FineTunedModel, inspection: str, attempt: int, settings: Settings, *, more_memory: bool = False
 ) -> Manifest:
-    name = f"{model.metadata.name}-inspect-{inspection[:8]}-{attempt}"
-    extra = {INSPECTION: inspection, ATTEMPT: str(attempt)}
     sources = inspect_sources(model)
-    job = _job(model, Step.INSPECT, name, extra, settings.jobs_image, sources, source_arguments(sources), settings)
-    return _with_more_memory(job, Step.INSPECT) if more_memory else job
+    return _job(
+        model,
+        _Work(
+            Step.INSPECT,
+            f"{model.metadata.name}-inspect-{inspection[:8]}-{attempt}",
+            {INSPECTION: inspection, ATTEMPT: str(attempt)},
+            settings.jobs_image,
+            sources,
+            [Step.INSPECT, *source_arguments(sources)],
+        ),
+        settings,
+        more_memory=more_memory,
+    )
 
 
 def merge_job(
@@ -108,14 +140,106 @@ def merge_job(
     *,
     more_memory: bool = False,
 ) -> Manifest:
-    identity = merge_id(key, artifacts.uri)
-    extra = {ARTIFACT: identity, ATTEMPT: str(attempt)}
-    sources = merge_sources(model, facts)
-    arguments = [*merge_arguments(model, facts), "--artifacts", artifacts.argument()]
-    image, stores = settings.merge_image, [*sources, replace(artifacts, writable=True)]
-    name = f"ftm-merge-{identity}-{attempt}"
-    job = _job(model, Step.MERGE, name, extra, image, stores, arguments, settings)
-    return _with_more_memory(job, Step.MERGE) if more_memory else job
+    arguments = [Step.MERGE, *merge_arguments(model, facts), "--artifacts", artifacts.argument()]
+    sources = [*merge_sources(model, facts), replace(artifacts, writable=True)]
+    work = _shared(Step.MERGE, merge_id(key, artifacts.uri), attempt, settings.merge_image, sources, arguments)
+    return _job(model, work, settings, more_memory=more_memory)
+
+
+def quantize_job(
+    model: FineTunedModel,
+    decision: Decision,
+    merged: Artifact,
+    artifacts: Source,
+    identity: str,
+    attempt: int,
+    settings: Settings,
+    *,
+    more_memory: bool = False,
+) -> Manifest:
+    """Runs in the image of the engine that the decision names."""
+    source, calibration = model_source(merged, artifacts), quantize_calibration(model, decision)
+    sources = [source, *([calibration] if calibration else []), replace(artifacts, writable=True)]
+    arguments = [*quantize_arguments(model, decision, source), "--artifacts", artifacts.argument()]
+    if decision.gguf:
+        image = settings.gguf_image
+    else:
+        engine = decision.awq.engine if decision.awq else None
+        image = settings.compressor_image if engine == "llm-compressor" else settings.awq_image
+    work = _shared(Step.QUANTIZE, identity, attempt, image, sources, arguments)
+    resources = default_resources(
+        Step.QUANTIZE, merged.total_bytes, "GGUF" if decision.gguf else "AWQ", times=2 if more_memory else 1
+    )
+    return _job(model, replace(work, resources=resources), settings, more_memory=more_memory)
+
+
+def quantize_calibration(model: FineTunedModel, decision: Decision) -> Source | None:
+    """What the quantizer reads besides the model; the bundled text needs no source."""
+    if decision.gguf and not model.spec.quantization.gguf.importance_matrix:
+        return None
+    return calibration_source(model)
+
+
+def quantize_arguments(model: FineTunedModel, decision: Decision, merged: Source) -> list[str]:
+    """What a quantization reads and how, without where it writes."""
+    calibration = quantize_calibration(model, decision)
+    read = ["--model", merged.argument(), *(["--calibration", calibration.argument()] if calibration else [])]
+    if decision.gguf:
+        gguf = model.spec.quantization.gguf
+        return ["gguf", *read, "--type", decision.gguf, *(["--strict"] if gguf.strict else [])]
+    assert decision.awq
+    tensor_parallel = str(model.spec.serving.tensor_parallel_size or 1)
+    groups = ["--group-size", str(decision.awq.group_size), "--tensor-parallel-size", tensor_parallel]
+    return ["awq", *read, *groups, "--engine", decision.awq.engine]
+
+
+def verify_job(
+    model: FineTunedModel,
+    facts: Facts,
+    built: Sequence[Artifact],
+    artifacts: Source,
+    identity: str,
+    attempt: int,
+    settings: Settings,
+    *,
+    more_memory: bool = False,
+) -> Manifest:
+    """`built`: the merged model, and what was quantized from it, if anything was."""
+    models = [model_source(each, artifacts, role) for each, role in zip(built, ("model", "quantized"), strict=False)]
+    calibration = calibration_source(model)
+    sources = [
+        *merge_sources(model, facts),
+        *models,
+        *([calibration] if calibration else []),
+        replace(artifacts, writable=True),
+    ]
+    arguments = [word.replace("$", "$$") for word in verify_arguments(model, facts, models)]
+    work = _shared(
+        Step.VERIFY,
+        identity,
+        attempt,
+        settings.gguf_image,
+        sources,
+        [*arguments, "--artifacts", artifacts.argument()],
+        default_resources(Step.VERIFY, built[0].total_bytes, times=2 if more_memory else 1),
+    )
+    return _job(model, work, settings, more_memory=more_memory)
+
+
+def verify_arguments(model: FineTunedModel, facts: Facts, models: Sequence[Source]) -> list[str]:
+    """What a verification reads and how, without where it writes."""
+    verification, calibration = model.spec.verification, calibration_source(model)
+    merged, *quantized = models
+    prompts = json.dumps([prompt.to_json() for prompt in verification.prompts], ensure_ascii=False)
+    return [
+        Step.VERIFY,
+        *source_arguments(merge_sources(model, facts)),
+        *("--model", merged.argument()),
+        *(("--quantized", quantized[0].argument()) if quantized else ()),
+        *(("--calibration", calibration.argument()) if calibration else ()),
+        *(("--prompts", prompts) if verification.prompts else ()),
+        *(("--max-divergence", str(verification.max_divergence)) if verification.max_divergence else ()),
+    ]
 
 
 def source_arguments(sources: list[Source]) -> list[str]:
@@ -131,39 +255,54 @@ def merge_arguments(model: FineTunedModel, facts: Facts) -> list[str]:
     return [*source_arguments(merge_sources(model, facts)), *flags]
 
 
-def _with_more_memory(job: Manifest, step: Step) -> Manifest:
-    resources = MORE_MEMORY_RESOURCES[step]
-    job["metadata"]["annotations"][MORE_MEMORY] = resources["limits"]["memory"]
-    job["spec"]["template"]["spec"]["containers"][0]["resources"] = resources
-    return job
+@dataclass(frozen=True)
+class _Work:
+    """What a Job does."""
+
+    step: Step
+    name: str
+    labels: Mapping[str, str]
+    image: str
+    sources: Sequence[Source]
+    arguments: Sequence[str]
+    resources: Manifest | None = None
 
 
-def _job(
-    model: FineTunedModel,
+def _shared(
     step: Step,
-    name: str,
-    extra_labels: dict[str, str],
+    identity: str,
+    attempt: int,
     image: str,
-    sources: list[Source],
-    arguments: list[str],
-    settings: Settings,
-) -> Manifest:
-    jobs = model.spec.jobs
-    child_labels = {**labels(model, step, step), **extra_labels}
+    sources: Sequence[Source],
+    arguments: Sequence[str],
+    resources: Manifest | None = None,
+) -> _Work:
+    """Work whose result all resources use that need it."""
+    labelled = {ARTIFACT: identity, ATTEMPT: str(attempt)}
+    return _Work(step, f"ftm-{step}-{identity}-{attempt}", labelled, image, sources, arguments, resources)
+
+
+def _job(model: FineTunedModel, work: _Work, settings: Settings, *, more_memory: bool) -> Manifest:
+    jobs, step = model.spec.jobs, work.step
+    child_labels = {**labels(model, step, step), **work.labels}
+    resources = work.resources or default_resources(step, times=2 if more_memory else 1)
+    annotations = {GENERATION: str(model.metadata.generation)}
+    if more_memory:
+        annotations[MORE_MEMORY] = resources["limits"]["memory"]
     pod = {
-        **pod_spec(settings, sources),
+        **pod_spec(settings, work.sources),
         "restartPolicy": "Never",
         "containers": [
             {
-                **container(step, image, settings),
-                "args": [step, *arguments, "--report", TERMINATION_LOG],
+                **container(step, work.image, settings),
+                "args": [*work.arguments, "--report", TERMINATION_LOG],
                 "env": [HOME],
-                "resources": jobs.resources.to_json() if jobs.resources else DEFAULT_RESOURCES[step],
-                "volumeMounts": [TMP_MOUNT, *source_mounts(sources)],
+                "resources": jobs.resources.to_json() if jobs.resources else resources,
+                "volumeMounts": [TMP_MOUNT, *source_mounts(work.sources)],
                 "terminationMessagePath": TERMINATION_LOG,
             }
         ],
-        "volumes": [TMP_VOLUME, *source_volumes(sources)],
+        "volumes": [TMP_VOLUME, *source_volumes(work.sources)],
         **({"nodeSelector": jobs.node_selector} if jobs.node_selector else {}),
         **({"tolerations": [toleration.to_json() for toleration in jobs.tolerations]} if jobs.tolerations else {}),
         **({"serviceAccountName": jobs.service_account_name} if jobs.service_account_name else {}),
@@ -172,8 +311,8 @@ def _job(
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            **metadata(model, name, child_labels),
-            "annotations": {GENERATION: str(model.metadata.generation)},
+            **metadata(model, work.name, child_labels),
+            "annotations": annotations,
         },
         "spec": {
             "backoffLimit": BACKOFF_LIMIT,

@@ -122,3 +122,9 @@ def container(name: str, image: str, settings: Settings) -> Manifest:
         "imagePullPolicy": settings.image_pull_policy,
         "securityContext": CONTAINER_SECURITY,
     }
+
+
+def quantity(size_bytes: int) -> str:
+    """As the API server writes it back: whole mebibytes, or gibibytes when they are whole."""
+    mebibytes = -(-size_bytes // 2**20)
+    return f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"

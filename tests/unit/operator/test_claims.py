@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ftm_jobs.contract import Artifact, Facts
-from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
-from ftm_operator.planning.plan import plan
+from ftm_operator.api.v1alpha1 import FineTunedModel
+from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.deployment import deployment
 from ftm_operator.resources.job import artifacts_source, inspect_job, merge_job
 from tests.unit.operator.test_cli import ftm
@@ -82,9 +82,9 @@ def test_a_large_claim_does_not_change_hands_at_every_start() -> None:
 def test_serving_fetches_from_the_claim_and_the_engine_never_sees_it() -> None:
     model = FineTunedModel.model_validate(on_claims())
     planned = plan("support-bot", model.spec, claim_facts())
-    assert isinstance(planned, Plan)
+    assert isinstance(planned, Planned)
     artifact = Artifact(key=KEY, uri=f"{STORE}/{KEY}", digest="sha256:m", total_bytes=1, files=1)
-    template = pod(deployment(model, planned, claim_facts(), artifact, None, SETTINGS))
+    template = pod(deployment(model, planned.plan, claim_facts(), artifact, None, SETTINGS))
     assert claims(template) == {"claim-0": "built.v1"}
     assert mounts(template["initContainers"][0]) == {"claim-0": ("/pvc/built.v1", True)}
     assert f"{STORE}/{KEY},digest=sha256:m" in template["initContainers"][0]["args"]

@@ -40,6 +40,8 @@ def test_a_new_resource_is_inspected_merged_and_served() -> None:
     assert phase(scene) == "Merging"
     built = scene.merged()
     scene.settle()
+    scene.verified()
+    scene.settle()
     assert phase(scene) == "Deploying"
     scene.available()
     scene.settle()
@@ -125,6 +127,8 @@ def test_what_serves_is_untouched_until_its_successor_is_complete() -> None:
     said = {one["type"]: one["status"] for one in scene.resource()["status"]["conditions"]}
     assert (said["Available"], said["Ready"]) == ("True", "False")
     scene.merged()
+    scene.settle()
+    scene.verified()
     scene.settle()
     assert deployment(scene) != before
 
@@ -401,6 +405,8 @@ def test_a_name_that_somebody_else_holds_is_not_taken() -> None:
     scene.settle()
     scene.merged()
     scene.settle()
+    scene.verified()
+    scene.settle()
     stalled = scene.condition("Stalled")
     assert stalled
     assert stalled["reason"] == "NameTaken"
@@ -471,6 +477,8 @@ def test_an_artifact_deleted_from_its_store_is_built_again_once() -> None:
     assert "artifacts" not in scene.resource()["status"]
     scene.later(10)
     scene.merged()
+    scene.settle()
+    scene.verified()
     scene.settle()
     assert phase(scene) == "Failed", "the pod has not tried again yet"
     assert len(scene.jobs("merge")) == 1

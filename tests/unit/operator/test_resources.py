@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from ftm_jobs.contract import Artifact
-from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.keys import merged_key
-from ftm_operator.planning.plan import plan
+from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.deployment import deployment
 from ftm_operator.resources.job import artifacts_source, inspect_job, merge_job
 from ftm_operator.resources.service import service
@@ -23,8 +23,8 @@ def model(**spec: Any) -> FineTunedModel:
 def served(**serving: Any) -> dict[str, Any]:
     asked = model(serving=serving)
     planned = plan("support-bot", asked.spec, facts())
-    assert isinstance(planned, Plan)
-    return deployment(asked, planned, facts(), ARTIFACT, "artifacts-s3", SETTINGS)
+    assert isinstance(planned, Planned)
+    return deployment(asked, planned.plan, facts(), ARTIFACT, "artifacts-s3", SETTINGS)
 
 
 def engine(**serving: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ftm_jobs.contract import AdapterFacts, Artifact, BaseFacts, Facts, Outcome, Report, Step
+from ftm_jobs.contract import AdapterFacts, Artifact, BaseFacts, Check, Facts, Outcome, Report, Step, Verification
 from ftm_operator.object_cache import ObjectCache, key_of
 from ftm_operator.reconcile import Apply, Delete, Observed, Result, reconcile
 from ftm_operator.resources.metadata import ARTIFACT, STEP
@@ -18,7 +18,15 @@ from ftm_operator.settings import Settings
 
 Manifest = dict[str, Any]
 NAMESPACE = "team-a"
-SETTINGS = Settings(jobs_image="jobs:1", merge_image="merge:1", vllm_image="vllm:1")
+SETTINGS = Settings(
+    jobs_image="jobs:1",
+    merge_image="merge:1",
+    vllm_image="vllm:1",
+    llama_cpp_image="llama-cpp:1",
+    gguf_image="gguf:1",
+    awq_image="awq:1",
+    compressor_image="compressor:1",
+)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -182,12 +190,44 @@ class World:
         self.end_job("inspect", report(Step.INSPECT, "Inspected", facts=found or facts()))
 
     def merged(self) -> Artifact:
-        arguments = self.running_job("merge")["spec"]["template"]["spec"]["containers"][0]["args"]
-        uri = arguments[arguments.index("--artifacts") + 1].split(",")[0]
+        uri = self.store_of("merge")
         key = f"merge-{self.expected_key()}"
         built = Artifact(key=key, uri=f"{uri}/{key}", digest=f"sha256:{key}", total_bytes=271_000_000, files=7)
         self.end_job("merge", report(Step.MERGE, "Merged", artifact=built))
         return built
+
+    def quantized(self, *notes: str, method: str = "gguf") -> Artifact:
+        key = f"{method}-{'1' * 32}"
+        built = Artifact(
+            key=key, uri=f"{self.store_of('quantize')}/{key}", digest=f"sha256:{key}", total_bytes=90_000_000, files=1
+        )
+        self.end_job("quantize", report(Step.QUANTIZE, "Quantized", artifact=built, notes=notes))
+        return built
+
+    def verified(self, *failed: str) -> Artifact:
+        """With every check passed but those named."""
+        key = f"verify-{'2' * 32}"
+        built = Artifact(
+            key=key, uri=f"{self.store_of('verify')}/{key}", digest=f"sha256:{key}", total_bytes=9_000, files=2
+        )
+        checks = [
+            Check(
+                name=name,
+                value=0.5 if name in failed else 0.01,
+                bound=0.2,
+                unit="nats/token",
+                passed=name not in failed,
+            )
+            for name in ("MergeAgrees", "QuantizedDivergence")
+        ]
+        found = Verification(passed=not failed, checks=tuple(checks))
+        reason = "VerificationFailed" if failed else "Verified"
+        self.end_job("verify", report(Step.VERIFY, reason, artifact=built, verification=found))
+        return built
+
+    def store_of(self, step: str) -> str:
+        arguments = self.running_job(step)["spec"]["template"]["spec"]["containers"][0]["args"]
+        return str(arguments[arguments.index("--artifacts") + 1]).split(",")[0]
 
     def expected_key(self) -> str:
         """The key is the merge Job's to say; a Job that gives another is the subject of a test of its own."""
@@ -215,6 +255,8 @@ class World:
         self.inspected()
         self.settle(name)
         self.merged()
+        self.settle(name)
+        self.verified()
         self.settle(name)
         self.available(name=name)
         self.settle(name)

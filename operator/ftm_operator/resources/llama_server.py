@@ -1,0 +1,61 @@
+"""llama-server's container: a GGUF file served on processors.
+
+The weights are mapped from the file, so that they are the page cache's and shared; the KV cache is allocated when it
+starts, for `concurrency` slots of the whole context each. Threads are as many as the container may use processors.
+"""
+
+from ftm_jobs.contract import Artifact, BaseFacts, Facts
+from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.resources.engine import MODEL_DIRECTORY, PORT, environment
+from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.pod import quantity
+
+MODEL_FILE = "model.gguf"
+API_KEY = "LLAMA_API_KEY"
+THREADS = "LLAMA_ARG_THREADS"
+KV_ELEMENT_BYTES = 2
+"""llama.cpp keeps keys and values in fp16."""
+OVERHEAD_BYTES = 2**29
+"""Compute buffers and the program."""
+DEFAULT_CPU = "2"
+
+
+def arguments(
+    model: FineTunedModel, plan: Plan, directory: str = MODEL_DIRECTORY, port: int = PORT, host: str = "0.0.0.0"
+) -> list[str]:
+    """The plan's choices first and the user's own arguments last."""
+    slots, context = plan.concurrency or 1, plan.max_model_len or 0
+    return [
+        *("--model", f"{directory}/{MODEL_FILE}"),
+        *("--alias", str(plan.served_model_name)),
+        *("--host", host),
+        *("--port", str(port)),
+        *("--ctx-size", str(slots * context)),
+        *("--parallel", str(slots)),
+        "--metrics",
+        "--no-webui",
+        *model.spec.serving.extra_args,
+    ]
+
+
+def engine(model: FineTunedModel, plan: Plan, facts: Facts, artifact: Artifact) -> Manifest:
+    return {
+        "args": arguments(model, plan),
+        "env": environment(model, {THREADS: {"resourceFieldRef": {"resource": "limits.cpu"}}}, API_KEY),
+        "resources": _resources(model, plan, facts, artifact),
+    }
+
+
+def kv_cache_bytes(base: BaseFacts, plan: Plan) -> int:
+    """Keys and values of every layer: 2 · layers · key-value heads · head size · 2 bytes a token, for every slot."""
+    per_token = 2 * base.layers * base.key_value_heads * base.head_size * KV_ELEMENT_BYTES
+    return per_token * (plan.max_model_len or 0) * (plan.concurrency or 1)
+
+
+def _resources(model: FineTunedModel, plan: Plan, facts: Facts, artifact: Artifact) -> Manifest:
+    """Processors, and memory for weights and cache, unless the spec says otherwise; the limit of processors is what
+    threads are counted by."""
+    asked = model.spec.serving.resources.to_json() if model.spec.serving.resources else {}
+    memory = quantity(artifact.total_bytes + kv_cache_bytes(facts.base, plan) + OVERHEAD_BYTES)
+    requests = {"cpu": DEFAULT_CPU, "memory": memory, **asked.get("requests", {})}
+    return {"requests": requests, "limits": {"cpu": requests["cpu"], **asked.get("limits", {})}}

@@ -1,0 +1,61 @@
+"""vLLM's container: its command line, environment and resources."""
+
+from ftm_jobs.contract import Facts
+from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.resources.engine import API_KEY, MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS, environment
+from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.pod import quantity
+
+MODULE = "vllm.entrypoints.openai.api_server"
+SHARED_MEMORY_BYTES_PER_GPU = 2**30
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CACHE_ROOT": "/tmp/vllm",
+    # An arbitrary user has no entry in /etc/passwd; torch asks for a name when it picks its cache folder.
+    "USER": "vllm",
+    "LOGNAME": "vllm",
+}
+
+
+def arguments(model: FineTunedModel, plan: Plan, directory: str = MODEL_DIRECTORY, port: int = PORT) -> list[str]:
+    """The plan's choices first and the user's own arguments last. vLLM finds by itself how the weights are
+    quantized."""
+    serving = model.spec.serving
+    utilization = serving.gpu_memory_utilization
+    return [
+        *("--model", directory),
+        *("--served-model-name", str(plan.served_model_name)),
+        *("--port", str(port)),
+        *("--dtype", str(plan.dtype)),
+        *("--max-model-len", str(plan.max_model_len)),
+        *("--tensor-parallel-size", str(plan.tensor_parallel_size)),
+        *("--shutdown-timeout", str(SHUTDOWN_SECONDS)),
+        *(("--gpu-memory-utilization", str(utilization)) if utilization else ()),
+        *serving.extra_args,
+    ]
+
+
+def engine(model: FineTunedModel, plan: Plan, facts: Facts) -> Manifest:
+    return {
+        "command": ["python3", "-m", MODULE],
+        "args": arguments(model, plan),
+        "env": environment(model, dict(ENVIRONMENT), API_KEY),
+        "resources": _resources(model, plan, facts),
+    }
+
+
+def shared_memory(plan: Plan) -> Manifest:
+    """The volume through which the ranks of a replica exchange tensors."""
+    size = (plan.tensor_parallel_size or 1) * SHARED_MEMORY_BYTES_PER_GPU
+    return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": quantity(size)}}
+
+
+def _resources(model: FineTunedModel, plan: Plan, facts: Facts) -> Manifest:
+    """GPUs by the plan; host memory for the weights while they load, unless the spec says otherwise."""
+    asked = model.spec.serving.resources.to_json() if model.spec.serving.resources else {}
+    memory = quantity(facts.base.weight_bytes + 2 * 2**30)
+    return {
+        "requests": {"cpu": "1", "memory": memory, **asked.get("requests", {})},
+        "limits": {**asked.get("limits", {}), str(plan.accelerator): str(plan.gpus)},
+    }
