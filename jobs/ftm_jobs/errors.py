@@ -9,6 +9,7 @@ A message is one sentence that names the object, the file and tensor or field, t
 a condition's message as it is. Imports no store and no torch.
 """
 
+import re
 from enum import StrEnum
 
 from ftm_jobs.contract import Outcome
@@ -57,13 +58,17 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "InternalError"
 
 
+_NOT_SHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
 class StepError(Exception):
     outcome: Outcome
 
     def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
+        """`message` may quote what a file holds: a line break in it is written as \\n, so that it stays one line."""
         self.reason = reason
-        self.message = message
+        self.message = _NOT_SHOWN.sub(lambda found: repr(found[0])[1:-1], message)
+        super().__init__(self.message)
 
 
 class InvalidInput(StepError):
