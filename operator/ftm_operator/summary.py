@@ -54,7 +54,8 @@ class Progress:
 
     def forget(self, artifact: Artifact) -> None:
         """It was lost: it, and what was made of it, is built again."""
-        self.lost, self.quantized = artifact, None
+        self.lost, self.quantized, self.quantized_by, self.notes = artifact, None, None, None
+        self.report, self.verified_by, self.verification = None, None, None
         if artifact == self.merged:
             self.merged = None
 

@@ -30,6 +30,6 @@ def test_every_phase_has_a_row() -> None:
 
 
 def test_no_row_is_of_something_that_is_not_there() -> None:
-    conditions = {"Ready", "Reconciling", "Stalled", "Inspected", "Merged", "Available"}
+    conditions = {"Ready", "Reconciling", "Stalled", "Inspected", "Merged", "Quantized", "Verified", "Available"}
     headings = {"phase", "type", "reason", "---"}
     assert ROWS - {*Reason, *StepReason, *rules(), *get_args(Phase), *conditions, *headings} == set()

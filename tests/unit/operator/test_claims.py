@@ -98,6 +98,8 @@ def test_from_apply_to_ready_status_keeps_the_claims_uris() -> None:
     scene.settle()
     built = scene.merged()
     scene.settle()
+    scene.verified()
+    scene.settle()
     scene.available()
     scene.settle()
     status = scene.resource()["status"]

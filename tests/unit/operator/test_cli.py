@@ -44,13 +44,16 @@ def test_a_plan_is_a_table_of_choices_and_a_list_of_reasons(
   mode                  Merged
   quantization          None
   engine                vLLM
-  dtype                 bfloat16
   context               8192 tokens
-  accelerators          1 x nvidia.com/gpu per replica; replicas: 1
+  dtype                 bfloat16
+  accelerators          1 x nvidia.com/gpu per replica
   tensor parallel size  1
+  replicas              1
   served model name     bot
 why
   Merged: 2 adapters folded into the weights
+  vLLM on GPUs: the default
+  not quantized: spec.objective is Quality
   0.25 GiB of BF16 weights, 134,515,008 parameters
   tensor-parallel size 1: the default; 9 attention and 3 key-value heads divide
   dtype bfloat16: the weights' own

@@ -20,8 +20,8 @@ def model(**spec: Any) -> FineTunedModel:
 
 
 def planned(**serving: object) -> Plan | Rejection:
-    asked = model(serving=serving)
-    return plan("support-bot", asked.spec, facts())
+    found = plan("support-bot", model(serving=serving).spec, facts())
+    return found if isinstance(found, Rejection) else found.plan
 
 
 def test_by_default_the_models_own_dtype_and_context_on_one_gpu() -> None:

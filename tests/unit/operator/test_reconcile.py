@@ -1,15 +1,16 @@
 """The passes of one FineTunedModel, told as stories over a pure world."""
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
 
 from ftm_jobs.contract import Outcome, Step
-from ftm_operator.settings import Settings
 from tests.unit.operator.kstatus import violations
 from tests.unit.operator.world import (
     NAMESPACE,
+    SETTINGS,
     World,
     artifact_label,
     facts,
@@ -48,13 +49,16 @@ def test_a_new_resource_is_inspected_merged_and_served() -> None:
     status = scene.resource()["status"]
     assert status["phase"] == "Ready"
     assert status["artifacts"]["merged"] == built.to_json()
+    assert status["artifacts"]["report"] == measured.to_json()
     assert status["endpoint"] == "http://support-bot.team-a.svc/v1"
-    assert [kind.split()[0] for kind in scene.applied] == ["Job", "Job", "Service", "Deployment"]
+    assert [kind.split()[0] for kind in scene.applied] == ["Job", "Job", "Job", "Service", "Deployment"]
     assert scene.events == [
         "Normal Inspecting",
         "Normal Inspected",
         "Normal Merging",
         "Normal Merged",
+        "Normal Verifying",
+        "Normal Verified",
         "Normal RollingOut",
         "Normal Serving",
     ]
@@ -310,6 +314,10 @@ def test_two_resources_that_need_the_same_artifact_share_one_merge_and_say_so() 
     scene.merged()
     for name in ("first", "second"):
         scene.settle(name)
+        assert phase(scene, name) == "Verifying"
+    scene.verified()
+    for name in ("first", "second"):
+        scene.settle(name)
         assert phase(scene, name) == "Deploying"
 
 
@@ -362,7 +370,7 @@ def test_without_a_store_it_says_which_field_to_set() -> None:
 def test_the_installations_store_is_the_default() -> None:
     bare = resource()
     del bare["spec"]["artifacts"]
-    settings = Settings("jobs:1", "merge:1", "vllm:1", artifacts_uri="s3://ours/built", artifacts_secret_name="ours")
+    settings = dataclasses.replace(SETTINGS, artifacts_uri="s3://ours/built", artifacts_secret_name="ours")
     scene = world(bare, settings=settings)
     scene.settle()
     scene.inspected()
@@ -478,8 +486,6 @@ def test_an_artifact_deleted_from_its_store_is_built_again_once() -> None:
     scene.later(10)
     scene.merged()
     scene.settle()
-    scene.verified()
-    scene.settle()
     assert phase(scene) == "Failed", "the pod has not tried again yet"
     assert len(scene.jobs("merge")) == 1
     scene.available()
@@ -498,7 +504,7 @@ def test_an_artifact_is_found_again_although_status_was_lost() -> None:
 def test_every_status_on_the_way_keeps_the_rules_of_kstatus() -> None:
     scene = world()
     seen = []
-    for advance in (scene.inspected, scene.merged, scene.available):
+    for advance in (scene.inspected, scene.merged, scene.verified, scene.available):
         scene.settle()
         seen.append(copy.deepcopy(scene.resource()))
         advance()
@@ -512,8 +518,8 @@ def test_every_status_on_the_way_keeps_the_rules_of_kstatus() -> None:
     scene.end_job("inspect", refusal(Step.INSPECT, "SourceNotFound", "none"))
     scene.settle()
     seen.append(copy.deepcopy(scene.resource()))
-    assert [violations(item) for item in seen] == [[]] * 6
-    assert len({item["status"]["phase"] for item in seen}) == 6
+    assert [violations(item) for item in seen] == [[]] * 7
+    assert len({item["status"]["phase"] for item in seen}) == 7
 
 
 def test_times_move_only_when_a_condition_does() -> None:

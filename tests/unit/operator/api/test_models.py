@@ -109,7 +109,7 @@ def test_metadata_that_is_not_used_is_ignored() -> None:
 def test_a_status_of_another_version_is_read_as_far_as_it_is_understood() -> None:
     status = {
         "observedGeneration": 3,
-        "phase": "Quantizing",
+        "phase": "Pruning",
         "endpoint": "http://support-bot",
         "verification": {"passed": True},
         "facts": {"base": {"uri": "hf://org/name"}, "adapters": []},
