@@ -104,7 +104,7 @@ def test_a_size_is_a_number_and_a_unit(text: str, size: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "5", "GB", "5 G", "5gb", "-5GB", "0GB", "0.1B", "1e3MB", "5GBs", "٥GB", "infGB", "9" * 99 + "GB", "5GB\n"],
+    ["", "5", "GB", "5 G", "5gb", "-5GB", "0GB", "0.1B", "1e3MB", "5GBs", "٥GB", "infGB", "9" * 99 + "GB"],
 )
 def test_what_is_no_size_is_refused_in_a_sentence(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
