@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from ftm_jobs.contract import Facts
-from ftm_operator import artifact_commands, local, local_engine, source_commands
+from ftm_operator import artifact_commands, local, local_engine, report_command, source_commands
 from ftm_operator.api.crd import crd_yaml
 from ftm_operator.api.errors import InvalidManifest
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
@@ -101,6 +101,7 @@ def plan(
 
 app.command()(source_commands.inspect)
 app.command()(source_commands.merge)
+app.command()(report_command.report)
 app.add_typer(artifact_commands.app, name="artifacts")
 
 

@@ -117,5 +117,5 @@ QUANTIZE_GGUF = Image(
 )
 GGUF = (LLAMA_CPP, SERVE_LLAMACPP, QUANTIZE_GGUF)
 """To be built in this order."""
-PROJECT = (OPERATOR, JOBS, MERGE, VLLM_CPU)
+PROJECT = (OPERATOR, JOBS, MERGE, *GGUF, VLLM_CPU)
 """What the operator runs, and runs in."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tests.assets import Assets
 from tests.assets import prepare as prepare_assets
 from tests.cache import cache
-from tests.cluster.catalogue import JOBS, MERGE, OPERATOR, PROJECT, VLLM_CPU
+from tests.cluster.catalogue import JOBS, MERGE, OPERATOR, PROJECT, QUANTIZE_GGUF, SERVE_LLAMACPP, VLLM_CPU
 from tests.cluster.cluster import NodeCluster, node_cluster, prepare
 from tests.cluster.helm import helm
 from tests.cluster.images import ROOT
@@ -82,7 +82,14 @@ def stack(*, installed: bool = True) -> Iterator[Stack]:
 
 def image_values() -> list[str]:
     """helm's --set arguments that put this tree's images in the place of the released ones."""
-    images = {"operator": OPERATOR, "jobs": JOBS, "merge": MERGE, "vllm": VLLM_CPU}
+    images = {
+        "operator": OPERATOR,
+        "jobs": JOBS,
+        "merge": MERGE,
+        "quantizeGguf": QUANTIZE_GGUF,
+        "serveLlamacpp": SERVE_LLAMACPP,
+        "vllm": VLLM_CPU,
+    }
     parts = {key: image.name.rpartition(":") for key, image in images.items()}
     return [
         *(f"images.{key}.repository={repository}" for key, (repository, _, _) in parts.items()),

@@ -69,6 +69,10 @@ def test_the_operator_understands_the_environment_that_the_chart_gives_it() -> N
     )
     assert settings.jobs_image == "registry.example/ftm-jobs:v1@sha256:abc"
     assert settings.merge_image == "ftm-merge:0.1.0"
+    assert settings.gguf_image == "ftm-quantize-gguf:0.1.0"
+    assert settings.awq_image == "ftm-quantize-awq:0.1.0"
+    assert settings.compressor_image == "ftm-quantize-compressor:0.1.0"
+    assert settings.llama_cpp_image == "ftm-serve-llamacpp:0.1.0"
     assert settings.vllm_image == "docker.io/vllm/vllm-openai:v0.33.0"
     assert settings.image_pull_policy == "Never"
     assert settings.image_pull_secrets == ("pull", "pull-too")

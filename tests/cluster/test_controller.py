@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from ftm_jobs.contract import Artifact, Report, Step, merge_key
+from ftm_jobs.contract import Artifact, Check, Report, Step, Verification, merge_key
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl, KubectlError
 from tests.cluster.log_server import log_node
@@ -162,10 +162,18 @@ def merged() -> Report:
     return report(Step.MERGE, "Merged", artifact=artifact)
 
 
+def verified() -> Report:
+    artifact = Artifact(key="verify-1", uri="s3://artifacts/built/verify-1", digest="sha256:v", total_bytes=1, files=1)
+    check = Check(name="MergeAgrees", value=0.0, bound=0.1, unit="nats/token", passed=True)
+    found = Verification(passed=True, checks=(check,))
+    return report(Step.VERIFY, "Verified", artifact=artifact, verification=found)
+
+
 def serve(kubectl: Kubectl, kubelet: Kubelet, name: str = "support-bot") -> None:
     kubectl.apply(manifest(name))
     kubelet.end("inspect", inspected())
     kubelet.end("merge", merged())
+    kubelet.end("verify", verified())
     kubelet.ready()
     await_phase(kubectl, "Ready", name)
 
@@ -181,6 +189,7 @@ def test_from_apply_to_ready(kubectl: Kubectl, kubelet: Kubelet) -> None:
     kubelet.end("inspect", inspected())
     assert not violations(await_phase(kubectl, "Merging"))
     kubelet.end("merge", merged())
+    kubelet.end("verify", verified())
     assert not violations(await_phase(kubectl, "Deploying"))
     kubelet.ready()
     served = await_phase(kubectl, "Ready")
@@ -220,6 +229,7 @@ def test_a_killed_operator_goes_on_where_it_was(kubectl: Kubectl, kubelet: Kubel
     operator.kill()
     kubelet.end("merge", merged())
     operator.start()
+    kubelet.end("verify", verified())
     await_phase(kubectl, "Deploying")
     operator.kill()
     operator.start()
@@ -276,6 +286,7 @@ def test_two_resources_share_one_merge(kubectl: Kubectl, kubelet: Kubelet) -> No
         await_phase(kubectl, "Merging", name)
     assert len(kubectl.list("jobs", "-l", "ftm.dev/step=merge")) == 1
     kubelet.end("merge", merged())
+    kubelet.end("verify", verified())
     for name in ("first", "second"):
         await_phase(kubectl, "Deploying", name)
 
@@ -326,6 +337,7 @@ def test_models_on_volumes_are_built_and_served(kubectl: Kubectl, kubelet: Kubel
     assert artifact
     on_claim = artifact.model_copy(update={"uri": f"pvc://built/{artifact.key}"})
     kubelet.end("merge", merged().model_copy(update={"artifact": on_claim}))
+    kubelet.end("verify", verified())
     kubelet.ready()
     assert await_phase(kubectl, "Ready")["status"]["artifacts"]["merged"]["uri"] == on_claim.uri
 
@@ -341,6 +353,7 @@ def test_a_merge_that_was_killed_for_its_memory_gets_more(kubectl: Kubectl, kube
     (container,) = second[0]["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["memory"] == "8Gi"
     kubelet.end("merge", merged())
+    kubelet.end("verify", verified())
     await_phase(kubectl, "Deploying")
 
 
@@ -375,6 +388,7 @@ def test_a_deployment_of_the_same_name_is_not_taken_over(kubectl: Kubectl, kubel
     kubectl.apply(manifest())
     kubelet.end("inspect", inspected())
     kubelet.end("merge", merged())
+    kubelet.end("verify", verified())
     stalled = await_phase(kubectl, "Failed")
     assert "Deployment support-bot exists" in stalled["status"]["conditions"][0]["message"]
     assert kubectl.get("deployment", "support-bot")["spec"]["selector"] == {"matchLabels": labels}

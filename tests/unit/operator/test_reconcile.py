@@ -41,7 +41,8 @@ def test_a_new_resource_is_inspected_merged_and_served() -> None:
     assert phase(scene) == "Merging"
     built = scene.merged()
     scene.settle()
-    scene.verified()
+    assert phase(scene) == "Verifying"
+    measured = scene.verified()
     scene.settle()
     assert phase(scene) == "Deploying"
     scene.available()
