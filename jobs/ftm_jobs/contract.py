@@ -180,6 +180,28 @@ class Artifact(Contract):
     """How many files it has."""
 
 
+class Check(Contract):
+    """One thing that was measured, beside what it may be."""
+
+    name: str
+    """MergeAgrees, AdapterEffect, QuantizedDivergence, …"""
+    value: float
+    """The figure; 1e308 where it is not finite."""
+    bound: float
+    """What the figure is compared with: the largest that passes, or the smallest for AdapterEffect."""
+    unit: str
+    """nats/token, differences, answers."""
+    passed: bool
+
+
+class Verification(Contract):
+    """Whether what would be served says what was trained; verification.json in the artifact has more."""
+
+    passed: bool
+    """All checks are."""
+    checks: tuple[Check, ...]
+
+
 class Report(Contract):
     """How a step ended: the last line of its stdout and its termination message."""
 
@@ -193,6 +215,8 @@ class Report(Contract):
     artifact: Artifact | None = None
     notes: Notes = ()
     """What people should know of the result; the manifest has all of them."""
+    verification: Verification | None = None
+    """Of the verify step, which is Done whatever it finds."""
     reused: bool = False
     """The artifact was complete before the step began."""
     seconds: float = 0.0
@@ -341,6 +365,18 @@ def gguf_key(merged_key: str, type: str, importance_digest: str | None = None) -
     if importance_digest is not None:
         content["importance"] = importance_digest
     return "gguf-" + _digest(content)
+
+
+def verify_key(inputs: list[tuple[str, str, float | None]], settings: dict[str, Any]) -> str:
+    """The key of a verification. Inputs are (role, digest, scale) in order; settings are all that a bound depends on."""
+    return "verify-" + _digest(
+        {
+            "step": Step.VERIFY,
+            "recipe": VERIFY_RECIPE,
+            "inputs": [{"role": role, "digest": digest, "scale": scale} for role, digest, scale in inputs],
+            "settings": settings,
+        }
+    )
 
 
 def _line(content: dict[str, Any] | str) -> str:

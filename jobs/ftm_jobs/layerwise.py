@@ -11,13 +11,13 @@ so vocabulary × tokens never exists. Several models advance together and share 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from ftm_jobs.errors import Failed, Reason
+from ftm_jobs.measures import Divergence
 from ftm_jobs.skeleton import Skeleton
 from ftm_jobs.tensor_source import SharedTensors, TensorSource
 
@@ -50,8 +50,8 @@ class _Recorded(Exception):
 class LayerwiseModel:
     """One model's way through its layers. `attach` adds to what layers compute."""
 
-    def __init__(self, folder: Path, source: TensorSource, attach: Attach | None = None, device: str = "cpu") -> None:
-        self.skeleton = Skeleton(folder, source.names, device)
+    def __init__(self, skeleton: Skeleton, source: TensorSource, attach: Attach | None = None) -> None:
+        self.skeleton = skeleton
         self.source = source
         self.prompts: list[Tokens] = []
         self._attach = attach
@@ -68,10 +68,12 @@ class LayerwiseModel:
 
     @torch.no_grad()
     def begin(self, prompts: Sequence[Tokens]) -> None:
-        self.prompts = list(prompts)
+        self.prompts, self._hidden, self._calls = list(prompts), [], []
         with self._parts([*self.skeleton.embedding, *self.skeleton.rest]):
+            known = self.skeleton.model.get_input_embeddings().num_embeddings
             for tokens in self.prompts:
-                hidden, calls = self._record(torch.tensor([list(tokens)], device=self.skeleton.device))
+                given = torch.tensor([list(tokens)], device=self.skeleton.device)
+                hidden, calls = self._record(given.clamp_max(known - 1))  # a smaller vocabulary than the tokenizer's
                 self._hidden.append(hidden)
                 self._calls.append(calls)
 
@@ -184,8 +186,53 @@ class NotStreamable(Failed):
     """The family's layers do not simply follow each other."""
 
 
-def run(models: Sequence[LayerwiseModel], prompts: Sequence[Tokens], shared: SharedTensors) -> None:
-    """All models through all layers, together; `shared` is what they read from. Raises NotStreamable."""
+class WholeLogits:
+    """For a family that cannot be streamed: its logits with all weights in memory."""
+
+    def __init__(self, model: LayerwiseModel, prompts: Sequence[Tokens]) -> None:
+        self.prompts = list(prompts)
+        self._layerwise = model
+        self._model: Any = None
+        self._computed: tuple[int, torch.Tensor] | None = None
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        with self._layerwise.whole() as self._model:
+            yield
+        self._model = self._computed = None
+
+    def of(self, prompt: int, first: int, count: int) -> torch.Tensor:
+        if self._computed is None or self._computed[0] != prompt:
+            tokens = torch.tensor([list(self.prompts[prompt])], device=self._layerwise.skeleton.device)
+            self._computed = prompt, self._model(input_ids=tokens, use_cache=False).logits[0]
+        return self._computed[1][first : first + count]
+
+
+def compare(reference: Logits, other: Logits) -> list[Divergence]:
+    """Of each prompt."""
+    found = []
+    with reference.ready(), other.ready():
+        for number, tokens in enumerate(reference.prompts):
+            measured = Divergence()
+            following = torch.tensor(list(tokens[1:]))
+            for first in range(0, len(tokens), POSITIONS_AT_ONCE):
+                count = min(POSITIONS_AT_ONCE, len(tokens) - first)
+                pair = [each.of(number, first, count).cpu() for each in (reference, other)]
+                measured.add(pair[0], pair[1], following[first : first + count], number, first)
+            found.append(measured)
+    return found
+
+
+def run(
+    models: Sequence[LayerwiseModel],
+    prompts: Sequence[Tokens],
+    shared: SharedTensors,
+    passed: Callable[[set[str]], None] = lambda names: None,  # noqa: ARG005
+) -> None:
+    """All models through all layers, together; `shared` is what they read from.
+
+    `passed` is told which tensors are done with. Raises NotStreamable.
+    """
     for model in models:
         model.begin(prompts)
     for layer in range(max(model.layers for model in models)):
@@ -194,6 +241,7 @@ def run(models: Sequence[LayerwiseModel], prompts: Sequence[Tokens], shared: Sha
             if layer < model.layers:
                 model.advance(layer)
         shared.release(_names(models, layer))
+        passed(_names(models, layer))
 
 
 def _names(models: Sequence[LayerwiseModel], layer: int) -> set[str]:

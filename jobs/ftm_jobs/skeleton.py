@@ -73,6 +73,12 @@ class Skeleton:
         found = self._modules.get(module)
         return module if part == "weight" and isinstance(found, nn.Linear) and weight in self._plain else None
 
+    def tied_head(self, weight: str) -> str | None:
+        """The output layer, if this tensor on disk is its weight by being tied to it."""
+        place = self._places.get(weight)
+        head = self.head[-1:]
+        return head[0] if place and head and self._origin(f"{head[0]}.weight") == place else None
+
     def layer_name(self, layer: int) -> str:
         return f"{self.layers_name}.{layer}"
 

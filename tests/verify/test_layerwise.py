@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ftm_jobs.layerwise import LayerwiseModel, run
+from ftm_jobs.skeleton import Skeleton
 from ftm_jobs.tensor_source import SharedTensors
 from tests.stores.families import _auto, make_family
 from tests.verify.models import stored
@@ -21,7 +22,7 @@ PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 60], [1, 3], [4], list(range(3, 30))]
 def test_logits_are_those_of_the_whole_model(tmp_path: Path, family: str) -> None:
     folder = make_family(tmp_path, family, torch.bfloat16)
     shared = SharedTensors(stored(folder))
-    model = LayerwiseModel(folder, shared)
+    model = LayerwiseModel(Skeleton(folder, shared.names), shared)
     run([model], PROMPTS, shared)
     whole = _auto(family).from_pretrained(folder, dtype=torch.float32)
     with model.ready(), torch.no_grad():
