@@ -106,7 +106,7 @@ class UnmergedLayers:
         handles = []
         for name in sorted(self.apart):
             module = skeleton.module_of(name)
-            if module in modules:
+            if module and module in modules:
                 tensor = self.adapters.by_name[name]
                 low_rank = tuple(change for change in tensor.changes if isinstance(change, LowRank))
                 factors = self.adapters.weights.changes(dataclasses.replace(tensor, changes=low_rank))
@@ -133,7 +133,7 @@ def _changed(base: TensorSource, adapters: Adapted, tensor: OutputTensor) -> tor
     else:
         found = base.read(tensor.origin.tensor.name).float().clone().contiguous()
     exact = dataclasses.replace(tensor, dtype="F32")
-    lora.change(exact, memoryview(found.numpy()).cast("B"), 0, adapters.weights.changes(tensor))
+    lora.change(exact, _bytes(found), 0, adapters.weights.changes(tensor))
     return found
 
 
@@ -155,3 +155,9 @@ def _roundings(change: Any) -> int:
     if isinstance(change, LowRank) and change.magnitude is not None:
         return 4  # taken out and put in again for the norm, then merged and rounded
     return 2 if isinstance(change, LowRank) and change.rounded else 1
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    """A contiguous tensor's memory."""
+    array: Any = tensor.view(-1).numpy()
+    return memoryview(array).cast("B")

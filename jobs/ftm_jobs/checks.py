@@ -130,9 +130,7 @@ def summary(findings: Sequence[Finding]) -> tuple[Reason, str]:
     return Reason.VERIFIED, f"all {len(findings)} checks passed: {last.sentence}"
 
 
-def _finding(
-    name: str, value: float, bound: float, unit: str, passed: bool, reason: Reason, sentence: str
-) -> Finding:
+def _finding(name: str, value: float, bound: float, unit: str, passed: bool, reason: Reason, sentence: str) -> Finding:
     check = Check(name=name, value=_finite(value), bound=_finite(bound), unit=unit, passed=passed)
     return Finding(check, reason, sentence)
 

@@ -132,7 +132,7 @@ def _names(path: Path, names: Iterable[str], layers: int) -> Mapping[str, str]:
     named = bytes(field.parts[field.data[0]]).decode()
     architecture = next((each for each, name in MODEL_ARCH_NAMES.items() if name == named), None)
     if architecture is None:
-        return {name: "" for name in names}
+        return dict.fromkeys(names, "")
     table = get_tensor_name_map(architecture, layers)
     found = {}
     for name in names:

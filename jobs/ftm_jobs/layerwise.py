@@ -79,7 +79,7 @@ class LayerwiseModel:
 
     @torch.no_grad()
     def advance(self, layer: int) -> None:
-        module = self.skeleton.layers[layer]
+        module: Any = self.skeleton.layers[layer]
         with self._parts([self.skeleton.layer_name(layer)]):
             for place, hidden in enumerate(self._hidden):
                 positional, named = self._calls[place][layer]

@@ -13,7 +13,7 @@ from torch import nn
 
 from ftm_jobs import rounding
 from ftm_jobs.configs import CONV1D_MODEL_TYPES
-from ftm_jobs.gguf_types import Yardstick, yardstick
+from ftm_jobs.gguf_yardsticks import Yardstick, yardstick
 from ftm_jobs.skeleton import Skeleton
 from ftm_jobs.tensor_source import ChangedTensors, TensorSource
 
@@ -44,9 +44,11 @@ class AsGguf:
             found = yardstick(name, kind)
             if found is None:
                 continue
-            for module in (skeleton.module_of(name), skeleton.tied_head(name)):
-                if module in modules:
-                    handles.append(modules[module].register_forward_pre_hook(_rounds_inputs(found)))
+            handles += [
+                modules[module].register_forward_pre_hook(_rounds_inputs(found))
+                for module in (skeleton.module_of(name), skeleton.tied_head(name))
+                if module and module in modules
+            ]
         return handles
 
     def _round(self, name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -54,7 +54,9 @@ def read_questions(path: Path) -> tuple[tuple[Question, ...], str]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InvalidInput(Reason.MISSING_FILE, f"{what} cannot be read: {error.strerror}; correct --prompts") from error
+        raise InvalidInput(
+            Reason.MISSING_FILE, f"{what} cannot be read: {error.strerror}; correct --prompts"
+        ) from error
     if len(data) > LARGEST_BYTES:
         _refuse(what, f"has {len(data)} bytes, more than {LARGEST_BYTES}")
     try:
@@ -121,10 +123,10 @@ def held_out(
                 pieces.append((turn, Text(sample.where, piece)))
     found: list[Text] = []
     room = most
-    for _, text in sorted(pieces, key=lambda each: each[0]):
+    for _, chosen in sorted(pieces, key=lambda each: each[0]):
         if room < 2:
             break
-        found.append(Text(text.name, text.tokens[:room]))
+        found.append(Text(chosen.name, chosen.tokens[:room]))
         room -= len(found[-1].tokens)
     return found
 

@@ -1,7 +1,7 @@
 """Plain rounding: what a weight becomes without any cleverness. The yardstick for those who claim some.
 
-`to_bits` rounds to the nearest of 2^bits levels between the smallest and the largest number of each group of
-consecutive inputs (asymmetric), which is what a quantizer must beat. `to_mantissa` rounds each number to a float with
+`to_bits` rounds to the nearest of 2^bits levels between the smallest and the largest number (and 0) of each group of
+consecutive inputs, one of the levels being 0, as 4-bit formats hold them: what a quantizer must beat. `to_mantissa` rounds each number to a float with
 fewer bits, `activations` what enters a layer as engines do that compute in 8 bit. Pure.
 
 A float with m bits of mantissa has an error of at most half a unit in the last place, so its mean square is u²/12.
@@ -21,13 +21,15 @@ _FP32_MANTISSA = 23
 def to_bits(weight: torch.Tensor, bits: int, group: int) -> torch.Tensor:
     """Each row (the last dimension) in groups of `group`, the last one shorter where they do not divide it; fp32."""
     columns = weight.shape[-1]
-    padded = functional.pad(weight.float(), (0, -columns % group), mode="constant", value=math.nan)
-    grouped = padded.view(*weight.shape[:-1], -1, group)
-    low = torch.nan_to_num(grouped, nan=math.inf).amin(-1, keepdim=True)
-    high = torch.nan_to_num(grouped, nan=-math.inf).amax(-1, keepdim=True)
-    step = (high - low) / (2**bits - 1)
-    levels = torch.where(step > 0, ((grouped - low) / step).round(), 0.0)
-    return (levels * step + low).flatten(-2)[..., :columns]
+    grouped = functional.pad(weight.float(), (0, -columns % group)).view(*weight.shape[:-1], -1, group)
+    largest = 2**bits - 1
+    low = grouped.amin(-1, keepdim=True).clamp_max(0)
+    high = grouped.amax(-1, keepdim=True).clamp_min(0)
+    step = ((high - low) / largest).clamp_min(torch.finfo(torch.float32).tiny)
+    zero = (-low / step).round()
+    levels = ((grouped / step).round() + zero).clamp(0, largest)
+    found: torch.Tensor = ((levels - zero) * step).flatten(-2)[..., :columns]
+    return found
 
 
 def to_mantissa(weight: torch.Tensor, bits: int) -> torch.Tensor:

@@ -19,8 +19,6 @@ from ftm_jobs.tensor_source import TensorSource
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from transformers import PreTrainedModel
-
 
 def model_class(config: Any) -> Any:
     """transformers' class of the model; never code that lies beside it."""
@@ -44,18 +42,17 @@ class Skeleton:
         """`folder` holds config.json; `names` are the tensors on disk. Raises InvalidInput."""
         from transformers import AutoConfig
         from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
+        _quiet()
         config = _config(AutoConfig, folder)
         config.use_cache = False
         self.device = device
         with torch.device("meta"):
-            self.model: PreTrainedModel = model_class(config)._from_config(config, dtype=torch.float32).eval()
+            self.model: Any = model_class(config)._from_config(config, dtype=torch.float32).eval()
         self.model.requires_grad_(False)
         self.decoder: Any = self.model.get_decoder()
         self._modules = dict(self.model.named_modules())
-        self._conversions = get_model_conversion_mapping(self.model)
+        self._conversions: Any = get_model_conversion_mapping(self.model)
         self._make_buffers()
         self._places = self._place(sorted(names))
         self._filled = frozenset(self._places.values())
@@ -140,7 +137,8 @@ class Skeleton:
             self.drop(modules)
 
     def _name_of(self, module: nn.Module) -> str:
-        return next(name for name, found in self._modules.items() if found is module)
+        names: dict[nn.Module, str] = {found: name for name, found in self._modules.items()}
+        return names[module]
 
     def _make_buffers(self) -> None:
         """Those that no file holds, as transformers makes them when it loads a model."""
@@ -214,6 +212,13 @@ class Skeleton:
             if origin and not self.model.get_parameter(origin).is_meta:
                 owner, _, name = target.rpartition(".")
                 self.model.get_submodule(owner)._parameters[name] = self.model.get_parameter(origin)
+
+
+def _quiet() -> None:
+    from transformers.utils import logging
+
+    hide: Any = logging.disable_progress_bar
+    hide()
 
 
 def _config(auto: Any, folder: Path) -> Any:

@@ -1,23 +1,24 @@
 """The models of a verification, and how each is run: from safetensors layer by layer, or by llama.cpp.
 
-    base       as it is stored
-    adapted    base+adapter as it was trained: the reference for the merge
-    coarse     merged, with a bit less per changed weight than a merge keeps: what rounding explains
-    merged     the merged artifact: the reference for what is quantized
-    plain      merged, plainly rounded as the quantized model is: the yardstick
-    quantized  the quantized artifact, dequantized or in its engine
+base       as it is stored
+adapted    base+adapter as it was trained: the reference for the merge
+coarse     merged, with a bit less per changed weight than a merge keeps: what rounding explains
+merged     the merged artifact: the reference for what is quantized
+plain      merged, plainly rounded as the quantized model is: the yardstick
+quantized  the quantized artifact, dequantized or in its engine
 """
 
+import math
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ftm_jobs import gguf_types, rounding
+from ftm_jobs import gguf_yardsticks, rounding
 from ftm_jobs.adapted_forward import Adapted, CoarselyMergedTensors, UnmergedLayers, UnmergedTensors, adapted
 from ftm_jobs.answers import (
     MOST_TOKENS,
@@ -28,7 +29,7 @@ from ftm_jobs.answers import (
     answer_layerwise,
     free_memory,
 )
-from ftm_jobs.awq_weights import DequantizedTensors, read_format
+from ftm_jobs.packed_weights import DequantizedTensors, read_format
 from ftm_jobs.errors import Failed, Reason
 from ftm_jobs.inputs import Inputs
 from ftm_jobs.layerwise import LayerwiseModel, Logits, NotStreamable, Tokens, WholeLogits, run
@@ -87,7 +88,14 @@ def torch_device() -> str:
 
 
 def cores() -> int:
-    return len(os.sched_getaffinity(0))
+    """How many threads compute: OMP_NUM_THREADS, else the machine's or the container's share of it."""
+    if asked := os.environ.get("OMP_NUM_THREADS", ""):
+        return max(1, int(asked))
+    found = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        found = min(found, math.ceil(int(quota) / int(period)))
+    return max(1, found)
 
 
 def of_base(inputs: Inputs, stored: StoredTensors, folder: Path, edited: Path) -> tuple[Group, Adapted, frozenset[str]]:
@@ -135,13 +143,14 @@ def add_gguf(merged: ModelFolder, merged_group: Group, path: Path) -> tuple[str,
     rule = AsGguf(kinds, str(merged.config.get("model_type", "")))
     plain = rule.tensors(merged_group.shared)
     merged_group.models[PLAIN] = LayerwiseModel(_skeleton(merged.local, plain.names), plain, rule.attach)
-    types = gguf_types.describe(tensor_kinds(path).values())
-    return f"tensor by tensor, {gguf_types.describe_yardsticks(kinds.values())}", types
+    types = gguf_yardsticks.describe(tensor_kinds(path).values())
+    return f"tensor by tensor, {gguf_yardsticks.describe_yardsticks(kinds.values())}", types
 
 
 def whole_bytes(model: LayerwiseModel) -> int:
     """In fp32."""
-    return 4 * sum(parameter.numel() for parameter in model.skeleton.model.parameters()) + WORKING_BYTES
+    numbers: int = sum(parameter.numel() for parameter in model.skeleton.model.parameters())
+    return 4 * numbers + WORKING_BYTES
 
 
 def answers_of(

@@ -159,7 +159,11 @@ def _flip(measured: Measured, reference: Answer | None, answer: Answer) -> dict[
 
 def _says(measured: Measured, model: str, place: int, text: str) -> bool:
     answers = measured.answers.get(model)
-    return bool(answers) and text.casefold() in measured.tokenizer.decode(answers[place].tokens).casefold()
+    return (
+        answers is not None
+        and bool(answers)
+        and text.casefold() in measured.tokenizer.decode(answers[place].tokens).casefold()
+    )
 
 
 def _before(measured: Measured, text: int, position: int) -> str:

@@ -74,7 +74,8 @@ def _verify(request: Request, scratch: Path) -> Report:
     merged = open_model(request.model, scratch / "merged")
     if merged.tensors is None:
         raise InvalidInput(
-            Reason.UNSUPPORTED_BASE, f"{merged.uri} is a GGUF model: name the merged model in --model, it in --quantized"
+            Reason.UNSUPPORTED_BASE,
+            f"{merged.uri} is a GGUF model: name the merged model in --model, it in --quantized",
         )
     quantized = open_model(request.quantized, scratch / "quantized") if request.quantized else None
     inputs = load_inputs(
@@ -99,8 +100,8 @@ def _verify(request: Request, scratch: Path) -> Report:
         inputs=tuple(sources),
         quantized_base=inputs.quantized_base,
         files=tuple(sorted(files, key=lambda file: file.path)),
-        tools={name: found for name in _TOOLS if (found := _version(name))},
-        measurements={f"{check['name']}": check["value"] for check in content["checks"]},
+        tools={name: tool for name in _TOOLS if (tool := _version(name))},
+        measurements={check["name"]: check["value"] for check in content["checks"]},
         notes=tuple(content["notes"]),
     )
     return _report(_publish(target, manifest), content, reused=False)

@@ -144,7 +144,9 @@ def _compare_models(
         logits |= group.run(prompts, progress.add)
     with ExitStack() as stack:
         if gguf:
-            model = stack.enter_context(subjects.gguf_logits(gguf, [*prompts, *(each.tokens for each in asked)], MOST_TOKENS))
+            model = stack.enter_context(
+                subjects.gguf_logits(gguf, [*prompts, *(each.tokens for each in asked)], MOST_TOKENS)
+            )
             logits[QUANTIZED] = model
             if asked:
                 measured.answers[QUANTIZED] = answer(model, asked, ends)
@@ -188,7 +190,10 @@ def _rendered(task: Task) -> list[str]:
 
 
 def _generation_differences(merged: Path, quantized: Path) -> list[Difference]:
-    pair = [_document((folder / GENERATION_CONFIG).read_bytes()) if (folder / GENERATION_CONFIG).is_file() else {} for folder in (merged, quantized)]
+    pair = [
+        _document((folder / GENERATION_CONFIG).read_bytes()) if (folder / GENERATION_CONFIG).is_file() else {}
+        for folder in (merged, quantized)
+    ]
     kept = [{name: value for name, value in each.items() if name.endswith("_token_id")} for each in pair]
     return config_parity.differences(kept[0], kept[1], f"quantized {GENERATION_CONFIG}")
 
@@ -203,5 +208,3 @@ def _ends(folder: Path, tokenizer: HfTokenizer) -> set[int]:
 
 def _document(content: bytes | None) -> dict[str, Any]:
     return parse_json("config.json", content) if content else {}
-
-

@@ -8,23 +8,24 @@ import torch
 from ftm_jobs.layerwise import LayerwiseModel, run
 from ftm_jobs.skeleton import Skeleton
 from ftm_jobs.tensor_source import SharedTensors
-from tests.stores.families import _auto, make_family
-from tests.verify.models import stored
+from tests.stores.families import make_family
+from tests.verify.models import stored, whole_model
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 60], [1, 3], [4], list(range(3, 30))]
 
-
-@pytest.mark.parametrize(
-    "family",
-    ["llama", "llama tied", "qwen2", "mistral", "gemma", "gpt2", "phi3", "mixtral", "qwen2 moe", "qwen3 moe"]
-    + ["gpt-oss", "llava"],
+FAMILIES = (
+    *("llama", "llama tied", "qwen2", "mistral", "gemma", "gpt2", "phi3", "mixtral", "qwen2 moe", "qwen3 moe"),
+    *("gpt-oss", "llava"),
 )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_those_of_the_whole_model(tmp_path: Path, family: str) -> None:
     folder = make_family(tmp_path, family, torch.bfloat16)
     shared = SharedTensors(stored(folder))
     model = LayerwiseModel(Skeleton(folder, shared.names), shared)
     run([model], PROMPTS, shared)
-    whole = _auto(family).from_pretrained(folder, dtype=torch.float32)
+    whole = whole_model(family, folder)
     with model.ready(), torch.no_grad():
         for number, tokens in enumerate(PROMPTS):
             wanted = whole(input_ids=torch.tensor([tokens])).logits[0]

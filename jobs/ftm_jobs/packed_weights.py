@@ -84,7 +84,8 @@ class DequantizedTensors:
         weight, zeros, scales = (self._source.read(f"{module}.{part}") for part in _AWQ_PARTS)
         group = self._format.group_size if self._format.group_size > 0 else weight.shape[0]
         levels = unpack_awq(weight, self._format.bits) - _repeat(unpack_awq(zeros, self._format.bits), group)
-        return (levels * _repeat(scales.float(), group)).T.contiguous()
+        found: torch.Tensor = (levels * _repeat(scales.float(), group)).T.contiguous()
+        return found
 
     def _packed(self, module: str) -> torch.Tensor:
         bits = self._format.bits
@@ -96,9 +97,10 @@ class DequantizedTensors:
         if f"{module}.weight_zero_point" in self._source.names:
             stored = self._source.read(f"{module}.weight_zero_point")
             packed = stored.dtype == torch.int32
-            found = unpack(stored.T, bits)[:, :rows].T if packed else stored.int() + 2 ** (bits - 1)
-            zero = _repeat(found.T, group)[:columns].T
-        return (levels - zero) * _repeat(scale.T, group)[:columns].T
+            zeros = unpack(stored.T, bits)[:, :rows].T if packed else stored.int() + 2 ** (bits - 1)
+            zero = _repeat(zeros.T, group)[:columns].T
+        found: torch.Tensor = (levels - zero) * _repeat(scale.T, group)[:columns].T
+        return found
 
 
 def unpack(packed: torch.Tensor, bits: int) -> torch.Tensor:
