@@ -8,7 +8,7 @@ weights in both cases.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from ftm_jobs.kinds import Form, LowRank, RoundTrip
 from ftm_jobs.output import OutputTensor
 from ftm_jobs.skeleton import Skeleton
 from ftm_jobs.tensor_source import TensorSource
+
+
+Compare = Callable[[str, torch.Tensor, torch.Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -79,20 +82,27 @@ class UnmergedTensors:
 
 
 class CoarselyMergedTensors:
-    """Merged, then rounded to `spare` bits fewer than the weight's dtype has."""
+    """Merged, then rounded to `spare` bits fewer than the weight's dtype has.
 
-    def __init__(self, base: TensorSource, adapters: Adapted, spare: int) -> None:
+    `compare` sees each tensor before and after that rounding.
+    """
+
+    def __init__(self, base: TensorSource, adapters: Adapted, spare: int, compare: Compare | None = None) -> None:
         self._base = base
         self._adapters = adapters
         self._spare = spare
+        self._compare = compare
         self.names = frozenset(adapters.by_name)
 
     def read(self, name: str) -> torch.Tensor:
         tensor = self._adapters.by_name[name]
         found = _changed(self._base, self._adapters, tensor)
-        if not tensor.changes:
-            return found
-        return rounding.to_mantissa(found, rounding.MANTISSA_BITS[tensor.dtype] - self._spare)
+        coarse = found
+        if tensor.changes:
+            coarse = rounding.to_mantissa(found, rounding.MANTISSA_BITS[tensor.dtype] - self._spare)
+        if self._compare:
+            self._compare(name, found, coarse)
+        return coarse
 
 
 @dataclass(frozen=True)

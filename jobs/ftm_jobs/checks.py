@@ -3,6 +3,7 @@
     AdapterEffect        KL(base+adapter ‖ base) must exceed what rounding the adapted weights does: an effect that
                          drowns in the rounding of a merge is none (all-zero B, lost scaling, names that match nothing)
     MergeAgrees          KL(base+adapter ‖ merged) must not exceed KL(base+adapter ‖ merged with a bit less per weight)
+    MergedWeights        tensors of the merged model that are not base+adapter but for rounding: none
     ConfigParity         fields of config.json that the next step lost or changed: none
     TokenizerParity      texts and special tokens that the two tokenizers write differently: none
     BetterThanRounding   KL(merged ‖ quantized) must be below KL(merged ‖ plain rounding at the same bits and groups)
@@ -56,6 +57,15 @@ def merge_agrees(kl: float, bound: float) -> Finding:
         "the merged model is not base+adapter; delete the artifact and merge again"
     )
     return _finding("MergeAgrees", kl, bound, NATS, passed, Reason.MERGE_DIFFERS, sentence)
+
+
+def merged_weights(found: Sequence[Difference], tensors: int) -> Finding:
+    sentence = (
+        f"all {tensors} tensors of the merged model are base+adapter but for rounding"
+        if not found
+        else f"{_listed(found)}: the merged model is not base+adapter; delete the artifact and merge again"
+    )
+    return _finding("MergedWeights", len(found), 0, "tensors", not found, Reason.MERGE_DIFFERS, sentence)
 
 
 def config_parity(found: Sequence[Difference]) -> Finding:

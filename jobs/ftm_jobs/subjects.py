@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ftm_jobs import gguf_yardsticks, rounding
-from ftm_jobs.adapted_forward import Adapted, CoarselyMergedTensors, UnmergedLayers, UnmergedTensors, adapted
+from ftm_jobs.adapted_forward import Adapted, CoarselyMergedTensors, Compare, UnmergedLayers, UnmergedTensors, adapted
 from ftm_jobs.answers import (
     MOST_TOKENS,
     MOST_TOKENS_LAYERWISE,
@@ -98,8 +98,13 @@ def cores() -> int:
     return max(1, found)
 
 
-def of_base(inputs: Inputs, stored: StoredTensors, folder: Path, edited: Path) -> tuple[Group, Adapted, frozenset[str]]:
-    """`folder` holds the base's config, `edited` the same as the adapters change it. Also: what needs no merge code."""
+def of_base(
+    inputs: Inputs, stored: StoredTensors, folder: Path, edited: Path, compare: Compare | None = None
+) -> tuple[Group, Adapted, frozenset[str]]:
+    """`folder` holds the base's config, `edited` the same as the adapters change it. Also: what needs no merge code.
+
+    `compare` sees each merged tensor as it is computed here.
+    """
     group = Group(stored)
     adapters = adapted(inputs)
     skeleton = _skeleton(edited, adapters.by_name)
@@ -109,7 +114,7 @@ def of_base(inputs: Inputs, stored: StoredTensors, folder: Path, edited: Path) -
     group.models[ADAPTED] = LayerwiseModel(
         skeleton, UnmergedTensors(group.shared, adapters, apart), UnmergedLayers(adapters, apart).attach
     )
-    coarse = CoarselyMergedTensors(group.shared, adapters, spare)
+    coarse = CoarselyMergedTensors(group.shared, adapters, spare, compare)
     group.models[COARSE] = LayerwiseModel(_skeleton(edited, coarse.names), coarse)
     return group, adapters, apart
 

@@ -30,6 +30,7 @@ _NATS = "nats/token"
 _HEADINGS = {
     "AdapterEffect": "The adapter has an effect",
     "MergeAgrees": "The merge is base+adapter",
+    "MergedWeights": "Every tensor is base+adapter",
     "ConfigParity": "The config is the same",
     "TokenizerParity": "The tokenizer is the same",
     "BetterThanRounding": "Better than plain rounding",
@@ -187,7 +188,7 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _remarks(content: Mapping[str, Any]) -> str:
-    found = [*content["differences"]["config"], *content["differences"]["tokenizer"], *content["notes"]]
+    found = [*(each for listed in content["differences"].values() for each in listed), *content["notes"]]
     if not found:
         return ""
     items = "".join(f"<li>{escape(_sentence(each))}</li>" for each in found)

@@ -31,6 +31,7 @@ def findings(measured: Measured, quantized: bool, maximum: float | None) -> list
     found = [
         checks.adapter_effect(measured.kl(ADAPTED, BASE), rounding),
         checks.merge_agrees(measured.kl(ADAPTED, MERGED), rounding),
+        checks.merged_weights(measured.weights, measured.compared),
         checks.config_parity(measured.config),
     ]
     if quantized:
@@ -71,6 +72,7 @@ def content(
         "comparisons": [_comparison(measured, each) for each in measured.comparisons.values()],
         "answers": _answers(measured),
         "differences": {
+            "weights": [str(each) for each in measured.weights],
             "config": [str(each) for each in measured.config],
             "tokenizer": [str(each) for each in measured.tokens],
         },

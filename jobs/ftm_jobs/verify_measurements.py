@@ -14,6 +14,7 @@ from ftm_jobs.configs import parse_json
 from ftm_jobs.inputs import Inputs
 from ftm_jobs.layerwise import Logits, compare
 from ftm_jobs.measures import Divergence, total
+from ftm_jobs.merged_weights import MergedWeights
 from ftm_jobs.model_folder import ModelFolder, copy_small_files
 from ftm_jobs.progress import Progress
 from ftm_jobs.prompts import Asked, Question, Text, ask, held_out
@@ -49,6 +50,9 @@ class Measured:
     """By model, in the questions' order."""
     config: list[Difference] = field(default_factory=list)
     tokens: list[Difference] = field(default_factory=list)
+    weights: list[Difference] = field(default_factory=list)
+    compared: int = 0
+    """Tensors of the merged model."""
     tricky: int = 0
     """Texts that both tokenizers wrote."""
     yardstick: str = ""
@@ -79,7 +83,9 @@ def measure(task: Task) -> Measured:
     asked = ask(task.questions, tokenizer, template)
     measured = Measured(held_out(task.calibration, tokenizer, template, task.tokens), asked, tokenizer)
     _compare_files(task, measured)
-    base, merged = _base(task, measured), subjects.of_merged(task.merged)
+    assert task.merged.tensors
+    weights = MergedWeights(task.merged.tensors)
+    base, merged = _base(task, measured, weights), subjects.of_merged(task.merged)
     groups, gguf = [base, merged], None
     if task.quantized:
         if task.quantized.gguf:
@@ -95,12 +101,13 @@ def measure(task: Task) -> Measured:
     for question, given in zip(asked, measured.answers.get(ADAPTED, []), strict=True):
         measured.texts.append(Text(question.question.prompt, (*question.tokens, *given.tokens)))
     _compare_models(groups, gguf, asked, ends, measured)
+    measured.weights, measured.compared = weights.differences(), weights.compared
     for group in groups:
         group.shared.close()
     return measured
 
 
-def _base(task: Task, measured: Measured) -> Group:
+def _base(task: Task, measured: Measured, weights: MergedWeights) -> Group:
     base = task.inputs.base
     sizes = {name: stat.size for name, stat in base.stats.items()}
     plain, edited = task.scratch / "base", task.scratch / "adapted"
@@ -109,7 +116,7 @@ def _base(task: Task, measured: Measured) -> Group:
     stored = StoredTensors(base.store, base.headers)
     for name, content in task.inputs.output.documents.items():
         (edited / name).write_bytes(content)
-    group, adapters, apart = subjects.of_base(task.inputs, stored, plain, edited)
+    group, adapters, apart = subjects.of_base(task.inputs, stored, plain, edited, weights.see)
     shared = len(adapters.changed) - len(apart)
     if shared:
         measured.notes.append(
@@ -164,20 +171,25 @@ def _compare_files(task: Task, measured: Measured) -> None:
     if task.quantized is None:
         return
     texts = [*tokenizer_parity.TRICKY, *_rendered(task), *(question.prompt for question in task.questions)]
-    spellings = measured.tokenizer.special_spellings
-    measured.tricky = len(texts) + 2 * len(spellings)
+    spellings = set(measured.tokenizer.special_spellings)
     if task.quantized.gguf:
         from ftm_jobs.gguf_engine import GgufTokenizer
 
         serving = GgufTokenizer(task.quantized.gguf)
-        measured.tokens = tokenizer_parity.differences(measured.tokenizer, serving, texts, spellings)
+        _compare_tokenizers(measured, serving, texts, spellings)
         serving.close()
         return
     measured.config += config_parity.differences(task.merged.config, task.quantized.config, "quantized config.json")
     measured.config += _generation_differences(task.merged.local, task.quantized.local)
-    measured.tokens = tokenizer_parity.differences(
-        measured.tokenizer, HfTokenizer(task.quantized.local), texts, spellings
-    )
+    other = HfTokenizer(task.quantized.local)
+    _compare_tokenizers(measured, other, texts, spellings | set(other.special_spellings))
+
+
+def _compare_tokenizers(
+    measured: Measured, serving: tokenizer_parity.Tokenizer, texts: Sequence[str], spellings: set[str]
+) -> None:
+    measured.tricky = len(texts) + 2 * len(spellings)
+    measured.tokens = tokenizer_parity.differences(measured.tokenizer, serving, texts, sorted(spellings))
 
 
 def _rendered(task: Task) -> list[str]:
