@@ -190,11 +190,7 @@ def _compare_tokenizers(
 ) -> None:
     measured.tricky = len(texts) + 2 * len(spellings)
     measured.tokens = tokenizer_parity.differences(measured.tokenizer, serving, texts, sorted(spellings))
-    rare = [
-        text
-        for text in tokenizer_parity.EXOTIC
-        if measured.tokenizer.encode(text) != serving.encode(text)
-    ]
+    rare = [text for text in tokenizer_parity.EXOTIC if measured.tokenizer.encode(text) != serving.encode(text)]
     if rare:
         measured.notes.append(
             f"the two tokenizers write {len(rare)} of {len(tokenizer_parity.EXOTIC)} texts of rare characters "
