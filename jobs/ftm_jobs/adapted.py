@@ -1,4 +1,4 @@
-"""A base's weight files with the adapters' changes. Imports torch; only merging and its verification may import this."""
+"""A base's weight files with the adapters' changes. Imports torch; only merge and verify may import this."""
 
 from functools import lru_cache
 

@@ -26,7 +26,6 @@ from ftm_jobs.output import OutputTensor
 from ftm_jobs.skeleton import Skeleton
 from ftm_jobs.tensor_source import TensorSource
 
-
 Compare = Callable[[str, torch.Tensor, torch.Tensor], None]
 
 

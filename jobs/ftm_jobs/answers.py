@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from ftm_jobs.layerwise import LayerwiseModel, Tokens, run
+from ftm_jobs.limits import memory_limit
 from ftm_jobs.prompts import Asked
 from ftm_jobs.tensor_source import SharedTensors
 
@@ -100,20 +101,17 @@ def answer_layerwise(
 
 def free_memory() -> int:
     """Bytes that this process may still take: of the machine, or of its container if that is less."""
-    free = _meminfo()
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):
-            continue
-    return max(0, free)
+    return max(0, min(_available(), memory_limit() - _used()))
 
 
-def _meminfo() -> int:
+def _available() -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return memory_limit()
+
+
+def _used() -> int:
+    """What this process holds, pages of files left out, since the kernel takes those back."""
+    pages = Path("/proc/self/statm").read_text().split()
+    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")

@@ -88,14 +88,14 @@ class Divergence:
         self.tokens += len(kl)
         self.kl_sum += float(kl.sum())
         self.kl_largest = max(self.kl_largest, float(kl.max())) if len(kl) else self.kl_largest
-        best, likeliest = q.argmax(-1), p.topk(2, -1)
-        same = best == likeliest.indices[:, 0]
+        best, wanted = q.argmax(-1), p.argmax(-1)
+        same = best == wanted
         self.agreed += int(same.sum())
-        margins = likeliest.values.exp()
+        margins = p.topk(2, -1).values.exp()
         for place in (~same).nonzero().flatten().tolist():
             margin = float(margins[place, 0] - margins[place, 1])
-            wanted, found = int(likeliest.indices[place, 0]), int(best[place])
-            self.flips.append(Flip(margin, prompt, first_position + place, wanted, found))
+            flip = Flip(margin, prompt, first_position + place, int(wanted[place]), int(best[place]))
+            self.flips.append(flip)
         self.flips = sorted(self.flips, reverse=True)[:KEPT_FLIPS]
         if following is not None and len(following):
             chosen = following[:, None].to(p.device)

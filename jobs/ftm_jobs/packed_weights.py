@@ -97,7 +97,7 @@ class DequantizedTensors:
         if f"{module}.weight_zero_point" in self._source.names:
             stored = self._source.read(f"{module}.weight_zero_point")
             packed = stored.dtype == torch.int32
-            zeros = unpack(stored.T, bits)[:, :rows].T if packed else stored.int() + 2 ** (bits - 1)
+            zeros = unpack(stored.T.contiguous(), bits)[:, :rows].T if packed else stored.int() + 2 ** (bits - 1)
             zero = _repeat(zeros.T, group)[:columns].T
         found: torch.Tensor = (levels - zero) * _repeat(scale.T, group)[:columns].T
         return found
@@ -106,7 +106,8 @@ class DequantizedTensors:
 def unpack(packed: torch.Tensor, bits: int) -> torch.Tensor:
     """Unsigned numbers of `bits` bits, from the low bits up, along the last dimension; int32."""
     shifts = torch.arange(0, 32 - bits + 1, bits, dtype=torch.int32)
-    return ((packed[..., None] >> shifts) & (2**bits - 1)).flatten(-2)
+    found: torch.Tensor = ((packed[..., None] >> shifts) & (2**bits - 1)).flatten(-2)
+    return found
 
 
 def unpack_awq(packed: torch.Tensor, bits: int) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """Plain rounding: what a weight becomes without any cleverness. The yardstick for those who claim some.
 
 `to_bits` rounds to the nearest of 2^bits levels between the smallest and the largest number (and 0) of each group of
-consecutive inputs, one of the levels being 0, as 4-bit formats hold them: what a quantizer must beat. `to_mantissa` rounds each number to a float with
-fewer bits, `activations` what enters a layer as engines do that compute in 8 bit. Pure.
+consecutive inputs, one of the levels being 0, as 4-bit formats hold them: what a quantizer must beat.
+`to_mantissa` rounds each number to a float with fewer bits, `activations` what enters a layer as engines do that
+compute in 8 bit. Pure.
 
 A float with m bits of mantissa has an error of at most half a unit in the last place, so its mean square is u²/12.
 With one bit less u doubles: four times the mean square, and four times the divergence, which is quadratic in small

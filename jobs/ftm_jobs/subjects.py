@@ -8,10 +8,9 @@ plain      merged, plainly rounded as the quantized model is: the yardstick
 quantized  the quantized artifact, dequantized or in its engine
 """
 
-import math
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,12 @@ from ftm_jobs.answers import (
     answer_layerwise,
     free_memory,
 )
-from ftm_jobs.packed_weights import DequantizedTensors, read_format
 from ftm_jobs.errors import Failed, Reason
 from ftm_jobs.inputs import Inputs
 from ftm_jobs.layerwise import LayerwiseModel, Logits, NotStreamable, Tokens, WholeLogits, run
+from ftm_jobs.limits import processors
 from ftm_jobs.model_folder import ModelFolder
+from ftm_jobs.packed_weights import DequantizedTensors, read_format
 from ftm_jobs.plain_rounding import AsGguf, as_awq
 from ftm_jobs.progress import size
 from ftm_jobs.prompts import Asked
@@ -89,13 +89,7 @@ def torch_device() -> str:
 
 def cores() -> int:
     """How many threads compute: OMP_NUM_THREADS, else the machine's or the container's share of it."""
-    if asked := os.environ.get("OMP_NUM_THREADS", ""):
-        return max(1, int(asked))
-    found = len(os.sched_getaffinity(0))
-    with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        found = min(found, math.ceil(int(quota) / int(period)))
-    return max(1, found)
+    return max(1, int(os.environ.get("OMP_NUM_THREADS") or processors()))
 
 
 def of_base(

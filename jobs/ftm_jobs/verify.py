@@ -8,7 +8,6 @@ The key says what was compared with what settings, so a second run finds the art
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from typing import Any
 
 from ftm_jobs.calibration import Calibration, load_calibration
 from ftm_jobs.contract import (
-    MANIFEST_NAME,
     VERIFY_RECIPE,
     Artifact,
     Manifest,
@@ -33,17 +31,16 @@ from ftm_jobs.contract import (
 )
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.inputs import Inputs, load_inputs
-from ftm_jobs.manifest import artifact, corrupt, encode, read_manifest
-from ftm_jobs.merge import complete
+from ftm_jobs.manifest import corrupt
 from ftm_jobs.model_folder import ModelFolder, open_model
 from ftm_jobs.prompts import MOST_TOKENS, Question, read_questions
+from ftm_jobs.publish import complete, publish
+from ftm_jobs.scratch import explain, scratch_root
 from ftm_jobs.source import Source
 from ftm_jobs.stores import WritableStore, open_artifacts
 
 VERIFICATION_FILE = "verification.json"
 REPORT_FILE = "report.html"
-SCRATCH = "FTM_SCRATCH"
-"""A folder for what has to be local; without it, the system's."""
 LARGEST_VERIFICATION_BYTES = 64 * 1024 * 1024
 _TOOLS = ("torch", "transformers", "llama-cpp-python")
 
@@ -66,8 +63,13 @@ class Request:
 
 def verify(request: Request) -> Report:
     """Raises InvalidInput and Failed."""
-    with tempfile.TemporaryDirectory(prefix="verify-", dir=os.environ.get(SCRATCH)) as folder:
-        return _verify(request, Path(folder))
+    root = scratch_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="ftm-verify-", dir=root) as folder:
+            return _verify(request, Path(folder))
+    except OSError as error:
+        raise explain(error, root) from error
 
 
 def _verify(request: Request, scratch: Path) -> Report:
@@ -104,7 +106,7 @@ def _verify(request: Request, scratch: Path) -> Report:
         measurements={check["name"]: check["value"] for check in content["checks"]},
         notes=tuple(content["notes"]),
     )
-    return _report(_publish(target, manifest), content, reused=False)
+    return _report(publish(target, manifest)[0], content, reused=False)
 
 
 def _inputs(
@@ -176,18 +178,6 @@ def _report(found: Artifact, content: dict[str, Any], *, reused: bool) -> Report
         verification=Verification.model_validate({"passed": content["passed"], "checks": content["checks"]}),
         reused=reused,
     )
-
-
-def _publish(target: WritableStore, manifest: Manifest) -> Artifact:
-    """The last of two runs at once wins, with its own files."""
-    text = encode(manifest)
-    if not target.put_if_absent(MANIFEST_NAME, text):
-        other = read_manifest(target, target.list())
-        if other is None or other[0].files != manifest.files:
-            target.put(MANIFEST_NAME, text)
-        else:
-            return artifact(target, *other)
-    return artifact(target, manifest, text)
 
 
 def _put(target: WritableStore, name: str, content: bytes) -> ManifestFile:

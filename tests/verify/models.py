@@ -29,6 +29,6 @@ def inputs_of(
 
 
 def whole_model(family: str, folder: Path) -> Any:
-    """As transformers loads it, in fp32 from the start, since some compute constants in the dtype they are loaded in."""
+    """As transformers loads it, in fp32 from the start: some families compute constants in the dtype of loading."""
     auto: Any = AutoModelForImageTextToText if family == "llava" else AutoModelForCausalLM
     return auto.from_pretrained(folder, dtype=torch.float32)
