@@ -123,9 +123,9 @@ def _add_verify(verify: argparse.ArgumentParser) -> None:
     )
     verify.add_argument(
         "--prompts",
-        type=Path,
-        metavar="FILE",
-        help='JSON lines or a list of {"prompt": "…"} or {"messages": […]}, each with an optional "expect": ["…"]',
+        type=lambda text: text if text.startswith("[") else Path(text),
+        metavar="FILE|JSON",
+        help='JSON lines, or a list, of {"prompt": "…"} or {"messages": […]}, each with an optional "expect": ["…"]',
     )
     verify.add_argument(
         "--calibration", metavar="SOURCE", help="JSON lines whose last quarter is measured on; default: a bundled set"

@@ -370,7 +370,7 @@ def gguf_key(merged_key: str, type: str, importance_digest: str | None = None) -
 
 
 def verify_key(inputs: list[tuple[str, str, float | None]], settings: dict[str, Any]) -> str:
-    """The key of a verification. Inputs are (role, digest, scale) in order; settings are all that a bound depends on."""
+    """The key of a verification. Inputs are (role, digest, scale) in order; settings are what a verdict depends on."""
     return "verify-" + _digest(
         {
             "step": Step.VERIFY,

@@ -48,11 +48,14 @@ class Asked:
     """As the model sees it, up to where its answer begins."""
 
 
-def read_questions(path: Path) -> tuple[tuple[Question, ...], str]:
-    """And the digest of the file. Raises InvalidInput (InvalidPrompts) that names the file and the place."""
-    what = f"prompts {path}"
+def read_questions(asked: Path | str) -> tuple[tuple[Question, ...], str]:
+    """The questions of a file, or of a JSON list as text, and the digest of what was read.
+
+    Raises InvalidInput (InvalidPrompts) that names the file and the place.
+    """
+    what = f"prompts {asked}" if isinstance(asked, Path) else "spec.verification.prompts"
     try:
-        data = path.read_bytes()
+        data = asked.read_bytes() if isinstance(asked, Path) else asked.encode()
     except OSError as error:
         raise InvalidInput(
             Reason.MISSING_FILE, f"{what} cannot be read: {error.strerror}; correct --prompts"

@@ -53,7 +53,8 @@ class Request:
     """The merged model."""
     artifacts: Source
     quantized: Source | None = None
-    prompts: Path | None = None
+    prompts: Path | str | None = None
+    """A file, or a list in JSON."""
     calibration: Source | None = None
     max_divergence: float | None = None
     """In nats per token."""
