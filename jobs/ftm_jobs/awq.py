@@ -13,24 +13,33 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ftm_jobs.awq_documents import quantized_config
-from ftm_jobs.awq_layout import AUTOAWQ_MODEL_TYPES, GROUP_SIZES, Layout, in_block, plan_layout
+from ftm_jobs.awq_layout import AUTOAWQ_MODEL_TYPES, GROUP_SIZES, Layout, block_of, plan_layout
+from ftm_jobs.calibration import BUNDLED_FILE, load_calibration
+from ftm_jobs.chat import load_template, render
 from ftm_jobs.checkpoint import read_headers
 from ftm_jobs.configs import CONFIG_FILE, parse_base_config, parse_json
-from ftm_jobs.contract import MANIFEST_NAME
+from ftm_jobs.contract import AWQ_RECIPE, MANIFEST_NAME, ManifestInput, Report, awq_key
 from ftm_jobs.errors import Failed, InvalidInput, Reason
-from ftm_jobs.headers import Header
+from ftm_jobs.headers import Header, Tensor
 from ftm_jobs.index import INDEX_FILE, weight_files
+from ftm_jobs.opened import OpenedModel
 from ftm_jobs.progress import Progress
+from ftm_jobs.quantize import Method, quantize
 from ftm_jobs.quantized import Quantized
+from ftm_jobs.source import Source
 from ftm_jobs.stores.file import FileStore
 from ftm_jobs.tokens import token_blocks
 
 BITS = 4
+FP32_BYTES = 4
+LIBRARIES_BYTES = 1_500_000_000
+BLOCK_COPIES = 6
+"""Of a block in fp32 while its scales are searched: the block, its originals, a candidate and its rounding."""
 
 
 class Engine(StrEnum):
@@ -58,6 +67,66 @@ class AwqSettings:
     """The most blocks to use."""
 
 
+def awq(model: Source, artifacts: Source, settings: AwqSettings, calibration: Source | None = None) -> Report:
+    """The model as an AWQ artifact. Raises InvalidInput and Failed; then nothing under the key looks complete."""
+    _check_settings(settings)
+    sampled = load_calibration(calibration)
+
+    def convert(folder: Path, out: Path) -> Quantized:
+        return quantize_awq(folder, out, settings, render(sampled.fitted, load_template(folder)))
+
+    return quantize(
+        model,
+        artifacts,
+        Method(
+            recipe=AWQ_RECIPE,
+            key=lambda key: awq_key(
+                key,
+                settings.bits,
+                settings.group_size,
+                settings.zero_point,
+                settings.engine.value,
+                sampled.digest,
+                settings.tensor_parallel,
+            ),
+            convert=convert,
+            check=lambda opened: _check_model(opened, settings),
+            memory_bytes=lambda opened: memory_bytes(opened, settings),
+            inputs=(ManifestInput(role="calibration", uri=sampled.uri or BUNDLED_FILE, digest=sampled.digest),),
+            tools=tools(settings.engine),
+        ),
+    )
+
+
+def _check_model(model: OpenedModel, settings: AwqSettings) -> None:
+    _check_engine(settings.engine, model.config.content)
+    plan_layout(model.config.content, _shapes(model.headers), settings.group_size, settings.tensor_parallel)
+
+
+def memory_bytes(model: OpenedModel, settings: AwqSettings) -> int:
+    """Roughly what quantizing needs at most, besides the files' pages that the system may drop."""
+    if settings.engine is Engine.LLM_COMPRESSOR:
+        return LIBRARIES_BYTES + 2 * model.weight_bytes
+    blocks = [sum(tensor.elements for tensor in group) for group in _blocks(model.headers).values()]
+    config = model.config
+    widths = 8 * config.hidden_size + 3 * (config.intermediate_size or 4 * config.hidden_size)
+    activations = settings.sequences * settings.sequence_length * widths * FP32_BYTES
+    return LIBRARIES_BYTES + BLOCK_COPIES * FP32_BYTES * max(blocks, default=0) + activations
+
+
+def _blocks(headers: Sequence[Header]) -> dict[str, list[Tensor]]:
+    found: dict[str, list[Tensor]] = {}
+    for header in headers:
+        for name, tensor in header.tensors.items():
+            if block := block_of(name):
+                found.setdefault(block, []).append(tensor)
+    return found
+
+
+def _shapes(headers: Sequence[Header]) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for header in headers for name, tensor in header.tensors.items()}
+
+
 def quantize_awq(model: Path, out: Path, settings: AwqSettings, samples: Sequence[str]) -> Quantized:
     """Fill the folder `out` with the quantized model, but for a manifest.
 
@@ -69,9 +138,8 @@ def quantize_awq(model: Path, out: Path, settings: AwqSettings, samples: Sequenc
     config = parse_json(CONFIG_FILE, config_text)
     parse_base_config(CONFIG_FILE, config)
     headers = _headers(model)
-    shapes = {name: tensor.shape for header in headers for name, tensor in header.tensors.items()}
     _check_engine(settings.engine, config)
-    layout = plan_layout(config, shapes, settings.group_size, settings.tensor_parallel)
+    layout = plan_layout(config, _shapes(headers), settings.group_size, settings.tensor_parallel)
     for note in layout.notes:
         print(f"quantize: {note}", file=sys.stderr, flush=True)
     blocks = token_blocks(model, samples, settings.sequence_length, settings.sequences)
@@ -123,14 +191,14 @@ def _check_engine(engine: Engine, config: Mapping[str, Any]) -> None:
 
 def _headers(model: Path) -> tuple[Header, ...]:
     store = FileStore(model)
-    sizes = store.list()
+    sizes = {path.name: path.stat().st_size for path in model.iterdir() if path.is_file()}
     index = parse_json(INDEX_FILE, (model / INDEX_FILE).read_bytes()) if INDEX_FILE in sizes else None
     return read_headers(store, {name: sizes[name] for name in weight_files(store.uri, index, sizes)})
 
 
 def _in_blocks(headers: Sequence[Header]) -> int:
     """Bytes of what is worked through block by block."""
-    return sum(tensor.size for header in headers for name, tensor in header.tensors.items() if in_block(name))
+    return sum(tensor.size for group in _blocks(headers).values() for tensor in group)
 
 
 def _run(
@@ -149,7 +217,8 @@ def _run(
         if settings.engine is Engine.LLM_COMPRESSOR:
             from ftm_jobs import awq_compressor
 
-            found = awq_compressor.run(model, out, config, layout, blocks, symmetric=not settings.zero_point)
+            found = awq_compressor.run(model, out, config, files, layout, blocks, symmetric=not settings.zero_point)
+            progress.add(total_bytes)
         else:
             from ftm_jobs import awq_autoawq
             from ftm_jobs.awq_weights import Weights
@@ -166,11 +235,6 @@ def _run(
                 "zero_point": settings.zero_point,
                 "modules_to_not_convert": excluded or None,
             }
-    except ImportError as error:
-        package = PACKAGES[settings.engine]
-        raise Failed(
-            Reason.INTERNAL_ERROR, f"engine {settings.engine} needs {package}, which this image has not ({error})"
-        ) from error
     except RuntimeError as error:
         if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
             raise
@@ -180,8 +244,14 @@ def _run(
 
 
 def tools(engine: Engine) -> dict[str, str]:
-    """Versions for the manifest."""
-    return {name: version(name).partition("+")[0] for name in (PACKAGES[engine], "torch", "transformers")}
+    """Versions for the manifest. Raises InvalidInput where this image has another engine."""
+    try:
+        return {name: version(name).partition("+")[0] for name in (PACKAGES[engine], "torch", "transformers")}
+    except PackageNotFoundError as error:
+        raise InvalidInput(
+            Reason.UNSUPPORTED_MODEL,
+            f"engine {engine} is not in this image ({error}): run the image of that engine",
+        ) from error
 
 
 def _copy_others(model: Path, out: Path, weights: set[str]) -> None:

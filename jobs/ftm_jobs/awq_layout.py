@@ -50,8 +50,8 @@ AUTOAWQ_MODEL_TYPES = (
 WIDTH_FIELDS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
 """Of config.json: widths inside an MLP."""
 
-_BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.\d+\.")
-_LAYER = re.compile(_BLOCK.pattern + r"(.+)\.weight$")
+_BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.\d+(?=\.)")
+_LAYER = re.compile(_BLOCK.pattern + r"\.(.+)\.weight$")
 _UNQUANTIZED = re.compile(r"(?:^|\.)(?:gate|router|shared_expert_gate|\w*norm\w*|ln_\w+|embed\w*)$")
 """Routers of experts, norms and embeddings: small, or looked up."""
 _ROWS = {"gate_proj", "up_proj", "w1", "w3"}
@@ -153,9 +153,10 @@ def quantized_linears(shapes: Mapping[str, Sequence[int]]) -> tuple[Linear, ...]
     return tuple(found)
 
 
-def in_block(name: str) -> bool:
-    """Whether a tensor belongs to one of the model's numbered blocks."""
-    return _BLOCK.search(name) is not None
+def block_of(name: str) -> str | None:
+    """The numbered block that a tensor belongs to."""
+    found = _BLOCK.search(name)
+    return name[: found.end()] if found else None
 
 
 def _shape(linear: Linear) -> tuple[int, int]:
