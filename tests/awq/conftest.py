@@ -14,7 +14,7 @@ from ftm_jobs.chat import load_template, render
 from tests.assets import prepare
 from tests.awq.environments import jobs_environment, python_of
 
-SAMPLES = 8
+SAMPLES = 4
 """Enough to search by, and few enough for two cores."""
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     for task in json.load(sys.stdin):
         started = time.monotonic()
         try:
-            answer = {"quantize": quantize, "logits": logits}[task.pop("do")](**task)
+            answer = quantize(**task) if task.pop("do") == "quantize" else logits(**task)
         except InvalidInput as refused:
             answer = {"refused": refused.message}
         answers.append({**answer, "seconds": time.monotonic() - started})
@@ -54,7 +54,7 @@ def leave_the_trap() -> None:
 
     from ftm_jobs.awq_autoawq import StreamedQuantizer
 
-    StreamedQuantizer._compute_best_scale = AwqQuantizer._compute_best_scale
+    setattr(StreamedQuantizer, "_compute_best_scale", AwqQuantizer._compute_best_scale)  # noqa: B010 - for mypy
 
 
 def logits(model: str, ids: list[int], to: str, translate: bool = True) -> dict[str, Any]:
