@@ -12,19 +12,23 @@ Nothing is downloaded: the model is a folder, the calibration text is token numb
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", TQDM_DISABLE="1")
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from llmcompressor import oneshot
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
 from llmcompressor.pipelines.cache import IntermediatesCache
+from loguru import logger
+from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
 from ftm_jobs.awq_layout import Layout
@@ -51,6 +55,7 @@ def run(
 
     Raises InvalidInput (UnsupportedModel) for an architecture that transformers or llm-compressor does not know.
     """
+    _quieten()
     if not torch.accelerator.is_available():
         IntermediatesCache.pin_memory = lambda *_arguments, **_named: None
     with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
@@ -72,6 +77,14 @@ def run(
             (out / path.name).chmod(0o644)
         found: dict[str, Any] = json.loads((saved / CONFIG_FILE).read_text())["quantization_config"]
     return found
+
+
+def _quieten() -> None:
+    """A Job's log has lines, not bars; what the libraries warn of stays."""
+    logger.remove()
+    logger.add(sys.stderr, level="WARNING", format="{message}")
+    disable_progress_bars()
+    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
 
 
 def _load(source: Path) -> Any:
