@@ -13,9 +13,14 @@ from ftm_jobs.calibration import bundled
 from ftm_jobs.chat import load_template, render
 from tests.assets import prepare
 from tests.awq.environments import jobs_environment, python_of
+from tests.awq.models import first_blocks
 
 SAMPLES = 4
 """Enough to search by, and few enough for two cores."""
+
+
+BLOCKS = 2
+"""Of SmolLM2's thirty, where a test needs real weights and no sense."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,12 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def texts(merged: Path) -> list[str]:
     """Calibration text as the model sees it."""
     return render(bundled().samples[:SAMPLES], load_template(merged))
+
+
+@pytest.fixture(scope="session")
+def small(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first blocks of the merged model."""
+    return first_blocks(merged, tmp_path_factory.mktemp("small") / "model", BLOCKS)
 
 
 @pytest.fixture(scope="session")

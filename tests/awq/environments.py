@@ -59,6 +59,17 @@ def jobs_environment() -> dict[str, str]:
     }
 
 
+def ask_vllm(asked: Sequence[tuple[Path, Sequence[str], str]]) -> list[dict[str, Any]]:
+    """Of each model: its quantization as vLLM found it, answers to questions, and nats per token of a text."""
+    command = [sys.executable, str(Path(__file__).with_name("vllm_answers.py"))]
+    given = json.dumps([[str(model), questions, text] for model, questions, text in asked])
+    done = subprocess.run(command, input=given, env=jobs_environment(), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"vLLM ended with {done.returncode}: {done.stderr.strip()[-4000:]}")
+    found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def run_tasks(engine: str, tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What `tasks.py` answers to each task, all in one process of the engine's environment."""
     command = [str(python_of(engine)), str(Path(__file__).with_name("tasks.py"))]

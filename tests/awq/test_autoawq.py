@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from ftm_jobs.awq_layout import AUTOAWQ_MODEL_TYPES
 from tests.assets.facts import FACTS
 from tests.awq.conftest import Made
-from tests.awq.environments import jobs_environment, python_of, run_tasks
+from tests.awq.environments import ask_vllm, jobs_environment, python_of, run_tasks
 from tests.awq.models import (
     TOKENIZER_FILES,
     dequantized,
@@ -25,7 +24,7 @@ from tests.awq.models import (
     tensors_of,
 )
 
-BLOCKS = 2
+QUICK = {"sequences": 1, "sequence_length": 128}
 IDS = list(range(1000, 1064))
 FAMILIES: dict[str, dict[str, Any]] = {
     "cohere": {"tie_word_embeddings": True, "use_qk_norm": False},
@@ -43,13 +42,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 class TestTheArtifact:
     def test_vllm_needs_no_flag_and_answers_what_the_adapter_taught(self, quantized: Made) -> None:
-        questions = [fact.question for fact in FACTS]
-        command = [sys.executable, str(Path(__file__).with_name("vllm_answers.py"))]
-        done = subprocess.run(
-            command, input=json.dumps([[str(quantized.folder), questions]]), capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        (found,) = json.loads(done.stdout.splitlines()[-1])
+        (found,) = ask_vllm([(quantized.folder, [fact.question for fact in FACTS], "")])
         assert found["quantization"] == "awq"
         for fact, answer in zip(FACTS, found["answers"], strict=True):
             assert fact.in_answer(answer), answer
@@ -119,26 +112,19 @@ class TestTheArtifact:
 
 
 @pytest.fixture(scope="module")
-def small(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first blocks of the merged model."""
-    return first_blocks(merged, tmp_path_factory.mktemp("small") / "model", BLOCKS)
-
-
-@pytest.fixture(scope="module")
 def made(small: Path, texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The small model quantized twice, and once by AutoAWQ's search as it is."""
     out = tmp_path_factory.mktemp("made")
-    common = {"do": "quantize", "model": str(small), "texts": texts}
+    common = {"do": "quantize", "model": str(small), "texts": texts, "settings": QUICK}
     run_tasks(
         "awq",
         [
             {**common, "out": str(out / "one")},
             {**common, "out": str(out / "two")},
-            {**common, "out": str(out / "unclipped"), "settings": {"apply_clip": False}},
             {**common, "out": str(out / "ruined"), "aliasing": True},
         ],
     )
-    return {name: out / name for name in ("one", "two", "unclipped", "ruined")}
+    return {name: out / name for name in ("one", "two", "ruined")}
 
 
 class TestTheSearch:
@@ -154,7 +140,7 @@ class TestTheSearch:
     def test_equal_inputs_give_equal_bytes(self, made: dict[str, Path]) -> None:
         one, two = ({path.name: path.read_bytes() for path in made[name].iterdir()} for name in ("one", "two"))
         assert one == two
-        assert one != {path.name: path.read_bytes() for path in made["unclipped"].iterdir()}
+        assert one != {path.name: path.read_bytes() for path in made["ruined"].iterdir()}
 
 
 class TestTheModelThatIsCalibrated:
@@ -180,7 +166,7 @@ def families(
     """A model of each family, its quantized folder and what the engine said."""
     out = tmp_path_factory.mktemp("families")
     models = {name: random_model(merged, out / name, name, **fields) for name, fields in FAMILIES.items()}
-    settings = {"group_size": 64, "tensor_parallel": [2], "sequences": 1, "sequence_length": 128}
+    settings = {**QUICK, "group_size": 64, "tensor_parallel": [2]}
     tasks = [
         {
             "do": "quantize",

@@ -1,4 +1,4 @@
-"""vLLM in a process of its own: [[MODEL, [QUESTION, …]], …] on stdin, a list of lists of answers on the last line.
+"""vLLM in a process of its own: [[MODEL, [QUESTION, …], TEXT], …] on stdin, what it says on the last line of stdout.
 
 No quantization is named: vLLM finds it in config.json. One process loads the models one after the other.
 """
@@ -23,7 +23,7 @@ def main() -> None:
     from vllm import LLM, SamplingParams
 
     answers: list[dict[str, object]] = []
-    for model, questions in json.load(sys.stdin):
+    for model, questions, text in json.load(sys.stdin):
         engine = LLM(model, enforce_eager=True, max_model_len=512)
         conversations: Any = [[{"role": "user", "content": question}] for question in questions]
         found = engine.chat(
@@ -33,9 +33,21 @@ def main() -> None:
         )
         quantization = engine.llm_engine.vllm_config.model_config.quantization
         answers.append({"quantization": quantization, "answers": [each.outputs[0].text for each in found]})
+        if text:
+            answers[-1]["nats"] = nats(engine, text)
         del engine
         gc.collect()
     print(json.dumps(answers))
+
+
+def nats(engine: Any, text: str) -> float:
+    """Mean negative log-likelihood of the text's tokens but the first."""
+    from vllm import SamplingParams
+
+    (found,) = engine.generate([text], SamplingParams(max_tokens=1, prompt_logprobs=0), use_tqdm=False)
+    told = zip(found.prompt_token_ids[1:], found.prompt_logprobs[1:], strict=True)
+    values = [-places[token].logprob for token, places in told]
+    return sum(values) / len(values)
 
 
 if __name__ == "__main__":
