@@ -91,6 +91,7 @@ def awq(model: Source, artifacts: Source, settings: AwqSettings, calibration: So
             ),
             convert=convert,
             check=lambda opened: _check_model(opened, settings),
+            disk_bytes=lambda opened: (2 if settings.engine is Engine.LLM_COMPRESSOR else 1) * opened.total_bytes,
             memory_bytes=lambda opened: memory_bytes(opened, settings),
             inputs=(ManifestInput(role="calibration", uri=sampled.uri or BUNDLED_FILE, digest=sampled.digest),),
             tools=tools(settings.engine),

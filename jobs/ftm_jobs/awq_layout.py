@@ -39,7 +39,6 @@ AUTOAWQ_MODEL_TYPES = (
     "gemma2",
     "llama",
     "mistral",
-    "mixtral",
     "phi3",
     "qwen2",
     "qwen3",

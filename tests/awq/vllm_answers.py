@@ -46,7 +46,7 @@ def nats(engine: Any, text: str) -> float:
 
     (found,) = engine.generate([text], SamplingParams(max_tokens=1, prompt_logprobs=0), use_tqdm=False)
     told = zip(found.prompt_token_ids[1:], found.prompt_logprobs[1:], strict=True)
-    values = [-places[token].logprob for token, places in told]
+    values: list[float] = [-places[token].logprob for token, places in told]
     return sum(values) / len(values)
 
 
