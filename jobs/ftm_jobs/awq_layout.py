@@ -43,9 +43,11 @@ AUTOAWQ_MODEL_TYPES = (
     "qwen2",
     "qwen3",
     "stablelm",
-    "starcoder2",
 )
-"""config.json's model_type where engine autoawq can be used; for the others there is llm-compressor."""
+"""config.json's model_type where engine autoawq is known to work; for the others there is llm-compressor.
+
+Fewer than AutoAWQ names: where it scales an activation (starcoder2, falcon, …) there would be a weight that no engine
+reads, and of experts some would see no text."""
 WIDTH_FIELDS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
 """Of config.json: widths inside an MLP."""
 

@@ -36,7 +36,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {"tie_word_embeddings": False},
     "qwen3": {},
     "stablelm": {},
-    "starcoder2": {"intermediate_size": 256},
 }
 
 
@@ -198,9 +197,8 @@ class TestFamilies:
         reference = logits(model, {name: each.float() for name, each in tensors_of(model).items()}, IDS)
         plain = divergence(reference, logits(model, rounded(model, size), IDS))
         assert divergence(reference, logits(out, dequantized(out), IDS)) < 1.5 * plain
-        if "intermediate_size" not in FAMILIES[family]:
-            assert json.loads((out / "config.json").read_text())["intermediate_size"] == 256
-            assert any("padded with zeros from 248 to 256" in note for note in answer["notes"])
+        assert json.loads((out / "config.json").read_text())["intermediate_size"] == 256
+        assert any("padded with zeros from 248 to 256" in note for note in answer["notes"])
 
 
 def test_a_model_that_autoawq_does_not_know_is_refused_by_name(tmp_path: Path, merged: Path) -> None:
