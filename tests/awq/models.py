@@ -45,7 +45,9 @@ def _is_kept(name: str, count: int) -> bool:
     return "layers" not in parts or int(parts[parts.index("layers") + 1]) < count
 
 
-def random_model(tokenizer_of: Path, folder: Path, model_type: str, **fields: Any) -> Path:
+def random_model(
+    tokenizer_of: Path, folder: Path, model_type: str, dtype: torch.dtype = torch.bfloat16, **fields: Any
+) -> Path:
     """A small model of a family, as transformers 5 saves it."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -53,7 +55,7 @@ def random_model(tokenizer_of: Path, folder: Path, model_type: str, **fields: An
     vocabulary = json.loads((tokenizer_of / "config.json").read_text())["vocab_size"]
     config = AutoConfig.for_model(model_type, **{**SMALL, "vocab_size": vocabulary, "pad_token_id": 2, **fields})
     causal: Any = AutoModelForCausalLM
-    model = causal.from_config(config, dtype=torch.bfloat16)
+    model = causal.from_config(config, dtype=dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 2 and "layers" in name:

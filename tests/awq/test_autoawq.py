@@ -34,7 +34,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 64},
     "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 50000.0, "partial_rotary_factor": 1.0}},
     "qwen2": {"tie_word_embeddings": False},
-    "qwen3": {},
+    "qwen3": {"dtype": torch.float32},
     "stablelm": {},
 }
 
