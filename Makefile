@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster llama.cpp test lint unit stores quantize-tests awq-tests cluster-tests e2e bench-merge bench-quantize \
+.PHONY: help venv demo cluster llama-cpp test lint unit stores quantize-tests awq-tests cluster-tests e2e bench-merge bench-quantize \
 	format lock crds clean
 
 BIN := .venv/bin
@@ -27,8 +27,8 @@ demo: $(VENV) ## no cluster: merge a real base and adapter, serve, ask both the 
 cluster: $(VENV) ## the same on a Kubernetes of its own, until Ctrl-C
 	@$(BIN)/python -m tests.cluster
 
-llama.cpp: $(VENV) ## build llama.cpp for this machine, once: what makes and serves GGUF without a cluster
-	@$(BIN)/python -m tests.llama_cpp
+llama-cpp: $(VENV) ## build llama.cpp for this machine, once: what makes and serves GGUF without a cluster
+	@$(BIN)/python -m tests.llama_cpp >/dev/null
 
 test: ## everything: linters, unit, stores, quantize, AWQ, cluster and end-to-end tests
 	@started=$$SECONDS; for stage in lint unit stores quantize-tests awq-tests cluster-tests e2e; do \
@@ -49,7 +49,7 @@ unit: $(VENV) ## pure tests, seconds
 stores: $(VENV) ## the Jobs against real S3 and the file system
 	@$(PYTEST) tests/stores
 
-quantize-tests: $(VENV) ## a real model to GGUF and back to answers
+quantize-tests: llama-cpp ## a real model to GGUF and back to answers
 	@$(PYTEST) tests/quantize
 
 awq-tests: $(VENV) ## AWQ's engines and vLLM on what they make; the first time 5 GB more in the user's cache
@@ -64,7 +64,7 @@ e2e: $(VENV) ## the whole path on a real node, with a real model
 bench-merge: $(VENV) ## a merge beside copies and PEFT, of the same model; SIZE=0.1, 1.1, 8 or 70
 	@$(BIN)/python -m tests.bench.merge --size $(or $(SIZE),1.1)
 
-bench-quantize: $(VENV) ## every type and method: seconds, memory, size, divergence from the unquantized model
+bench-quantize: llama-cpp ## every type and method: seconds, memory, size, divergence from the unquantized model
 	@$(BIN)/python -m tests.bench.quantize
 
 format: $(VENV) ## format, and fix what ruff can fix

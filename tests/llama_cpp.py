@@ -1,9 +1,10 @@
 """llama.cpp's programs for tests, the demo and `ftm run`: built once from the pinned source, kept in the user's cache.
 
-    make llama.cpp        or: python -m tests.llama_cpp
+    make llama-cpp        or: python -m tests.llama_cpp
 
 The folder's name is a digest of the source's pin and of the script that builds it; `current` points to the last one,
-where ftm_jobs.llama_tools finds it. Needs cmake and a C++ compiler, and on two cores some eight minutes, once.
+where ftm_jobs.llama_tools finds it, and so does `import llama_cpp` in the environment that this ran in. Needs cmake and
+a C++ compiler, and on two cores some eight minutes, once.
 """
 
 import fcntl
@@ -12,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
@@ -44,7 +46,15 @@ def prepare(say: Callable[[str], None] = say) -> Path:
         aside = ready.with_name(f".current.{os.getpid()}")
         aside.symlink_to(ready.name)
         aside.replace(current)
+    _make_importable(current / "python")
     return ready
+
+
+def _make_importable(package: Path) -> None:
+    """Let this environment import llama_cpp, of the build that is current."""
+    line = Path(sysconfig.get_path("purelib"), "llama_cpp.pth")
+    if sys.prefix != sys.base_prefix and (not line.exists() or line.read_text() != f"{package}\n"):
+        line.write_text(f"{package}\n")
 
 
 def _build(ready: Path, say: Callable[[str], None]) -> None:

@@ -52,6 +52,8 @@ class GgufTensor:
 class GgufHeader:
     metadata: Mapping[str, bool | int | float | str | Values]
     tensors: Mapping[str, GgufTensor]
+    data_offset: int = 0
+    """Where the tensors' bytes begin."""
 
     @property
     def weights(self) -> dict[str, Weight]:
@@ -154,7 +156,7 @@ def _parse(reader: _Reader) -> GgufHeader:
         last = max(ends, key=lambda name: ends[name])
         if begin + ends[last] > len(reader.data):
             raise InvalidGguf(f'it has {len(reader.data)} bytes, and its tensor "{last}" ends at {begin + ends[last]}')
-    return GgufHeader(metadata, tensors)
+    return GgufHeader(metadata, tensors, begin)
 
 
 def _tensor(reader: _Reader) -> tuple[GgufTensor, int]:

@@ -108,7 +108,7 @@ def find_llama_cpp() -> LlamaCpp:
             return LlamaCpp(folder.resolve())
     raise Failed(
         Reason.INTERNAL_ERROR,
-        f"llama.cpp is not in {named or f'{INSTALLED} or {cache}'}: run `make llama.cpp`, use the image "
+        f"llama.cpp is not in {named or f'{INSTALLED} or {cache}'}: run `make llama-cpp`, use the image "
         f"ftm-quantize-gguf, or name a build in {VARIABLE}",
     )
 

@@ -141,8 +141,8 @@ def _disk_full(model: OpenedModel, method: Method) -> Failed:
 def _out_of_memory(model: OpenedModel, method: Method) -> Failed:
     return Failed(
         Reason.OUT_OF_MEMORY,
-        f"memory ran out: it had {size(memory_limit())} and needs some {size(method.memory_bytes(model))}: give the Job "
-        "more (spec.jobs.resources)",
+        f"memory ran out: it had {size(memory_limit())} and needs some {size(method.memory_bytes(model))}: give the "
+        "Job more (spec.jobs.resources)",
     )
 
 

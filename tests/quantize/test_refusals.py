@@ -125,7 +125,7 @@ def test_a_machine_without_llama_cpp(run: Run, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv(VARIABLE, str(tmp_path / "nothing"))
     message = failed(convert(run, model(tmp_path / "m")), "InternalError")
     assert message == (
-        f"llama.cpp is not in {tmp_path / 'nothing'}: run `make llama.cpp`, use the image ftm-quantize-gguf, or name a "
+        f"llama.cpp is not in {tmp_path / 'nothing'}: run `make llama-cpp`, use the image ftm-quantize-gguf, or name a "
         "build in FTM_LLAMA_CPP"
     )
 

@@ -1,17 +1,19 @@
 """Every type of a real model: what is stored, what that weighs, what a person is told."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
-import gguf
 import pytest
 import torch
-from transformers import LlamaConfig, MixtralConfig, PretrainedConfig, Qwen2Config
+from transformers import LlamaConfig, MixtralConfig, PretrainedConfig
 
 from ftm_jobs import __main__ as command_line
 from ftm_jobs.contract import Manifest, Report
 from ftm_jobs.gguf_file import read_gguf
 from ftm_jobs.gguf_types import STORAGE, TYPES, Architecture, fallback_notes, stored, stored_bytes, wanted
+from ftm_jobs.llama_tools import LlamaCpp
 from tests.quantize.models import make_model
 from tests.stores.conftest import Run
 
@@ -37,6 +39,24 @@ def make(model: Path, store: Path, type: str, *arguments: str) -> Made:
     return Made(report, Manifest.model_validate_json((folder / "manifest.json").read_text()), folder / "model.gguf")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _converted_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The converter, most of whose time goes into imports, runs once per model and precision."""
+    kept = tmp_path_factory.mktemp("converted")
+    real = LlamaCpp.convert
+
+    def convert(self: LlamaCpp, model: Path, to: Path, outtype: str, expected_bytes: int) -> None:
+        weights = (model / "model.safetensors").resolve()
+        cached = kept / f"{weights.stat().st_ino}-{outtype}"
+        if not cached.exists():
+            real(self, model, cached, outtype, expected_bytes)
+        to.hardlink_to(cached)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LlamaCpp, "convert", convert)
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
     store = tmp_path_factory.mktemp("quantized")
@@ -55,8 +75,9 @@ def test_each_tensor_is_stored_as_the_type_says_or_as_it_falls_back(made: dict[s
 def test_a_file_weighs_what_the_formats_arithmetic_says(made: dict[str, Made], type: str) -> None:
     header = read_gguf(made[type].file)
     sizes = [stored_bytes(tensor.weight, STORAGE[tensor.storage]) for tensor in header.tensors.values()]
-    begin = gguf.GGUFReader(made[type].file).data_offset
-    assert made[type].file.stat().st_size == begin + sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)
+    assert made[type].file.stat().st_size == header.data_offset + sum(
+        -(-size // ALIGNMENT) * ALIGNMENT for size in sizes
+    )
     manifest = made[type].manifest
     assert manifest.measurements["bitsPerWeight"] == pytest.approx(
         8 * made[type].file.stat().st_size / manifest.measurements["parameters"], abs=1e-4
@@ -80,7 +101,7 @@ def test_a_person_is_told_which_tensors_fell_back_and_why(made: dict[str, Made])
     layers, embeddings = made["Q5_K_M"].report.notes
     assert layers == (
         "Q5_K_M: 180 of 272 tensors fell back to another type, since 576 columns are no multiple of 256: "
-        "165 from Q5_K to Q5_1 and 15 from Q6_K to Q8_0 (attn_k, attn_output, attn_q, attn_v, ffn_gate, ffn_up)"
+        "166 from Q5_K to Q5_1 and 14 from Q6_K to Q8_0 (attn_k, attn_output, attn_q, attn_v, ffn_gate, ffn_up)"
     )
     assert embeddings == "Q5_K_M: token_embd.weight is Q8_0, not Q6_K, since 576 columns are no multiple of 256"
     assert made["Q5_K_M"].manifest.notes == made["Q5_K_M"].report.notes
@@ -109,31 +130,24 @@ def test_a_type_that_was_made_is_made_only_once(made: dict[str, Made], merged: P
 GENERATED: dict[str, tuple[PretrainedConfig, torch.dtype]] = {
     "widths of 256, untied, 4 queries a key": (
         LlamaConfig(
-            hidden_size=512, intermediate_size=768, num_hidden_layers=9, num_attention_heads=8, num_key_value_heads=2,
+            hidden_size=256, intermediate_size=512, num_hidden_layers=9, num_attention_heads=4, num_key_value_heads=1,
             tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
         ),
         torch.bfloat16,
     ),
-    "widths of no 32": (
+    "widths of no 32, biases, 32 bits": (
         LlamaConfig(
-            hidden_size=256, intermediate_size=688 + 12, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=4, tie_word_embeddings=True,
+            hidden_size=256, intermediate_size=700, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
+            attention_bias=True, tie_word_embeddings=True,
         ),
-        torch.float16,
+        torch.float32,
     ),
-    "eight experts": (
+    "eight experts, 16-bit floats": (
         MixtralConfig(
             hidden_size=256, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
             num_local_experts=8, num_experts_per_tok=2,
         ),
-        torch.bfloat16,
-    ),
-    "biases and 32 bits": (
-        Qwen2Config(
-            hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
-            tie_word_embeddings=True,
-        ),
-        torch.float32,
+        torch.float16,
     ),
 }  # fmt: skip
 
@@ -157,16 +171,29 @@ def test_other_models_are_stored_as_the_types_say(kind: str, tmp_path: Path) -> 
             tensor = header.tensors[name]
             assert tensor.storage == stored(tensor.weight, asked[name]), name
         assert made.report.notes == fallback_notes(TYPES[type], header.weights, asked)
-        assert bool(made.report.notes) == (kind == "widths of no 32")
+        assert bool(made.report.notes) == (kind == "widths of no 32, biases, 32 bits")
 
 
 def test_importances_of_a_text_change_the_file_and_the_key(made: dict[str, Made], merged: Path, tmp_path: Path) -> None:
-    text = Path(__file__).parents[2] / "jobs/ftm_jobs/data/calibration.jsonl"
-    informed = make(merged, tmp_path, "Q4_0", "--calibration", text.as_uri())
+    bundled = files("ftm_jobs").joinpath("data/calibration.jsonl").read_text().splitlines(keepends=True)
+    text = tmp_path / "texts.jsonl"
+    text.write_text("".join(line for line in bundled[:16]))
+    informed = make(merged, tmp_path / "store", "Q4_0", "--calibration", text.as_uri())
+    plain = made["Q4_0"].report
     assert informed.report.artifact
-    assert informed.report.artifact.key != made["Q4_0"].report.artifact.key  # type: ignore[union-attr]
+    assert plain.artifact
+    assert informed.report.artifact.key != plain.artifact.key
     assert informed.manifest.quantization == {"method": "gguf", "type": "Q4_0", "importance": True}
     assert [source.role for source in informed.manifest.inputs] == ["merged", "calibration"]
     header = read_gguf(informed.file)
     assert header.tensors["blk.0.ffn_down.weight"].storage == "Q4_1"
     assert header.metadata["quantize.imatrix.entries_count"] == 210
+
+
+def test_a_text_too_short_for_importances_is_refused(merged: Path, tmp_path: Path, run: Run) -> None:
+    text = tmp_path / "texts.jsonl"
+    text.write_text('{"text": "Too short."}\n' * 4)
+    command = ["--model", merged.as_uri(), "--artifacts", (tmp_path / "store").as_uri(), "--calibration", text.as_uri()]
+    report = run("gguf", *command)
+    assert report.reason == "InvalidCalibration"
+    assert report.message == "the calibration text has fewer than 1024 tokens: write more samples, some 64"

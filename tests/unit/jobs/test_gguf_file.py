@@ -37,6 +37,7 @@ def test_a_file_of_ggml_s_own_writer_is_read(tmp_path: Path) -> None:
     assert header.metadata["tokenizer.ggml.tokens"] == Values(300)
     assert header.tensors["token_embd.weight"].storage == "F32"
     assert header.tensors["output.weight"].storage == "Q8_0"
+    assert header.data_offset == gguf.GGUFReader(tmp_path / "m.gguf").data_offset
     assert header.weights["output.weight"] == Weight("output.weight", (10, 64))
 
 
