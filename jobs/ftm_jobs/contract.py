@@ -345,20 +345,33 @@ def merge_key(
     return "merge-" + _digest(content)
 
 
-def awq_key(merged_key: str, bits: int, group_size: int, zero_point: bool, engine: str, calibration_digest: str) -> str:
-    """The key of an AWQ model. `merged_key` is the merged artifact's, or the digest of a model that is none."""
-    return "awq-" + _digest(
-        {
-            "step": Step.QUANTIZE,
-            "recipe": AWQ_RECIPE,
-            "model": merged_key,
-            "bits": bits,
-            "groupSize": group_size,
-            "zeroPoint": zero_point,
-            "engine": engine,
-            "calibration": calibration_digest,
-        }
-    )
+def awq_key(
+    merged_key: str,
+    bits: int,
+    group_size: int,
+    zero_point: bool,
+    engine: str,
+    calibration_digest: str,
+    tensor_parallel: tuple[int, ...] = (1,),
+) -> str:
+    """The key of an AWQ model. `merged_key` is the merged artifact's, or the digest of a model that is none.
+
+    `tensor_parallel` are the sizes that it is to be served with: they decide the group size and an MLP's padding.
+    """
+    content: dict[str, Any] = {
+        "step": Step.QUANTIZE,
+        "recipe": AWQ_RECIPE,
+        "model": merged_key,
+        "bits": bits,
+        "groupSize": group_size,
+        "zeroPoint": zero_point,
+        "engine": engine,
+        "calibration": calibration_digest,
+    }
+    sizes = sorted({1, *tensor_parallel})
+    if sizes != [1]:
+        content["tensorParallel"] = sizes
+    return "awq-" + _digest(content)
 
 
 def gguf_key(merged_key: str, type: str, importance_digest: str | None = None) -> str:

@@ -117,5 +117,17 @@ QUANTIZE_GGUF = Image(
 )
 GGUF = (LLAMA_CPP, SERVE_LLAMACPP, QUANTIZE_GGUF)
 """To be built in this order."""
+QUANTIZE_AWQ = Image(
+    "localhost/ftm-quantize-awq:test",
+    OWN / "quantize-awq/Containerfile",
+    base=BASE,
+    copies=("requirements/quantize-awq.txt", "jobs/ftm_jobs"),
+)
+QUANTIZE_COMPRESSOR = Image(
+    "localhost/ftm-quantize-compressor:test",
+    OWN / "quantize-compressor/Containerfile",
+    base=BASE,
+    copies=("requirements/quantize-compressor.txt", "jobs/ftm_jobs"),
+)
 PROJECT = (OPERATOR, JOBS, MERGE, *GGUF, VLLM_CPU)
 """What the operator runs, and runs in."""

@@ -188,9 +188,9 @@ def quantize_arguments(model: FineTunedModel, decision: Decision, merged: Source
         gguf = model.spec.quantization.gguf
         return ["gguf", *read, "--type", decision.gguf, *(["--strict"] if gguf.strict else [])]
     assert decision.awq
-    tensor_parallel = str(model.spec.serving.tensor_parallel_size or 1)
-    groups = ["--group-size", str(decision.awq.group_size), "--tensor-parallel-size", tensor_parallel]
-    return ["awq", *read, *groups, "--engine", decision.awq.engine]
+    size = model.spec.serving.tensor_parallel_size or 1
+    split = ["--tensor-parallel", str(size)] if size > 1 else []
+    return ["awq", *read, "--group-size", str(decision.awq.group_size), *split, "--engine", decision.awq.engine]
 
 
 def verify_job(
