@@ -38,9 +38,10 @@ def _choices(found: Sizing) -> dict[str, str]:
     layout, pod = option.layout, pod_json(found)
     parallel = f"tensor {layout.tensor_parallel}"
     parallel += f", pipeline {layout.pipeline_parallel}" if layout.pipeline_parallel > 1 else ""
-    nodes = f", on each of {layout.nodes} nodes" if layout.nodes > 1 else ""
+    placed = f"{layout.gpus // layout.nodes} x {option.accelerator.name} ({option.accelerator.resource})"
+    placed += f", on each of {layout.nodes} nodes" if layout.nodes > 1 else ""
     return {
-        "accelerators": f"{layout.gpus // layout.nodes} x {option.accelerator.name} ({option.accelerator.resource}){nodes}",
+        "accelerators": placed,
         "parallel": parallel,
         "quantization": found.scheme.label,
         "dtype": option.dtype,

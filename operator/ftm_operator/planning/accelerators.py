@@ -27,6 +27,7 @@ UNKNOWN_LEAST_BYTES = 448 * MIB
 MARKETING_SHARE = 1.12
 """A declared memory up to so much above the label means that same GPU: an A10G is sold as 24 GB and has 23028 MiB."""
 GPU_RESOURCE = "nvidia.com/gpu"
+PRODUCT_LABEL = "nvidia.com/gpu.product"
 DRA_DRIVER = "gpu.nvidia.com"
 
 
@@ -169,6 +170,7 @@ def _declared_class(written: DeclaredClass) -> AcceleratorClass:
         shared_by=written.shared_by,
         rank=found.rank if written.cost is None else written.cost,
         capability=_version(capability) if capability else found.capability,
+        node_labels={PRODUCT_LABEL: written.product} if written.product else None,
     )
 
 

@@ -25,6 +25,7 @@ LEARNED_POSITIONS = {"gpt2", "gpt_bigcode", "opt"}
 BIASED_ATTENTION = {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "phi", "bloom", "gpt_oss"}
 BIASED_QUERIES = {"qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen2_vl_text", "qwen2_5_vl_text", "chatglm"}
 FOUR_NORMS = {"gemma2", "gemma3", "gemma3_text", "glm4", "olmo2"}
+ONE_NORM = {"phi", "cohere", "cohere2"}
 HEAD_NORMS = {"qwen3", "qwen3_moe", "qwen3_next", "gemma3", "gemma3_text", "qwen3_vl_text", "qwen3_vl_moe_text"}
 STACKED_EXPERTS = {"gpt_oss", "llama4", "llama4_text"}
 """All experts of a layer in one tensor."""
@@ -37,6 +38,8 @@ def embeddings(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]
     if model.model_type in LEARNED_POSITIONS:
         yield "model.wpe.weight", (model.max_context, model.hidden_size), 1
     yield "model.norm.weight", (model.hidden_size,), 1
+    if model.model_type in PLAIN_MLP:
+        yield "model.norm.bias", (model.hidden_size,), 1
     if not model.tied:
         yield "lm_head.weight", (model.vocabulary, model.hidden_size), 1
         if text.get("lm_head_bias") or model.model_type == "phi":
@@ -52,7 +55,10 @@ def decoder(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
     if model.state:
         yield from _state(model, text, len(model.attention) - attending)
     yield from _mlps(model, text)
-    norms = 4 if model.model_type in FOUR_NORMS else 1 if model.model_type in ("phi", "cohere", "cohere2") else 2
+    one_norm = model.model_type in ONE_NORM or (
+        model.model_type == "falcon" and not text.get("new_decoder_architecture")
+    )
+    norms = 4 if model.model_type in FOUR_NORMS else 1 if one_norm else 2
     for number in range(norms):
         yield f"{LAYER}.norm_{'abcd'[number]}.weight", (model.hidden_size,), model.layers
     if model.model_type in PLAIN_MLP:

@@ -21,7 +21,11 @@ def remedies(model: Architecture, request: Request, classes: Sequence[Accelerato
     """None for a request that no GPU could answer, such as a context beyond the model's limit."""
     if not found.rejected:
         return []
-    return [*_less(model, request, classes, found), *_fewer_bits(model, request, classes), *_other_gpus(model, request)]
+    return [
+        *_less(model, request, classes, found),
+        *_fewer_bits(model, request, classes),
+        *_other_gpus(model, request, classes),
+    ]
 
 
 def _less(model: Architecture, request: Request, classes: Sequence[AcceleratorClass], found: NoFit) -> Iterator[str]:
@@ -57,9 +61,14 @@ def _fewer_bits(model: Architecture, request: Request, classes: Sequence[Acceler
             return
 
 
-def _other_gpus(model: Architecture, request: Request) -> Iterator[str]:
-    """The first fitting common GPU in the order of the rule, with at most a node of them."""
-    common = [accelerator_class(known.label, known.memory_mib * MIB, NODE_OF, 1) for known in KNOWN]
+def _other_gpus(model: Architecture, request: Request, classes: Sequence[AcceleratorClass]) -> Iterator[str]:
+    """The first fitting common GPU in the order of the rule, with at most a node of them; of the same vendors."""
+    has_amd = any(each.resource.startswith("amd.") for each in classes)
+    common = [
+        accelerator_class(known.label, known.memory_mib * MIB, NODE_OF, 1)
+        for known in KNOWN
+        if has_amd or not known.label.startswith("AMD")
+    ]
     found = size(model, request, common)
     if isinstance(found, Sizing):
         yield f"{_placed(found)} would hold it"
