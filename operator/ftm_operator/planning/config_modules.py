@@ -61,8 +61,8 @@ def decoder(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
     norms = 4 if model.model_type in FOUR_NORMS else 1 if one_norm else 2
     for number in range(norms):
         yield f"{LAYER}.norm_{'abcd'[number]}.weight", (model.hidden_size,), model.layers
-    if model.model_type in PLAIN_MLP:
-        yield f"{LAYER}.norm_a.bias", (model.hidden_size,), model.layers * norms
+        if model.model_type in PLAIN_MLP:
+            yield f"{LAYER}.norm_{'abcd'[number]}.bias", (model.hidden_size,), model.layers
 
 
 def _attention(model: Architecture, text: Mapping[str, Any], layers: int) -> Iterator[Tensor]:
@@ -117,10 +117,21 @@ def _state(model: Architecture, text: Mapping[str, Any], layers: int) -> Iterato
         yield f"{name}.out_proj.weight", (hidden, values), layers
         return
     size = int(text.get("mamba_d_state", text.get("ssm_state_size", 128)))
+    kernel = int(text.get("mamba_d_conv", text.get("conv_kernel", 4)))
     inner = model.state.recurrent // size
-    groups = int(text.get("mamba_n_groups", text.get("n_groups", 1)))
-    yield f"{name}.in_proj.weight", (2 * inner + 2 * groups * size + model.state.heads, hidden), layers
     yield f"{name}.out_proj.weight", (hidden, inner), layers
+    if "mamba_n_heads" in text or "mamba_num_heads" in text:
+        groups = int(text.get("mamba_n_groups", text.get("n_groups", 1)))
+        mixed = inner + 2 * groups * size
+        yield f"{name}.in_proj.weight", (inner + mixed + model.state.heads, hidden), layers
+        yield f"{name}.conv1d.weight", (mixed, kernel), layers
+        return
+    steps = -(-hidden // 16)
+    yield f"{name}.in_proj.weight", (2 * inner, hidden), layers
+    yield f"{name}.conv1d.weight", (inner, kernel + 1), layers
+    yield f"{name}.x_proj.weight", (steps + 2 * size, inner), layers
+    yield f"{name}.dt_proj.weight", (inner, steps + 1), layers
+    yield f"{name}.A.weight", (inner, size + 1), layers
 
 
 def _mlps(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:

@@ -19,6 +19,8 @@ PACKED_OUTPUTS = 8
 BFLOAT16_CAPABILITY = (8, 0)
 NOT_IN_FLOAT16 = {"gemma2", "gemma3", "gemma3_text", "glm4"}
 """Source: config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS."""
+NOT_REPLICATED = {"gpt_oss"}
+"""Families that do not replicate key-value heads. Source: models/gpt_oss.py, OAIAttention."""
 EXPERT_PER_RANK = {
     "cohere2_moe",
     "ernie4_5_moe",
@@ -55,7 +57,12 @@ def attention_heads(asked: Candidate) -> Rejection | None:
 
 def key_value_heads(asked: Candidate) -> Rejection | None:
     """Key-value heads are split evenly or replicated evenly; a latent is not split. Source: layers/linear.py."""
-    return None if asked.model.latent else tensor_parallel.key_value_heads_divide(asked.model.key_value_heads, asked.tp)
+    heads = asked.model.key_value_heads
+    if asked.model.latent:
+        return None
+    if asked.model.model_type in NOT_REPLICATED and asked.tp > heads:
+        return Rejection("KeyValueHeads", f"{heads} key-value heads are fewer than {asked.tp} ranks")
+    return tensor_parallel.key_value_heads_divide(heads, asked.tp)
 
 
 def padded_vocabulary(asked: Candidate) -> Rejection | None:

@@ -71,10 +71,12 @@ class KVCache:
         return ceil(held / self.block_tokens)
 
 
-def kv_cache(model: Architecture, tp: int, pp: int, dtype: str, batched_tokens: int) -> KVCache:
-    """The cache of the rank that holds most layers; `dtype` is the cache's own."""
+def kv_cache(
+    model: Architecture, tp: int, pp: int, dtype: str, batched_tokens: int, block_tokens: int | None = None
+) -> KVCache:
+    """The cache of the rank that holds most layers; `dtype` is the cache's own. Blocks are vLLM's on a GPU if None."""
     token_bytes = layer_token_bytes(model, tp, dtype)
-    block = LATENT_BLOCK_TOKENS if model.is_latent else BLOCK_TOKENS
+    block = block_tokens or (LATENT_BLOCK_TOKENS if model.is_latent else BLOCK_TOKENS)
     state_bytes = _state_bytes(model, tp, dtype)
     if state_bytes:  # a page of attention is made as large as a state
         block = ceil(max(state_bytes, block * token_bytes) / token_bytes / BLOCK_TOKENS) * BLOCK_TOKENS

@@ -67,6 +67,8 @@ OUTPUTS_SPLIT = {
     "in_proj_a",
     "in_proj_b",
     "conv1d",
+    "dt_proj",
+    "A",
 }
 KEYS_AND_VALUES = {"k_proj", "v_proj", "key", "value", "wk", "wv"}
 FUSED_ATTENTION = {"qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack", "qkv"}
@@ -85,7 +87,7 @@ INPUTS_SPLIT = {
     "proj",
 }
 LINEAR = OUTPUTS_SPLIT | KEYS_AND_VALUES | FUSED_ATTENTION | INPUTS_SPLIT | {"q_a_proj", "kv_a_proj_with_mqa"}
-NOT_PACKED = {"conv1d", "in_proj_ba"}
+NOT_PACKED = {"conv1d", "dt_proj", "A", "in_proj_ba"}
 VISION = ("visual", "vision", "image", "multi_modal", "mm_", "audio", "connector")
 LAYER_LISTS = {"layers", "h", "blocks", "layer", "block"}
 PARTS = ("embedding", "attention", "mlp", "experts", "vision", "other")

@@ -17,8 +17,9 @@ MODELS: Mapping[str, Any] = _DOCUMENT["models"]
 
 def config(name: str) -> dict[str, Any]:
     """The model's config.json."""
-    fields = {**_DOCUMENT["defaults"], **MODELS[name]["config"]}
-    return {field: value for field, value in fields.items() if value is not None}
+    own = MODELS[name]["config"]
+    absent = {field for field in _DOCUMENT["defaults"] if own.get(field, ...) is None}
+    return {field: value for field, value in {**_DOCUMENT["defaults"], **own}.items() if field not in absent}
 
 
 @cache

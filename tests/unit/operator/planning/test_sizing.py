@@ -178,7 +178,7 @@ def test_a_shared_gpu_is_filled_by_its_share() -> None:
 def test_a_batch_that_leaves_too_little_is_made_smaller_and_said() -> None:
     large = {"name": "H100", "perNode": 1}
     assert option("llama-3-8b", Request(4096), large).batch == Batch(8192, 1024)
-    found = placed("gemma-2-27b", Request(6144, concurrency=4), large)
+    found = placed("qwen3-32b", Request(4096, concurrency=8), large)
     assert found.option.batch == Batch(2048, 256)
     assert reasons(found)[4] == (
         "2048 tokens of 256 sequences at once: vLLM's default of 8192 and 1024 leaves too little for the KV cache"
