@@ -85,9 +85,24 @@ INPUTS_SPLIT = {
     "linear_fc2",
     "wo",
     "proj",
+    "x_proj",
 }
 LINEAR = OUTPUTS_SPLIT | KEYS_AND_VALUES | FUSED_ATTENTION | INPUTS_SPLIT | {"q_a_proj", "kv_a_proj_with_mqa"}
 NOT_PACKED = {"conv1d", "dt_proj", "A", "in_proj_ba"}
+TABLES_ON_EACH_STAGE = {
+    "cohere",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "gpt_oss",
+    "jamba",
+    "mixtral",
+    "olmoe",
+    "qwen2_moe",
+    "qwen3_moe",
+    "qwen3_next",
+}
+"""Families whose stages all hold the embedding and the output layer. Source: their classes in vLLM, as built."""
 VISION = ("visual", "vision", "image", "multi_modal", "mm_", "audio", "connector")
 LAYER_LISTS = {"layers", "h", "blocks", "layer", "block"}
 PARTS = ("embedding", "attention", "mlp", "experts", "vision", "other")
@@ -144,27 +159,25 @@ def _stage(model: Architecture, parts: list[_Part], stage: int, stages: list[int
     for part, place, each, group in parts:
         if place == "layers":
             held = _layers_held(group, model, own)
+        elif place == "everywhere" or (part == "embedding" and model.model_type in TABLES_ON_EACH_STAGE):
+            held = group.count
         elif place == "last":
             held = group.count if last and not model.tied else 0
-        elif place == "first":
-            held = group.count if first or (last and model.tied and part == "embedding") else 0
         else:
-            held = group.count
+            held = group.count if first or (last and model.tied and part == "embedding") else 0
         sizes[part] += each * held
     return Weights(**{name: sizes[name] for name in PARTS})
 
 
 def _layers_held(group: TensorGroup, model: Architecture, own: range) -> int:
-    """How many of a group's tensors lie in the layers `own`; where only some layers have one, as many as can be."""
+    """How many of a group's tensors lie in the layers `own`; where which layers have one is not known, all may."""
     experts = model.experts
     copies = experts.count if experts and "experts.*" in group.name else 1
     layers = ceil(group.count / copies)
-    with_experts = sum(layer in own for layer in experts.layers) if experts else 0
-    if experts and layers == len(experts.layers):
-        return copies * with_experts
-    if experts and layers == model.layers - len(experts.layers):
-        return copies * (len(own) - with_experts)
-    return copies * min(layers, len(own))
+    kinds = (experts.layers if experts else (), [n for n, each in enumerate(model.attention) if each.kind == "state"])
+    inside = [(len(kind), sum(layer in own for layer in kind)) for kind in kinds]
+    inside += [(model.layers - count, len(own) - held) for count, held in inside]
+    return copies * max((held for count, held in inside if count == layers), default=min(layers, len(own)))
 
 
 def part_of(name: str) -> str:
