@@ -27,7 +27,7 @@ def format_sizing(model: FineTunedModel, found: Sizing | NoFit, remedies: list[s
         lines += ["what would fit", *(f"  {each}" for each in remedies)] if remedies else []
         return "\n".join([*lines, *_rejections(found.rejected)])
     choices = {**_choices(found), "served model name": model.served_model_name}
-    lines = [model.metadata.name, *(f"  {name:<21} {value}" for name, value in choices.items())]
+    lines = [model.metadata.name, *(f"  {name:<23} {value}" for name, value in choices.items())]
     lines += ["memory of each GPU" if found.option.layout.gpus > 1 else "memory of the GPU", *_memory(found)]
     lines += ["why", *(f"  {reason}" for reason in reasons(found))]
     return "\n".join([*lines, *_rejections(found.rejected)])
@@ -58,7 +58,7 @@ def _memory(found: Sizing) -> list[str]:
     items = option.memory.items(found.request.concurrency, option.context)
     needed = f"  ({_gib(items['kvCacheNeeded'])} needed)"
     return [
-        f"  {title:<21} {_gib(items[name]):>11}" + (needed if name == "kvCache" else "")
+        f"  {title:<23} {_gib(items[name]):>10}" + (needed if name == "kvCache" else "")
         for name, title in ITEMS.items()
         if name in items
     ]

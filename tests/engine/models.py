@@ -88,9 +88,10 @@ def _prepare() -> None:
 
     The CPU's kernel for experts takes fewer widths than those of GPUs, so it is not asked.
     """
-    registry._run_in_subprocess = lambda function: function()
+    registry._run_in_subprocess = lambda fn: fn()
     experts = backend_to_kernel_cls(UnquantizedMoeBackend.CPU)[0]
-    unquantized_fused_moe_method.select_unquantized_moe_backend = lambda *_, **__: (UnquantizedMoeBackend.CPU, experts)
+    chosen = (UnquantizedMoeBackend.CPU, experts)
+    setattr(unquantized_fused_moe_method, "select_unquantized_moe_backend", lambda *_, **__: chosen)  # noqa: B010
     with set_current_vllm_config(VllmConfig()):
         store = Path(tempfile.mkdtemp()) / "store"
         parallel_state.init_distributed_environment(1, 0, store.as_uri(), 0, "gloo")

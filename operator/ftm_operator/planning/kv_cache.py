@@ -23,6 +23,7 @@ Example: Mistral-7B-v0.1, fp16, tp 1: 32 layers of 4096 bytes, 128 KiB per token
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 
 from ftm_operator.planning.architecture import Architecture, LayerAttention
@@ -98,6 +99,7 @@ def _state_bytes(model: Architecture, tp: int, dtype: str) -> int:
     return ceil(model.state.convolution / tp) * DTYPE_BYTES[dtype] + ceil(model.state.recurrent / tp) * RECURRENT_BYTES
 
 
+@cache
 def _groups(attention: tuple[LayerAttention, ...]) -> tuple[int, tuple[tuple[LayerAttention, int], ...]]:
     """Layers per group, and each kind with its number of groups."""
     counts = Counter(attention)

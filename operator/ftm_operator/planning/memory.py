@@ -83,6 +83,8 @@ class RankMemory:
         if self.fits(sequences, limit):
             return limit
         block = self.cache.block_tokens
+        if not self.fits(sequences, min(block, limit)):
+            return 0
         low, high = 0, limit // block
         while low < high:
             middle = (low + high + 1) // 2

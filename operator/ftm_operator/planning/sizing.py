@@ -27,7 +27,7 @@ from ftm_operator.planning.memory import Layout, Load, RankMemory, gib, rank_mem
 from ftm_operator.planning.quantization import Scheme
 from ftm_operator.planning.reserves import SMALL_BATCH, UTILIZATION, Batch, default_batch
 from ftm_operator.planning.tensor_parallel import Rejection
-from ftm_operator.planning.weights import rank_weights
+from ftm_operator.planning.weights import RankPart, heaviest_stage, rank_parts
 
 CONCURRENCY = 8
 """Sequences at the full context that must fit at once, by default."""
@@ -157,8 +157,12 @@ class _Search:
         self.scheme = request.scheme or model.quantization
 
         @cache
+        def parts(tp: int, dtype: str) -> list[RankPart]:
+            return rank_parts(model, tp, dtype, self.scheme)
+
+        @cache
         def weight_bytes(tp: int, pp: int, dtype: str) -> int:
-            return rank_weights(model, tp, pp, dtype, self.scheme).total
+            return heaviest_stage(model, parts(tp, dtype), pp).total
 
         self.weight_bytes = weight_bytes
 
@@ -179,8 +183,8 @@ class _Search:
                 before = [each for size, each in rejected.items() if size < layout.gpus]
                 return _Trial(best, None, _telling([*before, *tried]))
             tried.append(_rejected(accelerator, layout, self.too_large(best)))
-            closest = best if closest is None or best.context >= closest.context else closest
-        return _Trial(None, closest, _telling([*rejected.values(), *tried]))
+            closest = max(closest or best, best, key=_closeness)
+        return _Trial(None, closest, _telling([*rejected.values(), *tried], closest))
 
     def best_batch(self, accelerator: AcceleratorClass, layout: Layout, dtype: str) -> Option:
         """With the engine's default batch if that is enough, else with the one that leaves most context."""
@@ -249,29 +253,35 @@ def _rejected(accelerator: AcceleratorClass, layout: Layout, broken: Rejection) 
     return Rejected(accelerator.name, layout.tensor_parallel, layout.pipeline_parallel, broken.rule, broken.reason)
 
 
-def _telling(rejected: list[Rejected]) -> tuple[Rejected, ...]:
-    """Each size of tensor parallelism, smallest first, and of the layouts with stages the largest."""
+def _telling(rejected: list[Rejected], closest: Option | None = None) -> tuple[Rejected, ...]:
+    """Each size of tensor parallelism, smallest first, and of the layouts with stages the closest or the largest."""
     plain = sorted((each for each in rejected if each.pipeline_parallel == 1), key=lambda each: each.tensor_parallel)
-    return (*plain, *[each for each in rejected if each.pipeline_parallel > 1][-1:])
+    staged = [each for each in rejected if each.pipeline_parallel > 1]
+    return (*plain, *([each for each in staged if closest and _is_of(each, closest)] or staged[-1:]))
 
 
 def _no_fit(rejected: tuple[Rejected, ...], trials: list[_Trial]) -> NoFit:
     if not rejected:
         return NoFit("NoAccelerators", "no kind of GPU is known; name one", ())
     options = [trial.closest for trial in trials if trial.closest]
-    closest = max(options, key=lambda option: (option.context, option.memory.left), default=None)
-    telling = next((each for each in reversed(rejected) if each.rule == "Memory"), rejected[0])
-    if closest:
-        telling = next(
-            (
-                each
-                for each in rejected
-                if each.accelerator == closest.accelerator.name
-                and each.tensor_parallel == closest.layout.tensor_parallel
-                and each.rule == "Memory"
-            ),
-            telling,
-        )
+    closest = max(options, key=_closeness, default=None)
+    telling = next((each for each in rejected if closest and _is_of(each, closest)), rejected[0])
     where = f"{telling.accelerator}, tensor-parallel size {telling.tensor_parallel}"
     where += f" x {telling.pipeline_parallel} stages" if telling.pipeline_parallel > 1 else ""
     return NoFit(telling.rule, f"{where}: {telling.reason}", rejected, closest)
+
+
+def _closeness(option: Option) -> tuple[int, ...]:
+    """The longest context, then the least that is missing; of equal ones the plainest layout."""
+    layout = option.layout
+    return option.context, option.memory.left, -layout.pipeline_parallel, layout.gpus
+
+
+def _is_of(rejected: Rejected, option: Option) -> bool:
+    layout = option.layout
+    return (rejected.accelerator, rejected.tensor_parallel, rejected.pipeline_parallel, rejected.rule) == (
+        option.accelerator.name,
+        layout.tensor_parallel,
+        layout.pipeline_parallel,
+        "Memory",
+    )

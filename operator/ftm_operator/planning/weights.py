@@ -18,7 +18,7 @@ kept in the serving dtype, packed tensors as they are stored, and a `Scheme` pac
 Example: Llama-3.1-70B, bf16, tp 4: 80 layers of 856 MB / 4 and two embeddings of 128256 x 8192 / 4: 35.3 GB per rank.
 """
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, prod
@@ -109,8 +109,20 @@ PARTS = ("embedding", "attention", "mlp", "experts", "vision", "other")
 PACKED_SUFFIXES = ("_blocks", "_scales", "_bias")
 
 
-_Part = tuple[str, str, int, TensorGroup]
-"""The item of `Weights`, where the group lies, bytes of one tensor on one rank, and the group."""
+@dataclass(frozen=True)
+class RankPart:
+    """Alike tensors on one rank."""
+
+    name: str
+    """The item of `Weights` that they belong to."""
+    place: str
+    """Where they lie: layers, first, last or everywhere."""
+    size: int
+    """Bytes of one of them."""
+    layers: int
+    """How many layers have them; outside of layers, how many there are."""
+    copies: int = 1
+    """How many each layer has."""
 
 
 @dataclass(frozen=True)
@@ -132,16 +144,25 @@ class Weights:
 
 def rank_weights(model: Architecture, tp: int, pp: int, dtype: str, scheme: Scheme) -> Weights:
     """Of the heaviest of the pp stages."""
+    return heaviest_stage(model, rank_parts(model, tp, dtype, scheme), pp)
+
+
+def rank_parts(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list[RankPart]:
+    """Each group of tensors as one of tp ranks holds it, in whatever stage."""
     if not model.tensors:
-        return _without_tensors(model, tp, pp, dtype, scheme)
-    parts = [
-        (part_of(group.name), _place(group), _group_bytes(group, model, tp, dtype, scheme), group)
+        return _parts_without_tensors(model, tp, dtype, scheme)
+    return [
+        RankPart(
+            part_of(group.name), _place(group), _group_bytes(group, model, tp, dtype, scheme), *_per_layer(group, model)
+        )
         for group in model.tensors
         if BEYOND not in group.name.split(".")
     ]
+
+
+def heaviest_stage(model: Architecture, parts: Sequence[RankPart], pp: int) -> Weights:
     stages = stage_layers(model.layers, pp)
-    found = [_stage(model, parts, stage, stages) for stage in range(pp)]
-    return max(found, key=lambda each: each.total)
+    return max((_stage(model, parts, stage, stages) for stage in range(pp)), key=lambda each: each.total)
 
 
 def stage_layers(layers: int, pp: int) -> list[int]:
@@ -152,32 +173,40 @@ def stage_layers(layers: int, pp: int) -> list[int]:
     return counts
 
 
-def _stage(model: Architecture, parts: list[_Part], stage: int, stages: list[int]) -> Weights:
-    sizes: Counter[str] = Counter()
+def _stage(model: Architecture, parts: Sequence[RankPart], stage: int, stages: list[int]) -> Weights:
+    sizes = dict.fromkeys(PARTS, 0)
     first, last = stage == 0, stage == len(stages) - 1
     own = range(sum(stages[:stage]), sum(stages[: stage + 1]))
-    for part, place, each, group in parts:
-        if place == "layers":
-            held = _layers_held(group, model, own)
-        elif place == "everywhere" or (part == "embedding" and model.model_type in TABLES_ON_EACH_STAGE):
-            held = group.count
-        elif place == "last":
-            held = group.count if last and not model.tied else 0
+    held = _layers_held(model, own)
+    for part in parts:
+        if part.place == "layers":
+            count = part.copies * held.get(part.layers, min(part.layers, len(own)))
+        elif part.place == "everywhere" or (part.name == "embedding" and model.model_type in TABLES_ON_EACH_STAGE):
+            count = part.layers
+        elif part.place == "last":
+            count = part.layers if last and not model.tied else 0
         else:
-            held = group.count if first or (last and model.tied and part == "embedding") else 0
-        sizes[part] += each * held
-    return Weights(**{name: sizes[name] for name in PARTS})
+            count = part.layers if first or (last and model.tied and part.name == "embedding") else 0
+        sizes[part.name] += part.size * count
+    return Weights(**sizes)
 
 
-def _layers_held(group: TensorGroup, model: Architecture, own: range) -> int:
-    """How many of a group's tensors lie in the layers `own`; where which layers have one is not known, all may."""
-    experts = model.experts
-    copies = experts.count if experts and "experts.*" in group.name else 1
-    layers = ceil(group.count / copies)
-    kinds = (experts.layers if experts else (), [n for n, each in enumerate(model.attention) if each.kind == "state"])
-    inside = [(len(kind), sum(layer in own for layer in kind)) for kind in kinds]
-    inside += [(model.layers - count, len(own) - held) for count, held in inside]
-    return copies * max((held for count, held in inside if count == layers), default=min(layers, len(own)))
+def _layers_held(model: Architecture, own: range) -> dict[int, int]:
+    """Of tensors that so many layers have, how many lie in the layers `own`; where two kinds are as many, the more."""
+    experts = model.experts.layers if model.experts else ()
+    states = [number for number, each in enumerate(model.attention) if each.kind == "state"]
+    held: dict[int, int] = {}
+    for kind in (experts, states):
+        inside = sum(layer in own for layer in kind)
+        for layers, count in ((len(kind), inside), (model.layers - len(kind), len(own) - inside)):
+            held[layers] = max(held.get(layers, 0), count)
+    return held
+
+
+def _per_layer(group: TensorGroup, model: Architecture) -> tuple[int, int]:
+    """How many layers have such a tensor, and how many each of them has."""
+    copies = model.experts.count if model.experts and "experts.*" in group.name else 1
+    return ceil(group.count / copies), copies
 
 
 def part_of(name: str) -> str:
@@ -311,14 +340,16 @@ def _divided(shape: tuple[int, ...], position: int, tp: int) -> tuple[int, ...]:
     return tuple(ceil(size / tp) if index == position else size for index, size in enumerate(shape))
 
 
-def _without_tensors(model: Architecture, tp: int, pp: int, dtype: str, scheme: Scheme) -> Weights:
+def _parts_without_tensors(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list[RankPart]:
     """From the sum of bytes alone: the embeddings by their shape, and the rest divided evenly."""
-    stored = ceil(STORED_BITS.get(model.dtype, 16) / 8)
-    parameters = model.weight_bytes // stored
+    parameters = model.weight_bytes // ceil(STORED_BITS.get(model.dtype, 16) / 8)
     table = ceil(model.vocabulary / VOCABULARY_PADDING) * VOCABULARY_PADDING * model.hidden_size
-    tables = table if model.tied else 2 * table
-    inner = max(0, parameters - tables) * max(stage_layers(model.layers, pp)) / model.layers
+    inner = max(0, parameters - (table if model.tied else 2 * table))
     group = scheme.group or 128
     size = scheme.linear_bytes(1, group) / group if scheme.packs else DTYPE_BYTES[dtype]
-    held = table if pp > 1 else tables
-    return Weights(held * DTYPE_BYTES[dtype] // tp, 0, 0, 0, 0, ceil(inner * size / tp))
+    table_bytes = table * DTYPE_BYTES[dtype] // tp
+    return [
+        RankPart("embedding", "first", table_bytes, 1),
+        RankPart("embedding", "last", table_bytes, 1),
+        RankPart("other", "layers", ceil(inner * size / tp / model.layers), model.layers),
+    ]
