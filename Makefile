@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster llama-cpp test lint unit stores quantize-tests awq-tests cluster-tests e2e bench-merge bench-quantize \
-	format lock crds clean
+.PHONY: help venv demo cluster llama-cpp test lint unit engine stores quantize-tests awq-tests verify-tests cluster-tests e2e \
+	bench-merge bench-quantize bench-plan format lock crds clean
 
 BIN := .venv/bin
 VENV := .venv/.installed
@@ -30,8 +30,8 @@ cluster: $(VENV) ## the same on a Kubernetes of its own, until Ctrl-C
 llama-cpp: $(VENV) ## build llama.cpp for this machine, once: what makes and serves GGUF without a cluster
 	@$(BIN)/python -m tests.llama_cpp >/dev/null
 
-test: ## everything: linters, unit, stores, quantize, AWQ, cluster and end-to-end tests
-	@started=$$SECONDS; for stage in lint unit stores quantize-tests awq-tests cluster-tests e2e; do \
+test: ## everything: linters, unit, engine, stores, quantize, AWQ, verify, cluster and end-to-end tests
+	@started=$$SECONDS; for stage in lint unit engine stores quantize-tests awq-tests verify-tests cluster-tests e2e; do \
 		echo "test: $$stage …" >&2; began=$$SECONDS; \
 		$(MAKE) $$stage || { echo "test: $$stage failed after $$((SECONDS - began)) s" >&2; exit 1; }; \
 		echo "test: $$stage passed in $$((SECONDS - began)) s" >&2; \
@@ -46,6 +46,9 @@ lint: $(VENV) ## ruff, mypy --strict and the import contracts
 unit: $(VENV) ## pure tests, seconds
 	@$(PYTEST) tests/unit
 
+engine: $(VENV) ## the planner judged by vLLM itself, without a GPU
+	@$(PYTEST) tests/engine
+
 stores: $(VENV) ## the Jobs against real S3 and the file system
 	@$(PYTEST) tests/stores
 
@@ -54,6 +57,9 @@ quantize-tests: llama-cpp ## a real model to GGUF and back to answers
 
 awq-tests: $(VENV) ## AWQ's engines and vLLM on what they make; the first time 5 GB more in the user's cache
 	@$(PYTEST) tests/awq
+
+verify-tests: $(VENV) ## measured against what was trained: sound models pass, ruined ones are caught
+	@$(PYTEST) tests/verify
 
 cluster-tests: $(VENV) ## the operator against a real API server
 	@$(PYTEST) tests/cluster
@@ -66,6 +72,9 @@ bench-merge: $(VENV) ## a merge beside copies and PEFT, of the same model; SIZE=
 
 bench-quantize: llama-cpp ## every type and method: seconds, memory, size, divergence from the unquantized model
 	@$(BIN)/python -m tests.bench.quantize
+
+bench-plan: $(VENV) ## how long it takes to plan each public model of the tests
+	@$(BIN)/python -m tests.bench.plan
 
 format: $(VENV) ## format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix $(PYTHON_FILES)

@@ -1,16 +1,19 @@
 """From a spec and a model's facts to a plan, each choice with its reason.
 
 Mode is Merged: adapters are folded into the weights. Engine and quantization are `decision`'s. With vLLM, the
-tensor-parallel size is the one that the spec asks for, or 1, and must pass every rule of `tensor_parallel`. The context
-length is the one asked for, or the model's own limit, which llama.cpp, whose cache is the host's memory, does not take
-beyond LLAMA_CPP_CONTEXT by itself.
+tensor-parallel size is the one that the spec asks for, or 1, and must pass every rule of `tensor_parallel`; where kinds
+of GPU are known, sizing.py chooses among them, and these sizes with it. The context length is the one asked for, or the
+model's own limit, which llama.cpp, whose cache is the host's memory, does not take beyond LLAMA_CPP_CONTEXT by itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ftm_jobs.contract import BaseFacts, Facts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec, Plan
+from ftm_operator.planning.accelerators import AcceleratorClass
 from ftm_operator.planning.decision import Decision, decide
+from ftm_operator.planning.sized_plan import sized_plan
 from ftm_operator.planning.tensor_parallel import Rejection, rejections, valid_sizes
 
 ENGINE_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
@@ -29,14 +32,22 @@ class Planned:
     """What is built."""
 
 
-def plan(name: str, spec: FineTunedModelSpec, facts: Facts) -> Planned | Rejection:
-    """How to build and serve the model, or the first rule that forbids what the spec asks for."""
+def plan(
+    name: str, spec: FineTunedModelSpec, facts: Facts, classes: Sequence[AcceleratorClass] = ()
+) -> Planned | Rejection:
+    """How to build and serve the model, or the first rule that forbids what the spec asks for.
+
+    `classes`: the GPUs that exist.
+    """
     serving, base = spec.serving, facts.base
     size = serving.tensor_parallel_size or 1
     decision = decide(spec, base, size)
     if isinstance(decision, Rejection):
         return decision
     on_gpus = decision.engine == "vLLM"
+    if on_gpus and classes:
+        sized = sized_plan(name, spec, facts, classes)
+        return sized if isinstance(sized, Rejection) else Planned(sized, decision)
     if forbidden := _forbidden(spec, base, size, on_gpus=on_gpus):
         return forbidden
     context, why_context = _context(spec, base, on_gpus=on_gpus)
