@@ -57,6 +57,17 @@ def test_2_an_applied_resource_is_served_and_its_answer_holds_what_only_the_adap
     assert columns[:5] == [NAME, "Ready", "None", "1", "1"]
 
 
+def test_2b_it_was_served_only_after_every_figure_was_within_its_bound(story: Story) -> None:
+    verified = story.condition(NAME, "Verified")
+    assert (verified["status"], verified["reason"]) == ("True", "Verified"), verified
+    built = story.get(NAME)["status"]["artifacts"]
+    assert {check["name"]: check["passed"] for check in built["verification"]["checks"]} >= {
+        "MergeAgrees": True,
+        "AdapterEffect": True,
+    }
+    assert b"<html" in story.read(f"built/{built['report']['key']}/report.html")
+
+
 def test_3_what_is_served_is_the_artifact_whose_digests_status_and_manifest_hold(story: Story) -> None:
     merged = story.get(NAME)["status"]["artifacts"]["merged"]
     key = merged["key"]
@@ -111,8 +122,9 @@ def test_6_ftm_run_leaves_the_same_artifact(story: Story, tmp_path: Path) -> Non
 
 
 def test_7_deleting_the_resource_leaves_nothing_behind_but_the_artifact(story: Story) -> None:
-    key = story.get(NAME)["status"]["artifacts"]["merged"]["key"]
-    kept = [name for name in story.stored() if name.startswith(f"built/{key}/")]
+    built = story.get(NAME)["status"]["artifacts"]
+    keys = built["merged"]["key"], built["report"]["key"]
+    kept = [name for name in story.stored() if name.split("/")[1] in keys]
     story.kubectl("delete", "finetunedmodel", NAME, "--wait")
     story.eventually("nothing is left", lambda: not story.kubectl.list(CHILDREN), 180)
     assert kept
@@ -177,4 +189,44 @@ def test_9_wrong_input_stalls_with_a_sentence_writes_nothing_and_recovers_when_c
     assert not [item for item in story.kubectl.list("deployments") if item["metadata"]["name"] in wrong]
     story.apply(manifest("no-bucket", suspend=False))
     story.await_phase("no-bucket", "Deploying", "Ready")
+    story.kubectl("delete", "finetunedmodels", "--all", "--wait")
+
+
+GGUF = {
+    "quantization": {"method": "GGUF", "gguf": {"type": "Q8_0"}},
+    "verification": {
+        "prompts": [{"messages": [{"role": "user", "content": FACT.question}], "expect": [FACT.expected]}],
+        "maxDivergence": 0.2,
+    },
+    "serving": {
+        "maxModelLen": 1024,
+        "concurrency": 1,
+        "resources": {"requests": {"cpu": "200m"}, "limits": {"cpu": "2"}},
+    },
+}
+
+
+def test_10_without_a_gpu_llama_cpp_serves_a_gguf_file_and_answers_the_same(story: Story) -> None:
+    story.apply(manifest("edge", **GGUF))
+    served = story.await_phase("edge", "Ready", "Failed")
+    assert not violations(served)
+    assert FACT.in_answer(story.ask("edge", FACT.question)), story.evidence()
+    columns = story.kubectl("get", "ftm", "edge").splitlines()[1].split()
+    assert columns[:6] == ["edge", "Ready", "GGUF", "Q8_0", "0", "1"]
+    built = served["status"]["artifacts"]
+    assert built["quantized"]["totalBytes"] < 0.6 * built["merged"]["totalBytes"]
+    checks = {check["name"]: check for check in built["verification"]["checks"]}
+    assert all(check["passed"] for check in checks.values()), checks
+    (pod,) = story.kubectl.list("pods", "-l", "ftm.dev/name=edge,ftm.dev/step=serve")
+    assert "nvidia.com/gpu" not in pod["spec"]["containers"][0]["resources"]["limits"]
+
+
+def test_11_a_quantization_that_says_something_else_is_held_and_what_serves_goes_on(story: Story) -> None:
+    ruined = {**GGUF, "quantization": {"method": "GGUF", "gguf": {"type": "Q2_K"}}}
+    story.apply(manifest("edge", **ruined))
+    story.await_phase("edge", "Failed", "Ready")
+    verified = story.condition("edge", "Verified")
+    assert (verified["status"], verified["reason"]) == ("False", "VerificationFailed")
+    assert "nats/token, bound 0.2" in verified["message"]
+    assert FACT.in_answer(story.ask("edge", FACT.question)), story.evidence()
     story.kubectl("delete", "finetunedmodels", "--all", "--wait")
