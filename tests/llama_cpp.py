@@ -64,7 +64,7 @@ def _build(ready: Path, say: Callable[[str], None]) -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=ready.parent) as temporary:
         say("fetching its source …")
-        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:"]
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=llama-cpp-python"]
         _succeed([*download, "--require-hashes", "-d", temporary, "-r", str(PIN)])
         (source,) = Path(temporary).glob("*.tar.gz")
         say("building it (once, some eight minutes on two cores) …")

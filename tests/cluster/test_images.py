@@ -8,7 +8,6 @@ from tests.cluster import images
 from tests.cluster.catalogue import (
     GGUF,
     JOBS,
-    LLAMA_CPP,
     MERGE,
     MERGE_REQUIREMENTS,
     OPERATOR,
@@ -16,6 +15,7 @@ from tests.cluster.catalogue import (
     QUANTIZE_AWQ,
     QUANTIZE_COMPRESSOR,
     QUANTIZE_GGUF,
+    SERVE_LLAMACPP,
     VLLM_CPU,
 )
 from tests.cluster.images import Image
@@ -87,7 +87,7 @@ def _stage(containerfile: Path, name: str) -> list[str]:
 
 
 def test_llama_cpp_is_compiled_once_for_both_images_that_hold_it() -> None:
-    assert _stage(QUANTIZE_GGUF.containerfile, "llama.cpp") == _stage(LLAMA_CPP.containerfile, "llama.cpp")
+    assert _stage(QUANTIZE_GGUF.containerfile, "llama.cpp") == _stage(SERVE_LLAMACPP.containerfile, "llama.cpp")
 
 
 def test_the_gguf_image_shares_the_merge_image_s_torch() -> None:
