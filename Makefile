@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster llama.cpp test lint unit stores quantize-tests cluster-tests e2e bench-merge bench-quantize \
+.PHONY: help venv demo cluster llama.cpp test lint unit stores quantize-tests verify-tests cluster-tests e2e bench-merge bench-quantize \
 	format lock crds clean
 
 BIN := .venv/bin
@@ -30,8 +30,8 @@ cluster: $(VENV) ## the same on a Kubernetes of its own, until Ctrl-C
 llama.cpp: $(VENV) ## build llama.cpp for this machine, once: what makes and serves GGUF without a cluster
 	@$(BIN)/python -m tests.llama_cpp
 
-test: ## everything: linters, unit, stores, quantize, cluster and end-to-end tests
-	@started=$$SECONDS; for stage in lint unit stores quantize-tests cluster-tests e2e; do \
+test: ## everything: linters, unit, stores, quantize, verify, cluster and end-to-end tests
+	@started=$$SECONDS; for stage in lint unit stores quantize-tests verify-tests cluster-tests e2e; do \
 		echo "test: $$stage …" >&2; began=$$SECONDS; \
 		$(MAKE) $$stage || { echo "test: $$stage failed after $$((SECONDS - began)) s" >&2; exit 1; }; \
 		echo "test: $$stage passed in $$((SECONDS - began)) s" >&2; \
@@ -51,6 +51,9 @@ stores: $(VENV) ## the Jobs against real S3 and the file system
 
 quantize-tests: $(VENV) ## a real model to GGUF and back to answers
 	@$(PYTEST) tests/quantize
+
+verify-tests: $(VENV) ## measured against what was trained: sound models pass, ruined ones are caught
+	@$(PYTEST) tests/verify
 
 cluster-tests: $(VENV) ## the operator against a real API server
 	@$(PYTEST) tests/cluster

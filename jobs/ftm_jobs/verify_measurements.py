@@ -20,7 +20,8 @@ from ftm_jobs.progress import Progress
 from ftm_jobs.prompts import Asked, Question, Text, ask, held_out
 from ftm_jobs.subjects import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED, Group
 from ftm_jobs.tensor_source import StoredTensors
-from ftm_jobs.tokenizer_parity import Difference, HfTokenizer
+from ftm_jobs.hf_tokenizer import HfTokenizer
+from ftm_jobs.tokenizer_parity import Difference
 
 GENERATION_CONFIG = "generation_config.json"
 PAIRS = ((ADAPTED, BASE), (ADAPTED, COARSE), (ADAPTED, MERGED), (MERGED, PLAIN), (MERGED, QUANTIZED))
