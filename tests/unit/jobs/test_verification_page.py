@@ -60,9 +60,9 @@ def content(*, passed: bool) -> dict[str, Any]:
 
 
 class _Tags(HTMLParser):
-    """Every tag is closed in its turn; void elements and SVG's own ends are known."""
+    """Every tag is closed in its turn."""
 
-    VOID = frozenset({"meta", "br", "line", "circle", "rect"})
+    VOID = frozenset({"meta", "br"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class _Tags(HTMLParser):
         if tag not in self.VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_startendtag(self, tag: str, _: list[tuple[str, str | None]]) -> None:
         self.seen.add(tag)
 
     def handle_endtag(self, tag: str) -> None:
