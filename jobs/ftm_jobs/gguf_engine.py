@@ -1,18 +1,23 @@
 """A GGUF model as llama.cpp runs it: logits, answers, tokens, and what types its tensors are stored in.
 
-llama-cpp-python and gguf are imported when a model is opened, so that verifying another kind needs neither.
+Python's binding and GGUF's table of names are those of the pinned llama.cpp build that converts and serves; they are
+imported when a model is opened, so that verifying another kind needs neither.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason
+from ftm_jobs.gguf_file import GgufHeader, InvalidGguf, read_gguf
 from ftm_jobs.layerwise import Tokens
+from ftm_jobs.llama_tools import find_llama_cpp
 
 _SUFFIXES = (".weight", ".bias")
 ENGINE = "llama.cpp"
@@ -73,18 +78,19 @@ class GgufTokenizer:
 
     @property
     def special(self) -> dict[str, int | None]:
-        from llama_cpp import llama_model_get_vocab, llama_vocab_bos, llama_vocab_eos
-
-        vocabulary = llama_model_get_vocab(self._llama.model)
-        named = {"bos_token": llama_vocab_bos(vocabulary), "eos_token": llama_vocab_eos(vocabulary)}
+        library = _build("python", "llama_cpp")
+        vocabulary = library.llama_model_get_vocab(self._llama.model)
+        named = {
+            "bos_token": library.llama_vocab_bos(vocabulary),
+            "eos_token": library.llama_vocab_eos(vocabulary),
+        }
         return {name: token if token >= 0 else None for name, token in named.items()}
 
     @property
     def adds_first(self) -> bool:
         """Whether a text gets the token that begins one."""
-        from llama_cpp import llama_model_get_vocab, llama_vocab_get_add_bos
-
-        return bool(llama_vocab_get_add_bos(llama_model_get_vocab(self._llama.model)))
+        library = _build("python", "llama_cpp")
+        return bool(library.llama_vocab_get_add_bos(library.llama_model_get_vocab(self._llama.model)))
 
     @property
     def chat_template(self) -> str | None:
@@ -96,24 +102,16 @@ class GgufTokenizer:
 
 
 def open_llama(path: Path, **settings: Any) -> Any:
-    """llama-cpp-python's model. Raises Failed when it is not installed, InvalidInput when it refuses the file."""
+    """llama-cpp-python's model. Raises Failed when there is no llama.cpp, InvalidInput when it refuses the file."""
     try:
-        from llama_cpp import Llama
-    except ImportError as error:
-        raise Failed(
-            Reason.INTERNAL_ERROR, f"llama-cpp-python, which measures GGUF models, is not installed ({error})"
-        ) from error
-    try:
-        return Llama(str(path), verbose=False, seed=0, **settings)
+        return _build("python", "llama_cpp").Llama(str(path), verbose=False, seed=0, **settings)
     except ValueError as error:
         raise InvalidInput(Reason.CORRUPT_ARTIFACT, f"{path.name} cannot be loaded by llama.cpp: {error}") from error
 
 
 def tensor_kinds(path: Path) -> dict[str, str]:
-    """GGUF types by GGUF's tensor names; and nothing of the tensors is read."""
-    from gguf import GGUFReader
-
-    return {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(str(path), "r").tensors}
+    """GGUF types by GGUF's tensor names; nothing of the tensors is read."""
+    return {name: tensor.storage for name, tensor in _header(path).tensors.items()}
 
 
 def kinds_of(path: Path, names: Iterable[str], layers: int) -> dict[str, str]:
@@ -126,17 +124,33 @@ def kinds_of(path: Path, names: Iterable[str], layers: int) -> dict[str, str]:
 
 
 def _names(path: Path, names: Iterable[str], layers: int) -> Mapping[str, str]:
-    from gguf import MODEL_ARCH_NAMES, GGUFReader, get_tensor_name_map
-
-    field = GGUFReader(str(path), "r").fields["general.architecture"]
-    named = bytes(field.parts[field.data[0]]).decode()
-    architecture = next((each for each, name in MODEL_ARCH_NAMES.items() if name == named), None)
+    gguf = _build("convert/gguf-py", "gguf")
+    named = _header(path).metadata.get("general.architecture")
+    architecture = next((each for each, name in gguf.MODEL_ARCH_NAMES.items() if name == named), None)
     if architecture is None:
         return dict.fromkeys(names, "")
-    table = get_tensor_name_map(architecture, layers)
-    found = {}
-    for name in names:
-        suffix = next((each for each in _SUFFIXES if name.endswith(each)), "")
-        mapped = table.get_name(name, try_suffixes=_SUFFIXES)
-        found[name] = mapped if mapped is None or mapped.endswith(suffix) else f"{mapped}{suffix}"
-    return {name: mapped or "" for name, mapped in found.items()}
+    table = gguf.get_tensor_name_map(architecture, layers)
+    return {name: table.get_name(name, try_suffixes=_SUFFIXES) or "" for name in names}
+
+
+def _header(path: Path) -> GgufHeader:
+    try:
+        return read_gguf(path)
+    except InvalidGguf as error:
+        raise InvalidInput(
+            Reason.CORRUPT_ARTIFACT,
+            f"{path.name} is no whole GGUF file: {error}; delete the artifact and convert again",
+        ) from error
+
+
+def _build(folder: str, module: str) -> Any:
+    """A module of the pinned llama.cpp build."""
+    found = str(find_llama_cpp().folder / folder)
+    if found not in sys.path:
+        sys.path.append(found)
+    try:
+        return import_module(module)
+    except (ImportError, OSError, RuntimeError) as error:
+        raise Failed(
+            Reason.INTERNAL_ERROR, f"{module} of {found} cannot be imported: {error}; build it again"
+        ) from error

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from ftm_jobs.calibration import Calibration, Message
 from ftm_jobs.chat import ChatTemplate, render
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.tokenizer_parity import HfTokenizer
+from ftm_jobs.hf_tokenizer import HfTokenizer
 
 TOKENS_PER_TEXT = 256
 MOST_TOKENS = 4096

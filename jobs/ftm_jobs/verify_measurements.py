@@ -11,6 +11,7 @@ from ftm_jobs.answers import MOST_TOKENS, Answer, answer
 from ftm_jobs.calibration import Calibration
 from ftm_jobs.chat import load_template
 from ftm_jobs.configs import parse_json
+from ftm_jobs.hf_tokenizer import HfTokenizer
 from ftm_jobs.inputs import Inputs
 from ftm_jobs.layerwise import Logits, compare
 from ftm_jobs.measures import Divergence, total
@@ -20,7 +21,7 @@ from ftm_jobs.progress import Progress
 from ftm_jobs.prompts import Asked, Question, Text, ask, held_out
 from ftm_jobs.subjects import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED, Group
 from ftm_jobs.tensor_source import StoredTensors
-from ftm_jobs.tokenizer_parity import Difference, HfTokenizer
+from ftm_jobs.tokenizer_parity import Difference
 
 GENERATION_CONFIG = "generation_config.json"
 PAIRS = ((ADAPTED, BASE), (ADAPTED, COARSE), (ADAPTED, MERGED), (MERGED, PLAIN), (MERGED, QUANTIZED))
