@@ -1,5 +1,6 @@
 """Bytes of one rank against what is published and what the formulae's own examples say."""
 
+from dataclasses import replace
 from math import ceil
 
 import pytest
@@ -80,7 +81,7 @@ def test_float32_weights_are_served_in_16_bits() -> None:
 def test_layers_that_only_speculation_loads_are_not_counted() -> None:
     model = model_of("llama-3-8b")
     extra = TensorGroup(name="model.layers.+.eh_proj.weight", shape=(4096, 8192), dtype="BF16", count=1)
-    more = type(model)(**{**vars(model), "tensors": (*model.tensors, extra)})
+    more = replace(model, tensors=(*model.tensors, extra))
     assert rank_weights(more, 1, 1, "bfloat16", NONE) == rank_weights(model, 1, 1, "bfloat16", NONE)
 
 
@@ -136,3 +137,21 @@ def test_a_state_takes_one_page_however_long_the_sequence() -> None:
 )
 def test_the_engines_own_batch_for_a_gpu_is_known(gib: float, product: str, batch: Batch) -> None:
     assert default_batch(int(gib * GIB), product) == batch
+
+
+def test_the_vocabulary_is_padded_to_a_multiple_of_64() -> None:
+    assert rank_weights(model_of("granite-3.1-8b"), 1, 1, "bfloat16", NONE).embedding == 49216 * 4096 * 2
+
+
+def test_an_output_layer_that_is_stored_though_it_is_tied_is_not_held() -> None:
+    model = model_of("llama-3.2-1b")
+    stored = TensorGroup(name="lm_head.weight", shape=(128256, 2048), dtype="BF16", count=1)
+    more = replace(model, tensors=(*model.tensors, stored))
+    assert rank_weights(more, 1, 1, "bfloat16", NONE) == rank_weights(model, 1, 1, "bfloat16", NONE)
+
+
+def test_kinds_of_almost_as_many_layers_are_padded_into_one_group_each() -> None:
+    kinds = (*[LayerAttention("full")] * 13, *[LayerAttention("sliding", 128)] * 12)
+    cache = kv_cache(replace(model_of("gpt-oss-20b"), layers=25, attention=kinds), 1, 1, "bfloat16", 2048)
+    assert [count for _, count in cache.groups] == [1, 1]
+    assert cache.pool_block_bytes == 13 * 16 * 8 * 2 * 64 * 2
