@@ -61,10 +61,8 @@ def test_2b_it_was_served_only_after_every_figure_was_within_its_bound(story: St
     verified = story.condition(NAME, "Verified")
     assert (verified["status"], verified["reason"]) == ("True", "Verified"), verified
     built = story.get(NAME)["status"]["artifacts"]
-    assert {check["name"]: check["passed"] for check in built["verification"]["checks"]} >= {
-        "MergeAgrees": True,
-        "AdapterEffect": True,
-    }
+    passed = {check["name"] for check in built["verification"]["checks"] if check["passed"]}
+    assert passed >= {"MergeAgrees", "AdapterEffect"}
     assert b"<html" in story.read(f"built/{built['report']['key']}/report.html")
 
 
