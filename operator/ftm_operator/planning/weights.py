@@ -231,6 +231,11 @@ def part_of(name: str) -> str:
     return "other"
 
 
+def module_of(name: str) -> str:
+    """The layer that a tensor belongs to: q_proj."""
+    return _module(name)[0]
+
+
 def is_vision(name: str) -> bool:
     return any(each.startswith(VISION) for each in name.split("."))
 
