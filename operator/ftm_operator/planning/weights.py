@@ -41,7 +41,7 @@ FLOATING = {"F16", "BF16", "F32", "F64"}
 MXFP4_WIDTH = 256
 """Expert widths per rank are padded to a multiple of this. Source: gpt-oss-20b and -120b load 13.47 and 64.38 GiB."""
 
-VOCABULARY = {"embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embedding"}
+VOCABULARY = {"embed_tokens", "embed_in", "wte", "word_embeddings", "tok_embeddings", "embedding"}
 OUTPUT = {"lm_head", "embed_out", "output_layer"}
 OUTPUTS_SPLIT = {
     "q_proj",
@@ -71,7 +71,7 @@ OUTPUTS_SPLIT = {
     "A",
 }
 KEYS_AND_VALUES = {"k_proj", "v_proj", "key", "value", "wk", "wv"}
-FUSED_ATTENTION = {"qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack", "qkv"}
+FUSED_ATTENTION = {"qkv_proj", "query_key_value", "c_attn", "Wqkv", "wqkv", "W_pack", "qkv"}
 INPUTS_SPLIT = {
     "o_proj",
     "out_proj",
