@@ -9,7 +9,8 @@ Embeddings, routers, experts and vision towers are left out. Source: lora/layers
 """
 
 from ftm_operator.planning.architecture import Architecture
-from ftm_operator.planning.weights import DTYPE_BYTES, LINEAR, NOT_PACKED, is_vision, module_of
+from ftm_operator.planning.tensor_names import LINEAR, NOT_PACKED, is_vision, module_of
+from ftm_operator.planning.weights import DTYPE_BYTES
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What --max-lora-rank takes."""
