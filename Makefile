@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster test lint unit stores cluster-tests e2e bench-merge format lock crds clean
+.PHONY: help venv demo cluster test lint unit engine stores cluster-tests e2e bench-merge bench-plan format lock crds clean
 
 BIN := .venv/bin
 VENV := .venv/.installed
@@ -26,8 +26,8 @@ demo: $(VENV) ## no cluster: merge a real base and adapter, serve, ask both the 
 cluster: $(VENV) ## the same on a Kubernetes of its own, until Ctrl-C
 	@$(BIN)/python -m tests.cluster
 
-test: ## everything: linters, unit, stores, cluster and end-to-end tests
-	@started=$$SECONDS; for stage in lint unit stores cluster-tests e2e; do \
+test: ## everything: linters, unit, engine, stores, cluster and end-to-end tests
+	@started=$$SECONDS; for stage in lint unit engine stores cluster-tests e2e; do \
 		echo "test: $$stage …" >&2; began=$$SECONDS; \
 		$(MAKE) $$stage || { echo "test: $$stage failed after $$((SECONDS - began)) s" >&2; exit 1; }; \
 		echo "test: $$stage passed in $$((SECONDS - began)) s" >&2; \
@@ -42,6 +42,9 @@ lint: $(VENV) ## ruff, mypy --strict and the import contracts
 unit: $(VENV) ## pure tests, seconds
 	@$(PYTEST) tests/unit
 
+engine: $(VENV) ## the planner judged by vLLM itself, without a GPU
+	@$(PYTEST) tests/engine
+
 stores: $(VENV) ## the Jobs against real S3 and the file system
 	@$(PYTEST) tests/stores
 
@@ -53,6 +56,9 @@ e2e: $(VENV) ## the whole path on a real node, with a real model
 
 bench-merge: $(VENV) ## a merge beside copies and PEFT, of the same model; SIZE=0.1, 1.1, 8 or 70
 	@$(BIN)/python -m tests.bench.merge --size $(or $(SIZE),1.1)
+
+bench-plan: $(VENV) ## how long it takes to plan each public model of the tests
+	@$(BIN)/python -m tests.bench.plan
 
 format: $(VENV) ## format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix $(PYTHON_FILES)

@@ -151,7 +151,8 @@ def parse_base_config(what: str, config: Mapping[str, Any]) -> BaseConfig:
         hidden_size=hidden,
         intermediate_size=fields.optional("intermediate_size", "n_inner", "ffn_dim"),
         attention_heads=heads,
-        key_value_heads=fields.optional("num_key_value_heads", "n_head_kv") or heads,
+        key_value_heads=fields.optional("num_key_value_heads", "num_kv_heads", "n_head_kv")
+        or (1 if is_multi_query(text) else heads),
         head_size=fields.optional("head_dim") or hidden // heads,
         vocabulary_size=fields.required("vocab_size"),
         max_position_embeddings=fields.optional("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
@@ -159,6 +160,11 @@ def parse_base_config(what: str, config: Mapping[str, Any]) -> BaseConfig:
         tied_embeddings=tied if isinstance(tied, bool) else None,
         content=config,
     )
+
+
+def is_multi_query(text: Mapping[str, Any]) -> bool:
+    """Whether all query heads share one key-value head (Falcon-7B), which config.json says in its own way."""
+    return text.get("multi_query") is True and not text.get("new_decoder_architecture")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import json
 import re
 import zlib
 from bisect import bisect_right
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -32,6 +33,42 @@ ARTIFACT_KEY = r"merge-[0-9a-f]{32}"
 PACKED_FACTS = "factsPacked"
 """Facts as base64 of zlib of JSON: sixteen adapters do not fit a termination message otherwise."""
 LARGEST_FACTS_BYTES = 1024 * 1024
+CONFIG_OBJECTS = ("text_config", "llm_config", "language_config", "vision_config", "quantization_config")
+"""Objects in a config.json that describe a part of the architecture."""
+_CONFIG_FIELDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    model_type dtype torch_dtype tie_word_embeddings
+    num_hidden_layers n_layer n_layers num_layers depth
+    hidden_size n_embd d_model embed_dim
+    intermediate_size n_inner ffn_dim ffn_hidden_size mlp_ratio intermediate_size_mlp
+    num_attention_heads n_head n_heads num_heads head_dim
+    num_key_value_heads n_head_kv num_kv_heads multi_query_group_num multi_query new_decoder_architecture
+    vocab_size padded_vocab_size
+    max_position_embeddings n_positions max_seq_len seq_length
+    attention_bias qkv_bias add_qkv_bias mlp_bias bias use_qk_norm
+    layer_types sliding_window sliding_window_pattern use_sliding_window max_window_layers
+    attention_chunk_size no_rope_layers interleave_moe_layer_step moe_layers
+    num_experts num_local_experts n_routed_experts moe_num_experts num_experts_per_tok moe_intermediate_size
+    n_shared_experts shared_expert_intermediate_size shared_intermediate_size first_k_dense_replace moe_layer_freq
+    decoder_sparse_step mlp_only_layers
+    q_lora_rank kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim num_nextn_predict_layers
+    full_attention_interval linear_num_key_heads linear_num_value_heads linear_key_head_dim linear_value_head_dim
+    linear_conv_kernel_dim attn_layer_period attn_layer_offset attn_layer_indices hybrid_override_pattern
+    expert_layer_period expert_layer_offset
+    mamba_d_state mamba_d_conv mamba_expand mamba_n_heads mamba_d_head mamba_n_groups
+    ssm_state_size conv_kernel mamba_num_heads mamba_head_dim n_groups
+    patch_size temporal_patch_size in_channels in_chans num_channels image_size out_hidden_size spatial_merge_size
+    quant_method bits w_bit group_size q_group_size zero_point sym weight_block_size format
+    num_bits strategy symmetric type
+    """,
+    )
+)
+_LONGEST_CONFIG_LIST = 512
+_DEEPEST_CONFIG = 4
+BEYOND = "+"
+"""In a tensor group's name, the number of a layer that comes after the decoder's, which only speculation loads."""
 
 
 class Contract(BaseModel):
@@ -83,6 +120,19 @@ class QuantizedBase(StrEnum):
     """The base as 4-bit NormalFloat leaves it, which is what the adapter was trained on."""
 
 
+class TensorGroup(Contract):
+    """Tensors that are alike: one per layer, or one per layer and expert."""
+
+    name: str
+    """Their name, with `*` for each number in it: model.layers.*.self_attn.q_proj.weight."""
+    shape: tuple[int, ...]
+    """The shape of each."""
+    dtype: str
+    """safetensors' name of the dtype of each: BF16."""
+    count: int
+    """How many there are."""
+
+
 class BaseFacts(Contract):
     """What configs and safetensors headers say of a base model; no weights are read."""
 
@@ -118,6 +168,11 @@ class BaseFacts(Contract):
     """The longest context that the model was made for, in tokens."""
     tied_embeddings: bool
     """Whether the output layer shares the embedding's weights."""
+    tensors: tuple[TensorGroup, ...] | None = None
+    """All tensors of the weight files, alike ones together; absent if an older version looked."""
+    config: dict[str, str] | None = None
+    """What config.json says of the architecture: JSON by dotted name, as in text_config.num_hidden_layers. Absent if
+    an older version looked."""
 
 
 class AdapterFacts(Contract):
@@ -299,6 +354,34 @@ def merge_key(
     if max_shard_size is not None:
         content["maxShardSize"] = max_shard_size
     return "merge-" + _digest(content)
+
+
+def architecture_config(config: Mapping[str, Any]) -> dict[str, str]:
+    """What planning reads of a config.json, small enough for a termination message: JSON by dotted name.
+
+    Numbers, words, truth values and lists of them; what is null is left out.
+    """
+    found = dict(_config_fields(config, ()))
+    for name in CONFIG_OBJECTS:
+        if isinstance(config.get(name), Mapping):
+            found |= _config_fields(config[name], (name,))
+    return found
+
+
+def _config_fields(config: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in config.items():
+        if name in _CONFIG_FIELDS and _is_plain(value):
+            found[".".join((*path, name))] = json.dumps(value, separators=(",", ":"))
+        elif path[:1] == ("quantization_config",) and isinstance(value, Mapping) and len(path) < _DEEPEST_CONFIG:
+            found |= _config_fields(value, (*path, name))
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) <= _LONGEST_CONFIG_LIST and all(isinstance(item, bool | int | float | str) for item in value)
+    return isinstance(value, bool | int | float | str)
 
 
 def _line(content: dict[str, Any] | str) -> str:

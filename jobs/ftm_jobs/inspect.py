@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import sqrt
 
 from ftm_jobs.checkpoint import Adapter, Base
-from ftm_jobs.contract import AdapterFacts, BaseFacts, Facts, Outcome, Report, Step
+from ftm_jobs.contract import AdapterFacts, BaseFacts, Facts, Outcome, Report, Step, architecture_config
 from ftm_jobs.dynamic import kinds, objections
 from ftm_jobs.errors import Reason
 from ftm_jobs.fit import Update
@@ -16,6 +16,7 @@ from ftm_jobs.headers import Tensor
 from ftm_jobs.inputs import load_inputs
 from ftm_jobs.kinds import LowRank
 from ftm_jobs.source import Source
+from ftm_jobs.tensor_groups import tensor_groups
 
 
 def inspect(base: Source, adapters: Sequence[Source]) -> Report:
@@ -55,6 +56,8 @@ def base_facts(base: Base) -> BaseFacts:
         vocabulary_size=config.vocabulary_size,
         max_position_embeddings=config.max_position_embeddings,
         tied_embeddings=base.tied_embeddings,
+        tensors=tensor_groups(tensors, config.layers),
+        config=architecture_config(config.content),
     )
 
 

@@ -11,12 +11,17 @@ import typer
 from pydantic import ValidationError
 
 from ftm_jobs.contract import Facts
-from ftm_operator import artifact_commands, local, source_commands
+from ftm_operator import artifact_commands, local, sizing_table, source_commands
 from ftm_operator.api.crd import crd_yaml
 from ftm_operator.api.errors import InvalidManifest
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.gpu_classes_file import read_classes
 from ftm_operator.manifest_file import read_manifest
+from ftm_operator.planning.accelerators import AcceleratorClass
+from ftm_operator.planning.answer import sizing_json
 from ftm_operator.planning.plan import plan as make_plan
+from ftm_operator.planning.sized_plan import sized, what_would_fit
+from ftm_operator.planning.sizing import NoFit
 from ftm_operator.planning.tensor_parallel import Rejection
 
 INFEASIBLE = 3
@@ -81,17 +86,44 @@ def plan(
     facts: Annotated[
         Path | None, typer.Option(metavar="FACTS.json", help="What inspect found; without it the sources are read.")
     ] = None,
+    gpus: Annotated[
+        Path | None,
+        typer.Option(metavar="CLASSES.yaml", help="The GPUs to choose from; without it none is chosen."),
+    ] = None,
     output: Annotated[PlanOutput, typer.Option("-o", "--output", help="How the plan is printed.")] = PlanOutput.TABLE,
 ) -> None:
-    """Show how a model would be built and served, and why; exit code 3 when it cannot be."""
+    """Show how a model would be built and served, and why; exit code 3 when it cannot be.
+
+    With --facts and --gpus it needs no network, no cluster and no GPU. CLASSES.yaml is a list; memory is of one GPU
+    and may be left out for a common one (A10G, L4, A100-80, H100, H200, B200, L40S, T4, MI300X and others):
+
+    \b
+      - {name: A10G, memory: 23028Mi, perNode: 4, nodes: 2, resource: nvidia.com/gpu}
+      - {name: H100, perNode: 8, nodes: 1}
+    """
     model = read_manifest(manifest)
+    classes = read_classes(gpus) if gpus else []
     found = _read_facts(facts) if facts else local.inspect(model)
+    if classes:
+        _plan_on(model, found, classes, output)
+        return
     result = make_plan(model.metadata.name, model.spec, found)
     if output is PlanOutput.JSON:
         print(json.dumps(plan_json(result), indent=2))
     else:
         print(format_plan(model, result))
     if isinstance(result, Rejection):
+        raise typer.Exit(INFEASIBLE)
+
+
+def _plan_on(model: FineTunedModel, facts: Facts, classes: list[AcceleratorClass], output: PlanOutput) -> None:
+    result = sized(model.spec, facts, classes)
+    remedies = what_would_fit(model.spec, facts, classes, result) if isinstance(result, NoFit) else []
+    if output is PlanOutput.JSON:
+        print(json.dumps(sizing_json(result, remedies), indent=2))
+    else:
+        print(sizing_table.format_sizing(model, result, remedies))
+    if isinstance(result, NoFit):
         raise typer.Exit(INFEASIBLE)
 
 

@@ -1,5 +1,6 @@
 """`ftm inspect` and `ftm merge`: the Jobs' own steps for a person, with plain paths beside URIs."""
 
+import hashlib
 import json
 import re
 from enum import StrEnum
@@ -10,6 +11,8 @@ import typer
 
 from ftm_jobs.contract import AdapterFacts, Facts, QuantizedBase, Step
 from ftm_operator import local
+from ftm_operator.api.errors import InvalidManifest
+from ftm_operator.planning.config_facts import UnreadableConfig, facts_of_config
 
 OPTIONS = re.compile(r"((?:,(?:scale|digest|credentials)=[^,]*)*)$")
 URI = "hf://org/name[@revision], s3://bucket/prefix or a path"
@@ -28,17 +31,57 @@ class Output(StrEnum):
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How the result is printed.")]
 
 
-def inspect(base: BaseOption, adapter: AdapterOption, output: OutputOption = Output.TABLE) -> None:
+def inspect(
+    base: Annotated[str | None, typer.Option(metavar="URI", help=f"The base model: {URI}.")] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URI[,scale=S]", help="A LoRA adapter; can be repeated, in the order to apply."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="config.json", help="Instead of both: a model's config.json, to plan it before it is here."
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Show what a base and its adapters are, and whether they fit; no weights are read.
 
-    Reads configs and safetensors headers. Credentials come from the environment, as for every command here.
+    Reads configs and safetensors headers. Credentials come from the environment, as for every command here. With
+    --config the weights are worked out from the architecture. `-o json` writes what `ftm plan --facts` reads.
     """
-    facts = local.step(Step.INSPECT, _sources(base, adapter)).facts
-    assert facts is not None
+    if config and (base or adapter):
+        raise typer.BadParameter("--config stands alone; leave out --base and --adapter")
+    if config:
+        facts = read_config(config)
+    elif base and adapter:
+        found = local.step(Step.INSPECT, _sources(base, adapter)).facts
+        assert found is not None
+        facts = found
+    else:
+        raise typer.BadParameter("give --base and --adapter, or --config")
     if output is Output.JSON:
         print(json.dumps(facts.to_json(), indent=2))
     else:
         print(format_facts(facts))
+
+
+def read_config(path: Path) -> Facts:
+    """Facts of a model whose config.json is all there is. Raises InvalidManifest naming the file and the field."""
+    try:
+        content = path.read_bytes()
+        document = json.loads(content)
+    except OSError as error:
+        raise InvalidManifest([f"{path}: {error.strerror}; name a model's config.json"]) from None
+    except ValueError as error:
+        raise InvalidManifest([f"{path} is not JSON: {error}"]) from None
+    if not isinstance(document, dict):
+        raise InvalidManifest([f"{path} is not a JSON object; name a model's config.json"])
+    try:
+        base = facts_of_config(path.resolve().as_uri(), f"sha256:{hashlib.sha256(content).hexdigest()}", document)
+    except UnreadableConfig as error:
+        raise InvalidManifest([f"{path} {error}"]) from None
+    return Facts(base=base, adapters=())
 
 
 def merge(

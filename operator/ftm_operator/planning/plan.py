@@ -2,19 +2,28 @@
 
 Mode is Merged: adapters are folded into the weights. The engine is vLLM with unquantized weights. The
 tensor-parallel size is the one that the spec asks for, or 1, and must pass every rule of `tensor_parallel`.
-The context length is the one asked for, or the model's own limit.
+The context length is the one asked for, or the model's own limit. Where kinds of GPU are known, sizing.py chooses
+among them, and these sizes with it.
 """
+
+from collections.abc import Sequence
 
 from ftm_jobs.contract import BaseFacts, Facts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec, Plan
+from ftm_operator.planning.accelerators import AcceleratorClass
+from ftm_operator.planning.sized_plan import sized_plan
 from ftm_operator.planning.tensor_parallel import Rejection, rejections, valid_sizes
 
 ENGINE_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 """safetensors' names and vLLM's."""
 
 
-def plan(name: str, spec: FineTunedModelSpec, facts: Facts) -> Plan | Rejection:
-    """How to serve the model, or the first rule that forbids what the spec asks for."""
+def plan(
+    name: str, spec: FineTunedModelSpec, facts: Facts, classes: Sequence[AcceleratorClass] = ()
+) -> Plan | Rejection:
+    """How to serve the model, or the first rule that forbids what the spec asks for; `classes`: the GPUs that exist."""
+    if classes:
+        return sized_plan(name, spec, facts, classes)
     serving, base = spec.serving, facts.base
     size = serving.tensor_parallel_size or 1
     if broken := rejections(base, size):

@@ -129,3 +129,24 @@ def test_a_file_that_is_not_a_json_object_is_refused_by_name(text: bytes) -> Non
     with pytest.raises(InvalidInput, match=r"^s3://models/base/config.json is not ") as caught:
         parse_json(BASE, text)
     assert caught.value.reason is Reason.INVALID_CONFIG
+
+
+@pytest.mark.parametrize(
+    ("fields", "heads"),
+    [
+        ({"multi_query": True, "new_decoder_architecture": False}, 1),
+        ({"multi_query": True, "new_decoder_architecture": True, "num_kv_heads": 8}, 8),
+        ({"multi_query": False}, 71),
+    ],
+)
+def test_falcons_key_value_heads_are_read_as_its_config_says_them(fields: dict[str, object], heads: int) -> None:
+    config = {
+        "architectures": ["FalconForCausalLM"],
+        "model_type": "falcon",
+        "hidden_size": 4544,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 71,
+        "vocab_size": 65024,
+        **fields,
+    }
+    assert parse_base_config("config.json", config).key_value_heads == heads

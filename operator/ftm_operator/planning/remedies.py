@@ -1,0 +1,81 @@
+"""What would make a model fit that does not: each a sentence that says what to write.
+
+Every remedy is tried by the same rule as the plan itself, so none is a guess.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from ftm_operator.planning.accelerators import KNOWN, MIB, AcceleratorClass, accelerator_class
+from ftm_operator.planning.architecture import Architecture
+from ftm_operator.planning.quantization import AWQ
+from ftm_operator.planning.sizing import NoFit, Request, Sizing, gpus, size
+
+NODE_OF = 8
+"""GPUs of a node that is suggested."""
+SHORTEST_CONTEXT = 256
+"""A context that is not worth suggesting."""
+
+
+def remedies(model: Architecture, request: Request, classes: Sequence[AcceleratorClass], found: NoFit) -> list[str]:
+    """None for a request that no GPU could answer, such as a context beyond the model's limit."""
+    if not found.rejected:
+        return []
+    return [
+        *_less(model, request, classes, found),
+        *_fewer_bits(model, request, classes),
+        *_other_gpus(model, request, classes),
+    ]
+
+
+def _less(model: Architecture, request: Request, classes: Sequence[AcceleratorClass], found: NoFit) -> Iterator[str]:
+    closest = found.closest
+    if closest and closest.context >= SHORTEST_CONTEXT:
+        yield (
+            f"a context of {closest.context} tokens fits {gpus(closest.layout.gpus)} of {closest.accelerator.name}: "
+            f"set spec.serving.maxModelLen to at most that"
+        )
+    for fewer in (4, 2, 1):
+        if fewer < request.concurrency and isinstance(
+            size(model, replace(request, concurrency=fewer), classes), Sizing
+        ):
+            yield f"{fewer} at once instead of {request.concurrency} fit: set spec.serving.concurrency to {fewer}"
+            break
+    if request.tensor_parallel or request.pipeline_parallel:
+        free = size(model, replace(request, tensor_parallel=None, pipeline_parallel=None), classes)
+        if isinstance(free, Sizing):
+            yield (
+                f"{_placed(free)} fits: remove spec.serving.tensorParallelSize and let it be chosen"
+                if request.tensor_parallel
+                else f"{_placed(free)} fits"
+            )
+
+
+def _fewer_bits(model: Architecture, request: Request, classes: Sequence[AcceleratorClass]) -> Iterator[str]:
+    if (request.scheme or model.quantization).packs or request.dtype == "float32":
+        return
+    for group in (128, 64, 32):
+        packed = size(model, replace(request, scheme=replace(AWQ, group=group)), classes)
+        if isinstance(packed, Sizing):
+            yield f"with 4-bit weights (AWQ, groups of {group}) {_placed(packed)} fits"
+            return
+
+
+def _other_gpus(model: Architecture, request: Request, classes: Sequence[AcceleratorClass]) -> Iterator[str]:
+    """The first fitting common GPU in the order of the rule, with at most a node of them; of the same vendors."""
+    has_amd = any(each.resource.startswith("amd.") for each in classes)
+    common = [
+        accelerator_class(known.label, known.memory_mib * MIB, NODE_OF, 1)
+        for known in KNOWN
+        if has_amd or not known.label.startswith("AMD")
+    ]
+    found = size(model, request, common)
+    if isinstance(found, Sizing):
+        yield f"{_placed(found)} would hold it"
+
+
+def _placed(found: Sizing) -> str:
+    layout = found.option.layout
+    sizes = f"tensor-parallel size {layout.tensor_parallel}"
+    sizes += f", {layout.pipeline_parallel} pipeline stages" if layout.pipeline_parallel > 1 else ""
+    return f"{layout.gpus} x {found.option.accelerator.name} ({sizes})"

@@ -1,0 +1,165 @@
+"""Bytes of one rank against what is published and what the formulae's own examples say."""
+
+from dataclasses import replace
+from math import ceil
+
+import pytest
+
+from ftm_jobs.contract import TensorGroup
+from ftm_operator.planning.architecture import LayerAttention
+from ftm_operator.planning.kv_cache import kv_cache
+from ftm_operator.planning.lora import lora_bytes, slot_rank
+from ftm_operator.planning.quantization import AWQ, FP8, NONE, Scheme
+from ftm_operator.planning.reserves import GIB, Batch, activation_bytes, default_batch, non_torch_bytes
+from ftm_operator.planning.weights import rank_weights, stage_layers
+from tests.unit.operator.planning.catalogue import model_of
+
+H100 = Batch(8192, 1024)
+PUBLISHED = [
+    ("qwen3-0.6b", 1, NONE, 1.12, 5.56, 0.13),
+    ("llama-3.1-8b", 1, NONE, 14.99, 4.76, 0.13),
+    ("qwen3-32b", 1, NONE, 61.03, 5.64, 0.14),
+    ("gpt-oss-20b", 1, None, 13.47, 7.38, 0.13),
+    ("gpt-oss-120b", 1, None, 64.38, 7.38, 0.13),
+    ("llama-3.1-70b", 2, FP8, 33.88, 4.84, 0.55),
+]
+"""Model, ranks, packing, then GiB of weights, activations and non-torch memory, as reserves.py has them."""
+
+
+@pytest.mark.parametrize(("name", "tp", "scheme", "weights", "activations", "non_torch"), PUBLISHED)
+def test_predictions_agree_with_what_an_h100_reported(
+    name: str, tp: int, scheme: Scheme | None, weights: float, activations: float, non_torch: float
+) -> None:
+    model = model_of(name)
+    predicted = rank_weights(model, tp, 1, "bfloat16", scheme or model.quantization).total
+    assert predicted / GIB == pytest.approx(weights, rel=0.01)
+    assert activation_bytes(model, tp, "bfloat16", H100) / GIB == pytest.approx(activations, rel=0.015)
+    assert non_torch <= non_torch_bytes(tp) / GIB <= non_torch + 0.1
+
+
+def test_a_sum_over_one_rank_is_the_checkpoint() -> None:
+    model = model_of("llama-3.1-70b")
+    assert rank_weights(model, 1, 1, "bfloat16", NONE).total == 70_553_706_496 * 2
+
+
+@pytest.mark.parametrize("tp", [2, 4, 8])
+def test_ranks_divide_all_but_norms(tp: int) -> None:
+    model = model_of("llama-3.1-70b")
+    norms = (80 * 2 + 1) * 8192 * 2
+    assert rank_weights(model, tp, 1, "bfloat16", NONE).total == (70_553_706_496 * 2 - norms) // tp + norms
+
+
+def test_keys_and_values_are_replicated_when_there_are_more_ranks_than_heads() -> None:
+    model = model_of("gemma-2b")
+    whole, split = (rank_weights(model, tp, 1, "bfloat16", NONE).attention for tp in (1, 8))
+    keys_and_values = 18 * 2 * 256 * 2048 * 2
+    assert split == (whole - keys_and_values) // 8 + keys_and_values
+
+
+def test_tied_embeddings_are_held_once_and_on_both_ends_of_a_pipeline() -> None:
+    model = model_of("llama-3.2-1b")
+    table = 128256 * 2048 * 2
+    assert rank_weights(model, 1, 1, "bfloat16", NONE).embedding == table
+    assert rank_weights(model, 1, 2, "bfloat16", NONE).embedding == table
+    untied = model_of("llama-3.1-8b")
+    assert (
+        rank_weights(untied, 1, 1, "bfloat16", NONE).embedding
+        == 2 * rank_weights(untied, 1, 2, "bfloat16", NONE).embedding
+    )
+
+
+def test_four_bits_with_groups_of_128_take_the_bytes_of_their_formula() -> None:
+    assert AWQ.linear_bytes(4096, 14336) == 4096 * 14336 // 2 + 4096 * 112 * 2 + 4096 * 112 // 2
+    model = model_of("mistral-7b-v0.1")
+    assert rank_weights(model, 1, 1, "float16", AWQ).total / GIB == pytest.approx(3.87, rel=0.01)
+
+
+def test_float32_weights_are_served_in_16_bits() -> None:
+    model = model_of("gpt2")
+    assert rank_weights(model, 1, 1, "float16", NONE).total * 2 == pytest.approx(model.weight_bytes, rel=0.001)
+
+
+def test_layers_that_only_speculation_loads_are_not_counted() -> None:
+    model = model_of("llama-3-8b")
+    extra = TensorGroup(name="model.layers.+.eh_proj.weight", shape=(4096, 8192), dtype="BF16", count=1)
+    more = replace(model, tensors=(*model.tensors, extra))
+    assert rank_weights(more, 1, 1, "bfloat16", NONE) == rank_weights(model, 1, 1, "bfloat16", NONE)
+
+
+@pytest.mark.parametrize(("layers", "pp", "wanted"), [(32, 2, [16, 16]), (61, 2, [31, 30]), (80, 3, [26, 27, 27])])
+def test_stages_are_as_even_as_they_can_be(layers: int, pp: int, wanted: list[int]) -> None:
+    assert sum(stage_layers(layers, pp)) == layers
+    assert sorted(stage_layers(layers, pp)) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "tp", "bytes_per_token"),
+    [("mistral-7b-v0.3", 1, 128 * 1024), ("llama-3.1-70b", 4, 80 * 1024), ("deepseek-v3", 8, 61 * 576 * 2)],
+)
+def test_a_token_takes_the_bytes_of_the_formula(name: str, tp: int, bytes_per_token: int) -> None:
+    cache = kv_cache(model_of(name), tp, 1, "bfloat16", 2048)
+    assert cache.pool_block_bytes == cache.block_tokens * bytes_per_token
+
+
+def test_a_latent_is_the_same_on_each_rank() -> None:
+    one, eight = (kv_cache(model_of("deepseek-v3"), tp, 1, "bfloat16", 2048) for tp in (1, 8))
+    assert one == eight
+
+
+def test_a_window_bounds_what_a_sequence_holds() -> None:
+    cache = kv_cache(model_of("mistral-7b-v0.1"), 1, 1, "float16", 2048)
+    assert cache.sequence_blocks(4096) == 4096 // 16 + 1
+    assert cache.sequence_blocks(32768) == (4095 + 2 * 2048 + 15) // 16 + 1
+
+
+def test_layers_of_several_kinds_share_a_pool_in_groups_of_the_rarest() -> None:
+    cache = kv_cache(model_of("gemma-3-1b"), 1, 1, "bfloat16", 2048)
+    assert dict(cache.groups) == {LayerAttention("sliding", 512): 6, LayerAttention("full"): 1}
+    assert cache.pool_block_bytes == 4 * 16 * 2 * 256 * 2
+    equal = kv_cache(model_of("gpt-oss-20b"), 1, 1, "bfloat16", 2048)
+    assert dict(equal.groups) == {LayerAttention("sliding", 128): 1, LayerAttention("full"): 1}
+
+
+def test_a_state_takes_one_page_however_long_the_sequence() -> None:
+    cache = kv_cache(model_of("jamba-v0.1"), 1, 1, "bfloat16", 2048)
+    groups = dict(cache.groups)
+    assert groups == {LayerAttention("state"): 7, LayerAttention("full"): 1}
+    assert cache.sequence_blocks(65536) == 7 + ceil(65536 / cache.block_tokens)
+
+
+@pytest.mark.parametrize(
+    ("gib", "product", "batch"),
+    [
+        (22, "NVIDIA-A10G", Batch(2048, 256)),
+        (79.14, "NVIDIA-A100-SXM4-80GB", Batch(2048, 256)),
+        (79.1, "NVIDIA-H100-80GB-HBM3", Batch(8192, 1024)),
+        (178, "NVIDIA-B200", Batch(16384, 1024)),
+    ],
+)
+def test_the_engines_own_batch_for_a_gpu_is_known(gib: float, product: str, batch: Batch) -> None:
+    assert default_batch(int(gib * GIB), product) == batch
+
+
+def test_the_vocabulary_is_padded_to_a_multiple_of_64() -> None:
+    assert rank_weights(model_of("granite-3.1-8b"), 1, 1, "bfloat16", NONE).embedding == 49216 * 4096 * 2
+
+
+def test_an_output_layer_that_is_stored_though_it_is_tied_is_not_held() -> None:
+    model = model_of("llama-3.2-1b")
+    stored = TensorGroup(name="lm_head.weight", shape=(128256, 2048), dtype="BF16", count=1)
+    more = replace(model, tensors=(*model.tensors, stored))
+    assert rank_weights(more, 1, 1, "bfloat16", NONE) == rank_weights(model, 1, 1, "bfloat16", NONE)
+
+
+def test_kinds_of_almost_as_many_layers_are_padded_into_one_group_each() -> None:
+    kinds = (*[LayerAttention("full")] * 13, *[LayerAttention("sliding", 128)] * 12)
+    cache = kv_cache(replace(model_of("gpt-oss-20b"), layers=25, attention=kinds), 1, 1, "bfloat16", 2048)
+    assert [count for _, count in cache.groups] == [1, 1]
+    assert cache.pool_block_bytes == 13 * 16 * 8 * 2 * 64 * 2
+
+
+def test_adapter_slots_take_their_rank_times_the_widths_of_every_linear_layer() -> None:
+    model = model_of("llama-3.1-8b")
+    widths = 32 * ((4096 + 4096) * 2 + (4096 + 1024) * 2 + (4096 + 14336) * 3)
+    assert lora_bytes(model, 16, 2, "bfloat16") == 2 * 16 * widths * 2
+    assert [slot_rank(rank) for rank in (1, 9, 64, 300, 513)] == [1, 16, 64, 320, None]

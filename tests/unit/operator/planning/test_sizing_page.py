@@ -1,0 +1,22 @@
+"""The reference page names every rule and every common GPU's field, and nothing that is not there."""
+
+import re
+from pathlib import Path
+
+from ftm_operator.planning import constraints, sizing, tensor_parallel
+from ftm_operator.planning.accelerators import DeclaredClass
+
+PAGE = (Path(__file__).parents[4] / "docs" / "reference" / "sizing.md").read_text()
+MODULES = (constraints, sizing, tensor_parallel)
+
+
+def test_every_rule_is_on_the_page_and_no_other() -> None:
+    sources = [Path(str(module.__file__)).read_text() for module in MODULES]
+    used = {rule for source in sources for rule in re.findall(r'(?:Rejection|NoFit)\(\s*"([A-Za-z]+)"', source)}
+    rows = re.findall(r"^\| ((?:`[A-Z]\w+`(?:, )?)+) \|", PAGE, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == used
+
+
+def test_every_field_of_a_class_is_on_the_page() -> None:
+    written = set(re.findall(r"^\| `([a-z]\w+)` \|", PAGE, re.MULTILINE)) - {"rule"}
+    assert written == {field.alias for field in DeclaredClass.model_fields.values()}
