@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster test lint unit engine stores cluster-tests e2e bench-merge bench-plan format lock crds clean
+.PHONY: help venv demo cluster llama-cpp test lint unit engine stores quantize-tests awq-tests verify-tests cluster-tests e2e \
+	bench-merge bench-quantize bench-plan format lock crds clean
 
 BIN := .venv/bin
 VENV := .venv/.installed
@@ -26,8 +27,11 @@ demo: $(VENV) ## no cluster: merge a real base and adapter, serve, ask both the 
 cluster: $(VENV) ## the same on a Kubernetes of its own, until Ctrl-C
 	@$(BIN)/python -m tests.cluster
 
-test: ## everything: linters, unit, engine, stores, cluster and end-to-end tests
-	@started=$$SECONDS; for stage in lint unit engine stores cluster-tests e2e; do \
+llama-cpp: $(VENV) ## build llama.cpp for this machine, once: what makes and serves GGUF without a cluster
+	@$(BIN)/python -m tests.llama_cpp >/dev/null
+
+test: ## everything: linters, unit, engine, stores, quantize, AWQ, verify, cluster and end-to-end tests
+	@started=$$SECONDS; for stage in lint unit engine stores quantize-tests awq-tests verify-tests cluster-tests e2e; do \
 		echo "test: $$stage …" >&2; began=$$SECONDS; \
 		$(MAKE) $$stage || { echo "test: $$stage failed after $$((SECONDS - began)) s" >&2; exit 1; }; \
 		echo "test: $$stage passed in $$((SECONDS - began)) s" >&2; \
@@ -48,6 +52,15 @@ engine: $(VENV) ## the planner judged by vLLM itself, without a GPU
 stores: $(VENV) ## the Jobs against real S3 and the file system
 	@$(PYTEST) tests/stores
 
+quantize-tests: llama-cpp ## a real model to GGUF and back to answers
+	@$(PYTEST) tests/quantize
+
+awq-tests: $(VENV) ## AWQ's engines and vLLM on what they make; the first time 5 GB more in the user's cache
+	@$(PYTEST) tests/awq
+
+verify-tests: $(VENV) ## measured against what was trained: sound models pass, ruined ones are caught
+	@$(PYTEST) tests/verify
+
 cluster-tests: $(VENV) ## the operator against a real API server
 	@$(PYTEST) tests/cluster
 
@@ -56,6 +69,9 @@ e2e: $(VENV) ## the whole path on a real node, with a real model
 
 bench-merge: $(VENV) ## a merge beside copies and PEFT, of the same model; SIZE=0.1, 1.1, 8 or 70
 	@$(BIN)/python -m tests.bench.merge --size $(or $(SIZE),1.1)
+
+bench-quantize: llama-cpp ## every type and method: seconds, memory, size, divergence from the unquantized model
+	@$(BIN)/python -m tests.bench.quantize
 
 bench-plan: $(VENV) ## how long it takes to plan each public model of the tests
 	@$(BIN)/python -m tests.bench.plan

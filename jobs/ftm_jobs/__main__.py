@@ -1,4 +1,4 @@
-"""`python -m ftm_jobs inspect|merge|fetch|artifacts`: one step of a build, as a Job runs it and as a person may.
+"""`python -m ftm_jobs inspect|merge|gguf|fetch|artifacts`: one step of a build, as a Job runs it and as a person may.
 
 The report is JSON: the last line of stdout, and the file of --report. Exit code 0 means done, 2 that the input is
 wrong and a retry is useless, 1 anything else. Progress goes to stderr. Only the step that is asked for is imported.
@@ -19,6 +19,10 @@ from typing import NoReturn
 from ftm_jobs.contract import EXIT_CODES, Catalogue, Outcome, QuantizedBase, Report, Step
 from ftm_jobs.errors import Interrupted, Reason, StepError
 from ftm_jobs.source import parse_source
+
+GGUF = "gguf"
+COMMANDS = {GGUF: Step.QUANTIZE}
+"""Commands that are not named like their step."""
 
 SOURCES = """\
 SOURCE is URI[,digest=sha256:…][,credentials=DIR]; for an adapter also ,scale=S (default 1).
@@ -57,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ftm_jobs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    steps = parser.add_subparsers(dest="step", required=True, metavar="inspect|merge|fetch|artifacts")
+    steps = parser.add_subparsers(dest="step", required=True, metavar="inspect|merge|gguf|fetch|artifacts")
 
-    def step(name: Step, summary: str) -> argparse.ArgumentParser:
+    def step(name: str, summary: str) -> argparse.ArgumentParser:
         return steps.add_parser(
             name,
             help=summary,
@@ -97,10 +101,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch.add_argument("--artifact", required=True, metavar="SOURCE", help="an artifact: <artifacts>/<key>")
     fetch.add_argument("--to", required=True, type=Path, metavar="DIR", help="the folder to fill; made if missing")
+    gguf = step(GGUF, "convert a merged model to GGUF for llama.cpp, as an artifact of its own")
+    _add_gguf(gguf)
     _add_artifacts(step(Step.ARTIFACTS, "list, show, verify or remove what a store of artifacts holds"))
-    for every in (inspect, merge, fetch):
+    for every in (inspect, merge, gguf, fetch):
         every.add_argument("--report", type=Path, metavar="FILE", help="also write the report here")
     return parser
+
+
+def _add_gguf(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="SOURCE", help="a merged artifact, or a folder with a model")
+    parser.add_argument("--artifacts", required=True, metavar="SOURCE", help="where artifacts are")
+    parser.add_argument(
+        "--type",
+        default="Q4_K_M",
+        metavar="TYPE",
+        help="Q2_K, Q4_0, Q4_K_M, Q5_K_M, Q8_0, F16 or BF16; default %(default)s",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="SOURCE",
+        help="a .jsonl file of text or messages, to compute an importance matrix from",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse a type that cannot store all weights as it should"
+    )
 
 
 def _add_artifacts(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +150,7 @@ def _add_artifacts(parser: argparse.ArgumentParser) -> None:
 def _report(parsed: argparse.Namespace) -> Report | Catalogue:
     """The step's report, whatever happens."""
     start = time.monotonic()
-    step = Step(parsed.step)
+    step = COMMANDS.get(parsed.step) or Step(parsed.step)
     try:
         if step is Step.ARTIFACTS:
             return _artifacts(parsed)
@@ -151,6 +176,12 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
         from ftm_jobs.fetch import fetch
 
         return fetch(parse_source(parsed.artifact), parsed.to)
+    if parsed.step == GGUF:
+        from ftm_jobs.gguf import gguf
+
+        calibration = None if parsed.calibration is None else parse_source(parsed.calibration)
+        model, artifacts = parse_source(parsed.model), parse_source(parsed.artifacts)
+        return gguf(model, artifacts, parsed.type, calibration, strict=parsed.strict)
     base = parse_source(parsed.base)
     adapters = [parse_source(text, scalable=True) for text in parsed.adapter]
     if step is Step.INSPECT:

@@ -4,7 +4,7 @@ This is the only module of `ftm_jobs` that the operator imports, so it imports n
 JSON uses camelCase, since facts and artifacts appear as they are in a FineTunedModel's status.
 
 An artifact's key depends on what was read (digests of the sources) and on how it is combined (the recipe). It does
-not depend on the tools' versions: MERGE_RECIPE is raised only when the bytes of the output would change.
+not depend on the tools' versions: a recipe is raised only when the bytes of its output would change.
 """
 
 import base64
@@ -15,12 +15,15 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 MERGE_RECIPE = 1
+AWQ_RECIPE = 1
+GGUF_RECIPE = 1
+VERIFY_RECIPE = 1
 MANIFEST_NAME = "manifest.json"
 CLAIMS = "/pvc"
 """Where a pod mounts the claim of pvc://claim/path: /pvc/claim."""
@@ -28,7 +31,7 @@ PROGRESS_LINE = re.compile(r"[a-z]{1,20}: ([0-9.]+ [kMGT]?B of [0-9.]+ [kMGT]?B 
 """A line of a step's log that tells how far it is: the step, a colon, and the words that status repeats."""
 TERMINATION_MESSAGE_BYTES = 4096
 """Kubernetes keeps at most this much of a container's termination message."""
-ARTIFACT_KEY = r"merge-[0-9a-f]{32}"
+ARTIFACT_KEY = r"(?:merge|awq|gguf|verify)-[0-9a-f]{32}"
 """What every artifact's folder is named like."""
 PACKED_FACTS = "factsPacked"
 """Facts as base64 of zlib of JSON: sixteen adapters do not fit a termination message otherwise."""
@@ -71,6 +74,10 @@ BEYOND = "+"
 """In a tensor group's name, the number of a layer that comes after the decoder's, which only speculation loads."""
 
 
+Notes = Annotated[tuple[str, ...], Field(exclude_if=lambda notes: not notes)]
+"""Sentences for people; JSON has none where there are none."""
+
+
 class Contract(BaseModel):
     """Frozen, camelCase in JSON; fields that a newer peer added are ignored. Docstrings of fields are in the CRD."""
 
@@ -85,6 +92,8 @@ class Contract(BaseModel):
 class Step(StrEnum):
     INSPECT = "inspect"
     MERGE = "merge"
+    QUANTIZE = "quantize"
+    VERIFY = "verify"
     FETCH = "fetch"
     ARTIFACTS = "artifacts"
     """What a person does with a store; no part of a build."""
@@ -226,6 +235,30 @@ class Artifact(Contract):
     """How many files it has."""
 
 
+class Check(Contract):
+    """One thing that was measured, beside what it may be."""
+
+    name: str
+    """MergeAgrees, AdapterEffect, QuantizedDivergence, …"""
+    value: float
+    """The figure; 1e308 where it is not finite."""
+    bound: float
+    """What the figure is compared with: the largest that passes, or the smallest for AdapterEffect."""
+    unit: str
+    """nats/token, differences, answers."""
+    passed: bool
+    """Whether the figure is within its bound."""
+
+
+class Verification(Contract):
+    """Whether what would be served says what was trained; verification.json in the artifact has more."""
+
+    passed: bool
+    """All checks are."""
+    checks: Annotated[tuple[Check, ...], Field(max_length=64)]
+    """What was measured."""
+
+
 class Report(Contract):
     """How a step ended: the last line of its stdout and its termination message."""
 
@@ -237,6 +270,10 @@ class Report(Contract):
     """One sentence naming the file or field, the value and what to do."""
     facts: Facts | None = None
     artifact: Artifact | None = None
+    notes: Notes = ()
+    """What people should know of the result; the manifest has all of them."""
+    verification: Verification | None = None
+    """Of the verify step, which is Done whatever it finds."""
     reused: bool = False
     """The artifact was complete before the step began."""
     seconds: float = 0.0
@@ -257,12 +294,15 @@ class Report(Contract):
     def termination_message(self) -> str:
         """One line of JSON, at most TERMINATION_MESSAGE_BYTES, that `model_validate_json` reads.
 
-        Facts that make it longer are packed; a message that still does is cut, never the JSON.
+        Facts that make it longer are packed, then notes are left out from the end, then the message is cut; never the
+        JSON.
         """
         content = self.to_json()
         if len(_line(content)) > TERMINATION_MESSAGE_BYTES and self.facts:
             facts = zlib.compress(_line(content.pop("facts")).encode(), 9)
             content[PACKED_FACTS] = base64.b64encode(facts).decode()
+        while len(_line(content)) > TERMINATION_MESSAGE_BYTES and content.get("notes"):
+            content["notes"] = content["notes"][:-1]
         excess = len(_line(content)) - TERMINATION_MESSAGE_BYTES
         if excess > 0:
             room = len(_line(self.message)) - excess
@@ -283,7 +323,7 @@ class ManifestInput(Contract):
     """A source as it was read."""
 
     role: str
-    """base or adapter."""
+    """base or adapter; merged: the artifact that was quantized, with its manifest's digest; calibration."""
     uri: str
     digest: str
     scale: float | None = None
@@ -300,9 +340,13 @@ class Manifest(Contract):
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION
     max_shard_size: int | None = None
     """In bytes; absent where the weight files are the base's."""
+    quantization: dict[str, bool | int | str] | None = None
+    """method (gguf or awq), and what it was asked: type, or bits, groupSize, zeroPoint and engine."""
     files: tuple[ManifestFile, ...]
     tools: dict[str, str] = Field(default_factory=dict)
     measurements: dict[str, int | float] = Field(default_factory=dict)
+    notes: Notes = ()
+    """What people should know of the result: tensors that fell back to another type, widths that were padded."""
 
 
 class StoredArtifact(Contract):
@@ -354,6 +398,55 @@ def merge_key(
     if max_shard_size is not None:
         content["maxShardSize"] = max_shard_size
     return "merge-" + _digest(content)
+
+
+def awq_key(
+    merged_key: str,
+    bits: int,
+    group_size: int,
+    zero_point: bool,
+    engine: str,
+    calibration_digest: str,
+    tensor_parallel: tuple[int, ...] = (1,),
+) -> str:
+    """The key of an AWQ model. `merged_key` is the merged artifact's, or the digest of a model that is none.
+
+    `tensor_parallel` are the sizes that it is to be served with: they decide the group size and an MLP's padding.
+    """
+    content: dict[str, Any] = {
+        "step": Step.QUANTIZE,
+        "recipe": AWQ_RECIPE,
+        "model": merged_key,
+        "bits": bits,
+        "groupSize": group_size,
+        "zeroPoint": zero_point,
+        "engine": engine,
+        "calibration": calibration_digest,
+    }
+    sizes = sorted({1, *tensor_parallel})
+    if sizes != [1]:
+        content["tensorParallel"] = sizes
+    return "awq-" + _digest(content)
+
+
+def gguf_key(merged_key: str, type: str, importance_digest: str | None = None) -> str:
+    """The key of a GGUF model. `importance_digest` is of the text that an importance matrix was computed from."""
+    content = {"step": Step.QUANTIZE, "recipe": GGUF_RECIPE, "model": merged_key, "type": type}
+    if importance_digest is not None:
+        content["importance"] = importance_digest
+    return "gguf-" + _digest(content)
+
+
+def verify_key(inputs: list[tuple[str, str, float | None]], settings: dict[str, Any]) -> str:
+    """The key of a verification. Inputs are (role, digest, scale) in order; settings are what a verdict depends on."""
+    return "verify-" + _digest(
+        {
+            "step": Step.VERIFY,
+            "recipe": VERIFY_RECIPE,
+            "inputs": [{"role": role, "digest": digest, "scale": scale} for role, digest, scale in inputs],
+            "settings": settings,
+        }
+    )
 
 
 def architecture_config(config: Mapping[str, Any]) -> dict[str, str]:

@@ -42,13 +42,13 @@ def fetch(source: Source, folder: Path) -> Report:
             Reason.SOURCE_CHANGED,
             f"{store.describe(MANIFEST_NAME)} has digest {result.digest}, not {source.digest}: merge again",
         )
-    _check_listing(store, manifest.files, files)
+    check_listing(store, manifest.files, files)
     folder = folder.absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         progress = Progress("fetch", sum(file.size for file in manifest.files))
-        fetch_file = partial(_fetch_file, store, folder, progress)
-        kept = sum(in_order(fetch_file, manifest.files, threads=FILES_AT_ONCE, ahead=2 * FILES_AT_ONCE))
+        fetch_one = partial(fetch_file, store, folder, progress)
+        kept = sum(in_order(fetch_one, manifest.files, threads=FILES_AT_ONCE, ahead=2 * FILES_AT_ONCE))
         progress.close()
         _write_manifest(folder, text)
     except OSError as error:
@@ -65,7 +65,7 @@ def fetch(source: Source, folder: Path) -> Report:
     )
 
 
-def _check_listing(store: Store, wanted: Sequence[ManifestFile], files: dict[str, int]) -> None:
+def check_listing(store: Store, wanted: Sequence[ManifestFile], files: dict[str, int]) -> None:
     for file in wanted:
         if file.path not in files:
             raise corrupt(store.describe(file.path), "is missing, though the manifest names it")
@@ -73,7 +73,7 @@ def _check_listing(store: Store, wanted: Sequence[ManifestFile], files: dict[str
             raise corrupt(store.describe(file.path), f"has {files[file.path]} bytes, not {file.size}")
 
 
-def _fetch_file(store: Store, folder: Path, progress: Progress, file: ManifestFile) -> bool:
+def fetch_file(store: Store, folder: Path, progress: Progress, file: ManifestFile) -> bool:
     """Whether the file was there already and right."""
     target = folder / file.path
     if _is_right(target, file):

@@ -17,7 +17,6 @@ from ftm_jobs import destination, stream
 from ftm_jobs.allocator import keep_freed_memory
 from ftm_jobs.checkpoint import ADAPTER_FILE
 from ftm_jobs.contract import (
-    MANIFEST_NAME,
     MERGE_RECIPE,
     Artifact,
     Manifest,
@@ -31,10 +30,10 @@ from ftm_jobs.contract import (
 )
 from ftm_jobs.errors import Reason, StepError
 from ftm_jobs.inputs import Inputs, load_inputs
-from ftm_jobs.manifest import artifact, corrupt, encode, read_manifest
 from ftm_jobs.output import OutputFile
 from ftm_jobs.progress import Progress, size
 from ftm_jobs.proof import Proof
+from ftm_jobs.publish import complete, completed_by_another_run, publish
 from ftm_jobs.resume import Journal, remove_journal
 from ftm_jobs.source import Source
 from ftm_jobs.stores import WritableStore, open_artifacts
@@ -91,36 +90,14 @@ def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
         return _report(found, reused=True)
     try:
         files = _write(inputs, target, Journal(target, key))
-        found, reused = _publish(target, _manifest(inputs, key, files))
+        found, reused = publish(target, _manifest(inputs, key, files))
     except StepError:
-        meanwhile = _completed_by_another_run(target, key)
+        meanwhile = completed_by_another_run(target, key)
         if meanwhile is None:
             raise
         found, reused = meanwhile, True
     _clean(target)
     return _report(found, reused=reused)
-
-
-def complete(target: WritableStore, key: str) -> Artifact | None:
-    """The artifact, if its manifest is there and so are its files, in their sizes."""
-    files = target.list()
-    found = read_manifest(target, files)
-    if found is None:
-        return None
-    manifest, text = found
-    if manifest.key != key:
-        raise corrupt(target.describe(MANIFEST_NAME), f'is of the artifact "{manifest.key[:100]}"')
-    if any(files.get(file.path) != file.size for file in manifest.files):
-        return None
-    return artifact(target, manifest, text)
-
-
-def _completed_by_another_run(target: WritableStore, key: str) -> Artifact | None:
-    """Which also removes the uploads of this one."""
-    try:
-        return complete(target, key)
-    except StepError:
-        return None
 
 
 def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[ManifestFile]:
@@ -175,18 +152,6 @@ def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
         tools={"torch": version("torch").partition("+")[0]},
         measurements={"weightsChanged": len({update.weight for updates in inputs.updates for update in updates})},
     )
-
-
-def _publish(target: WritableStore, manifest: Manifest) -> tuple[Artifact, bool]:
-    """The artifact, and whether another run had published the same files before."""
-    text = encode(manifest)
-    if target.put_if_absent(MANIFEST_NAME, text):
-        return artifact(target, manifest, text), False
-    other = read_manifest(target, target.list())
-    if other is not None and other[0].files == manifest.files:
-        return artifact(target, *other), True
-    target.put(MANIFEST_NAME, text)
-    return artifact(target, manifest, text), False
 
 
 def _clean(target: WritableStore) -> None:

@@ -8,7 +8,7 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 INPUTS_LABEL = "dev.ftm.inputs"
@@ -33,12 +33,17 @@ class Buildah:
         base: str | None,
         target: str | None,
         label: str,
+        stages: Mapping[str, Path],
     ) -> None:
-        """Build and tag an image; instructions whose inputs have not changed are not run again."""
+        """Build and tag an image; instructions whose inputs have not changed are not run again.
+
+        `stages` are folders that stand for what stages of that name would have made.
+        """
         options = ["--isolation=chroot", "--layers", f"--tag={name}", f"--label={INPUTS_LABEL}={label}"]
         options += [f"--volume={ours}:{theirs}:ro" for ours, theirs in _lent()]
         options += [f"--build-arg=BASE={base}", "--pull-never"] if base else []
         options += [f"--target={target}"] if target else []
+        options += [f"--build-context={name}={folder}" for name, folder in stages.items()]
         self._run("build", *options, f"--file={containerfile}", str(context))
         self._run("rmi", "--prune")
 

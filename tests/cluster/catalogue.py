@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests import llama_cpp
 from tests.cluster.images import ROOT, Image
 
 OWN = ROOT / "images"
@@ -43,6 +44,14 @@ def debian(context: Path) -> None:
     ]
     subprocess.run([*tar, f"--directory={rootfs}", "."], check=True)
     shutil.rmtree(rootfs)
+
+
+def compiled(folder: Path) -> bool:
+    """llama.cpp as this machine has compiled it for itself, if it runs the system that the images have."""
+    if f"VERSION_CODENAME={SUITE}" not in Path("/etc/os-release").read_text().splitlines():
+        return False
+    shutil.copytree(llama_cpp.prepare(), folder / "opt/llama.cpp", symlinks=True)
+    return True
 
 
 def _mirror() -> list[str]:
@@ -95,5 +104,21 @@ VLLM_CPU = Image(
     base=MERGE_REQUIREMENTS,
     copies=("requirements/vllm-cpu.txt",),
 )
+LLAMA_CPP_FILES = ("requirements/llama-cpp.txt", "images/llama.cpp/build.sh")
+SERVE_LLAMACPP = Image(
+    "localhost/ftm-serve-llamacpp:test",
+    OWN / "serve-llamacpp/Containerfile",
+    base=BASE,
+    copies=LLAMA_CPP_FILES,
+    stages={"llama.cpp": compiled},
+)
+QUANTIZE_GGUF = Image(
+    "localhost/ftm-quantize-gguf:test",
+    OWN / "quantize-gguf/Containerfile",
+    base=BASE,
+    copies=(*LLAMA_CPP_FILES, "requirements/merge.txt", "requirements/quantize-gguf.txt", "jobs/ftm_jobs"),
+    stages={"llama.cpp": compiled},
+)
+GGUF = (SERVE_LLAMACPP, QUANTIZE_GGUF)
 PROJECT = (OPERATOR, JOBS, MERGE, VLLM_CPU)
 """What the operator runs, and runs in."""

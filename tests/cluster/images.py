@@ -11,9 +11,9 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +42,8 @@ class Image:
     depends_on: tuple[str, ...] = ()
     """Files of this machine that the context is made from."""
     parameters: tuple[str, ...] = ()
+    stages: Mapping[str, Callable[[Path], bool]] = field(default_factory=dict)
+    """Stages whose result this machine may have: what fills a folder with it, and says whether it could."""
 
     def inputs(self) -> str:
         """A digest of everything that decides what the image holds."""
@@ -113,7 +115,7 @@ class ImageStore:
         if image.base:
             self._have(image.base)
         with step(f"building {image.name}"), tempfile.TemporaryDirectory(dir=cache()) as temporary:
-            context = ROOT
+            context, lent = ROOT, Path(temporary, "stages")
             if image.context:
                 context = Path(temporary)
                 image.context(context)
@@ -124,6 +126,7 @@ class ImageStore:
                 base=image.base.name if image.base else None,
                 target=image.target,
                 label=image.inputs(),
+                stages={name: lent / name for name, fill in image.stages.items() if fill(lent / name)},
             )
 
     def _have(self, image: Image) -> None:

@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import images
-from tests.cluster.catalogue import JOBS, MERGE, MERGE_REQUIREMENTS, OPERATOR, VLLM_CPU
+from tests.cluster.catalogue import (
+    GGUF,
+    JOBS,
+    MERGE,
+    MERGE_REQUIREMENTS,
+    OPERATOR,
+    OWN,
+    QUANTIZE_GGUF,
+    SERVE_LLAMACPP,
+    VLLM_CPU,
+)
 from tests.cluster.images import Image
 
 
@@ -52,10 +62,28 @@ def test_a_file_that_became_a_program_is_a_change(repository: Path) -> None:
     assert image(repository).inputs() != before
 
 
-@pytest.mark.parametrize("one", [OPERATOR, JOBS, MERGE, MERGE_REQUIREMENTS, VLLM_CPU], ids=lambda one: one.name)
+@pytest.mark.parametrize("one", [OPERATOR, JOBS, MERGE, MERGE_REQUIREMENTS, VLLM_CPU, *GGUF], ids=lambda one: one.name)
 def test_what_an_image_copies_is_what_its_containerfile_copies(one: Image) -> None:
-    text = one.containerfile.read_text()
-    stage = text[: text.index("\nFROM requirements")] if one.target == "requirements" else text
-    copied = [word for line in stage.splitlines() if line.startswith("COPY ") for word in line.split()[1:-1]]
+    stages = ["FROM" + stage for stage in one.containerfile.read_text().split("\nFROM")[1:]]
+    if one.target:
+        end = next(number for number, stage in enumerate(stages) if f" AS {one.target}\n" in stage)
+        stages = stages[: end + 1]
+    lines = [line for stage in stages for line in stage.splitlines() if line.startswith("COPY ")]
+    copied = [word for line in lines if "--from=" not in line for word in line.split()[1:-1]]
 
     assert sorted(one.copies) == sorted(copied)
+
+
+def _stage(containerfile: Path, name: str) -> list[str]:
+    """Its instructions, without what names it."""
+    (stage,) = [part for part in containerfile.read_text().split("\nFROM") if f" AS {name}\n" in part]
+    return stage.strip().splitlines()[1:]
+
+
+def test_llama_cpp_is_compiled_once_for_both_images_that_hold_it() -> None:
+    assert _stage(QUANTIZE_GGUF.containerfile, "llama.cpp") == _stage(SERVE_LLAMACPP.containerfile, "llama.cpp")
+
+
+def test_the_gguf_image_shares_the_merge_image_s_torch() -> None:
+    shared = _stage(OWN / "merge/Containerfile", "requirements")
+    assert _stage(QUANTIZE_GGUF.containerfile, "requirements")[: len(shared)] == shared

@@ -1,8 +1,25 @@
-"""Reports as a Kubernetes termination message carries them."""
+"""Reports as a Kubernetes termination message carries them, keys, and manifests."""
+
+import json
+import re
 
 import pytest
 
-from ftm_jobs.contract import TERMINATION_MESSAGE_BYTES, AdapterFacts, BaseFacts, Facts, Outcome, Report, Step
+from ftm_jobs.contract import (
+    ARTIFACT_KEY,
+    TERMINATION_MESSAGE_BYTES,
+    AdapterFacts,
+    BaseFacts,
+    Facts,
+    Manifest,
+    ManifestInput,
+    Outcome,
+    Report,
+    Step,
+    awq_key,
+    gguf_key,
+    merge_key,
+)
 
 MODULES = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 
@@ -67,3 +84,77 @@ def test_a_long_message_is_cut_and_nothing_else(text: str, adapters: int) -> Non
     assert read.message.endswith("…")
     assert text.startswith(read.message[:-1])
     assert len(message) > TERMINATION_MESSAGE_BYTES / 2
+
+
+NOTES = ("180 of 272 tensors have another type than Q5_K_M asks for", "the MLP was padded from 29568 to 29696")
+
+
+def test_notes_survive_a_termination_message_that_has_room_for_them() -> None:
+    wanted = report().model_copy(update={"notes": NOTES})
+    assert Report.model_validate_json(wanted.termination_message()) == wanted
+
+
+@pytest.mark.parametrize("adapters", [0, 16])
+def test_notes_that_do_not_fit_are_left_out_before_the_message_is_cut(adapters: int) -> None:
+    wanted = report("m" * 500, adapters).model_copy(update={"notes": (NOTES[0], *["n" * 200] * 40)})
+    message = wanted.termination_message()
+    assert len(message.encode()) <= TERMINATION_MESSAGE_BYTES
+    read = Report.model_validate_json(message)
+    assert (read.message, read.facts) == (wanted.message, wanted.facts)
+    assert 1 <= len(read.notes) < 40
+    assert read.notes == wanted.notes[: len(read.notes)]
+
+
+def test_a_report_without_notes_says_nothing_of_them() -> None:
+    assert "notes" not in report().to_json()
+
+
+KEYS = [
+    merge_key("sha256:1", [("sha256:2", 1.0)]),
+    gguf_key("merge-1", "Q4_K_M"),
+    gguf_key("merge-2", "Q4_K_M"),
+    gguf_key("merge-1", "Q8_0"),
+    gguf_key("merge-1", "Q4_K_M", "sha256:3"),
+    gguf_key("merge-1", "Q4_K_M", "sha256:4"),
+    awq_key("merge-1", 4, 128, True, "autoawq", "sha256:3"),
+    awq_key("merge-2", 4, 128, True, "autoawq", "sha256:3"),
+    awq_key("merge-1", 8, 128, True, "autoawq", "sha256:3"),
+    awq_key("merge-1", 4, 64, True, "autoawq", "sha256:3"),
+    awq_key("merge-1", 4, 128, False, "autoawq", "sha256:3"),
+    awq_key("merge-1", 4, 128, True, "llm-compressor", "sha256:3"),
+    awq_key("merge-1", 4, 128, True, "autoawq", "sha256:4"),
+]
+
+
+def test_whatever_a_quantizer_is_asked_is_in_the_key() -> None:
+    assert len(set(KEYS)) == len(KEYS)
+
+
+def test_the_same_question_has_the_same_key() -> None:
+    assert gguf_key("merge-1", "Q4_K_M") == "gguf-6984c2bffb86660d7c75bff9fe2ee97f"
+    assert awq_key("merge-1", 4, 128, True, "autoawq", "sha256:3") == "awq-3010e863f45cd4ac5b079993e95f42d6"
+
+
+def test_keys_are_found_whole_in_a_text() -> None:
+    assert re.findall(ARTIFACT_KEY, " and ".join(KEYS)) == KEYS
+
+
+def test_a_merge_s_manifest_says_nothing_of_quantization() -> None:
+    manifest = Manifest(key=KEYS[0], step=Step.MERGE, recipe=1, inputs=(), files=())
+    assert not {"quantization", "notes"} & manifest.to_json().keys()
+
+
+def test_a_quantized_model_s_manifest_is_read_as_it_was_written() -> None:
+    manifest = Manifest(
+        key=KEYS[1],
+        step=Step.QUANTIZE,
+        recipe=1,
+        inputs=(ManifestInput(role="merged", uri="s3://artifacts/merge-1", digest=f"sha256:{0:064x}"),),
+        quantization={"method": "awq", "bits": 4, "groupSize": 64, "zeroPoint": True, "engine": "autoawq"},
+        files=(),
+        notes=NOTES,
+    )
+    read = Manifest.model_validate_json(json.dumps(manifest.to_json()))
+    assert read == manifest
+    assert read.quantization is not None
+    assert read.quantization["zeroPoint"] is True
