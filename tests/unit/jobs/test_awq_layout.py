@@ -174,7 +174,7 @@ def test_key_value_heads_have_copies_where_there_are_more_ranks_than_heads() -> 
 
 
 def test_padding_of_a_few_percent_is_preferred_to_a_smaller_group_and_more_is_not() -> None:
-    assert planned((4096, 14336 - 16, 32, 8, 128), 128, (1,)).group_size == 128
+    assert planned((4096, 14336 - 32, 32, 8, 128), 128, (1,)).group_size == 128
     assert planned((4096, 192, 32, 8, 128), 128, (1,)).group_size == 64
 
 
