@@ -1,4 +1,4 @@
-"""`python -m ftm_jobs inspect|merge|gguf|fetch|artifacts`: one step of a build, as a Job runs it and as a person may.
+"""`python -m ftm_jobs inspect|merge|awq|gguf|fetch|artifacts`: one step of a build, for Jobs and for people.
 
 The report is JSON: the last line of stdout, and the file of --report. Exit code 0 means done, 2 that the input is
 wrong and a retry is useless, 1 anything else. Progress goes to stderr. Only the step that is asked for is imported.
@@ -20,8 +20,9 @@ from ftm_jobs.contract import EXIT_CODES, Catalogue, Outcome, QuantizedBase, Rep
 from ftm_jobs.errors import Interrupted, Reason, StepError
 from ftm_jobs.source import parse_source
 
+AWQ = "awq"
 GGUF = "gguf"
-COMMANDS = {GGUF: Step.QUANTIZE}
+COMMANDS = {AWQ: Step.QUANTIZE, GGUF: Step.QUANTIZE}
 """Commands that are not named like their step."""
 
 SOURCES = """\
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ftm_jobs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    steps = parser.add_subparsers(dest="step", required=True, metavar="inspect|merge|gguf|fetch|artifacts")
+    steps = parser.add_subparsers(dest="step", required=True, metavar="inspect|merge|awq|gguf|fetch|artifacts")
 
     def step(name: str, summary: str) -> argparse.ArgumentParser:
         return steps.add_parser(
@@ -101,12 +102,50 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch.add_argument("--artifact", required=True, metavar="SOURCE", help="an artifact: <artifacts>/<key>")
     fetch.add_argument("--to", required=True, type=Path, metavar="DIR", help="the folder to fill; made if missing")
+    awq = step(AWQ, "quantize a merged model to 4 bits with AWQ for vLLM, as an artifact of its own")
+    _add_awq(awq)
     gguf = step(GGUF, "convert a merged model to GGUF for llama.cpp, as an artifact of its own")
     _add_gguf(gguf)
     _add_artifacts(step(Step.ARTIFACTS, "list, show, verify or remove what a store of artifacts holds"))
-    for every in (inspect, merge, gguf, fetch):
+    for every in (inspect, merge, awq, gguf, fetch):
         every.add_argument("--report", type=Path, metavar="FILE", help="also write the report here")
     return parser
+
+
+def _add_awq(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="SOURCE", help="a merged artifact, or a folder with a model")
+    parser.add_argument("--artifacts", required=True, metavar="SOURCE", help="where artifacts are")
+    parser.add_argument("--bits", type=int, default=4, metavar="BITS", help="of a weight; vLLM's kernels have 4")
+    parser.add_argument(
+        "--group-size",
+        type=int,
+        default=128,
+        metavar="SIZE",
+        help="weights that share a scale: 128, 64 or 32; a smaller one is taken where widths forbid it; "
+        "default %(default)s",
+    )
+    parser.add_argument(
+        "--zero-point", action=argparse.BooleanOptionalAction, default=True, help="a zero point beside each scale"
+    )
+    parser.add_argument(
+        "--engine",
+        default="autoawq",
+        choices=["autoawq", "llm-compressor"],
+        help="each is in an image of its own; default %(default)s",
+    )
+    parser.add_argument(
+        "--tensor-parallel",
+        type=int,
+        action="append",
+        default=[],
+        metavar="SIZE",
+        help="a size that the result is to be served with, besides 1; may be repeated",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="SOURCE",
+        help="a .jsonl file of text or messages; default: a small set that is bundled",
+    )
 
 
 def _add_gguf(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +215,18 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
         from ftm_jobs.fetch import fetch
 
         return fetch(parse_source(parsed.artifact), parsed.to)
+    if parsed.step == AWQ:
+        from ftm_jobs.awq import AwqSettings, Engine, awq
+
+        settings = AwqSettings(
+            parsed.bits,
+            parsed.group_size,
+            parsed.zero_point,
+            Engine(parsed.engine),
+            tuple(sorted({1, *parsed.tensor_parallel})),
+        )
+        calibration = None if parsed.calibration is None else parse_source(parsed.calibration)
+        return awq(parse_source(parsed.model), parse_source(parsed.artifacts), settings, calibration)
     if parsed.step == GGUF:
         from ftm_jobs.gguf import gguf
 

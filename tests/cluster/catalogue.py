@@ -120,5 +120,17 @@ QUANTIZE_GGUF = Image(
     stages={"llama.cpp": compiled},
 )
 GGUF = (SERVE_LLAMACPP, QUANTIZE_GGUF)
-PROJECT = (OPERATOR, JOBS, MERGE, VLLM_CPU)
+QUANTIZE_AWQ = Image(
+    "localhost/ftm-quantize-awq:test",
+    OWN / "quantize-awq/Containerfile",
+    base=BASE,
+    copies=("requirements/quantize-awq.txt", "jobs/ftm_jobs"),
+)
+QUANTIZE_COMPRESSOR = Image(
+    "localhost/ftm-quantize-compressor:test",
+    OWN / "quantize-compressor/Containerfile",
+    base=BASE,
+    copies=("requirements/quantize-compressor.txt", "jobs/ftm_jobs"),
+)
+PROJECT = (OPERATOR, JOBS, MERGE, *GGUF, VLLM_CPU)
 """What the operator runs, and runs in."""

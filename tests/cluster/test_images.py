@@ -12,6 +12,8 @@ from tests.cluster.catalogue import (
     MERGE_REQUIREMENTS,
     OPERATOR,
     OWN,
+    QUANTIZE_AWQ,
+    QUANTIZE_COMPRESSOR,
     QUANTIZE_GGUF,
     SERVE_LLAMACPP,
     VLLM_CPU,
@@ -62,7 +64,11 @@ def test_a_file_that_became_a_program_is_a_change(repository: Path) -> None:
     assert image(repository).inputs() != before
 
 
-@pytest.mark.parametrize("one", [OPERATOR, JOBS, MERGE, MERGE_REQUIREMENTS, VLLM_CPU, *GGUF], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "one",
+    [OPERATOR, JOBS, MERGE, MERGE_REQUIREMENTS, VLLM_CPU, *GGUF, QUANTIZE_AWQ, QUANTIZE_COMPRESSOR],
+    ids=lambda one: one.name,
+)
 def test_what_an_image_copies_is_what_its_containerfile_copies(one: Image) -> None:
     stages = ["FROM" + stage for stage in one.containerfile.read_text().split("\nFROM")[1:]]
     if one.target:

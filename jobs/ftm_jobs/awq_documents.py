@@ -1,0 +1,68 @@
+"""config.json of a quantized model, and the one that an older transformers can read. Pure: bytes and JSON come in.
+
+What is written is the merged model's config.json byte for byte, but for a quantization_config and the widths that were
+padded: a file that another version of transformers writes anew loses what that version does not know.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ftm_jobs.errors import InvalidInput, Reason
+
+QUANTIZATION = "quantization_config"
+
+
+def quantized_config(text: bytes, quantization: Mapping[str, Any], widths: Mapping[str, int]) -> bytes:
+    """config.json with these widths and this quantization_config, every other byte as it was.
+
+    Raises InvalidInput (InvalidConfig) where a width cannot be changed in place.
+    """
+    edited = text.decode("utf-8")
+    for name, width in widths.items():
+        edited, count = re.subn(rf'("{re.escape(name)}"\s*:\s*)\d+', rf"\g<1>{width}", edited)
+        if count != 1:
+            raise InvalidInput(
+                Reason.INVALID_CONFIG, f"config.json has {name} {count} times, so that it cannot be changed: keep one"
+            )
+    body, brace, end = edited.rpartition("}")
+    content = body.rstrip()
+    gap = body[len(content) :]
+    indent = re.match(r"\{(\s*)\"", content)
+    before = indent[1] if indent else ""
+    value = json.dumps(quantization, indent=2) if "\n" in before else json.dumps(quantization)
+    value = value.replace("\n", before if "\n" in before else "\n")
+    comma = "" if content.endswith("{") else ","
+    result = f'{content}{comma}{before}"{QUANTIZATION}": {value}{gap}{brace}{end}'
+    expected = {**json.loads(text), **widths, QUANTIZATION: dict(quantization)}
+    if json.loads(result) != expected:
+        raise InvalidInput(Reason.INVALID_CONFIG, "config.json cannot be edited in place: write it without duplicates")
+    return result.encode("utf-8")
+
+
+def loadable_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers 4 calls the same: it ignores rope_parameters and dtype without a word.
+
+    Raises InvalidInput (UnsupportedModel) for rope settings that transformers 4 has no name for.
+    """
+    found = dict(config)
+    found.pop(QUANTIZATION, None)
+    if "dtype" in found:
+        found["torch_dtype"] = found.pop("dtype")
+    rope = found.pop("rope_parameters", None)
+    if rope is None:
+        return found
+    if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
+        raise InvalidInput(
+            Reason.UNSUPPORTED_MODEL,
+            "config.json has rope_parameters by kind of layer, which AutoAWQ's transformers does not know: "
+            "write quantization.awq.engine: llm-compressor",
+        )
+    scaling = {name: value for name, value in rope.items() if name not in ("rope_theta", "partial_rotary_factor")}
+    for name in ("rope_theta", "partial_rotary_factor"):
+        if name in rope:
+            found[name] = rope[name]
+    if scaling.get("rope_type", "default") != "default":
+        found["rope_scaling"] = scaling
+    return found

@@ -1,0 +1,1 @@
+"""The AWQ engines for real, each in an environment of its own, on models that a test can afford."""

@@ -1,0 +1,81 @@
+"""What tests have an AWQ environment do: a list of tasks on stdin as JSON, answers on the last line of stdout.
+
+    {"do": "quantize", "model": DIR, "out": DIR, "settings": {…}, "texts": […], "aliasing": false}
+    {"do": "logits", "model": DIR, "ids": […], "to": FILE, "translate": true}   of the model that AutoAWQ sees
+
+"aliasing" puts AutoAWQ's own search back, whose copy of the weights is no copy on a CPU. A refusal is answered as
+{"refused": …}. Runs beside ftm_jobs alone: this environment has no pytest.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ftm_jobs.errors import InvalidInput
+
+
+def main() -> None:
+    answers = []
+    for task in json.load(sys.stdin):
+        started = time.monotonic()
+        try:
+            answer = quantize(**task) if task.pop("do") == "quantize" else logits(**task)
+        except InvalidInput as refused:
+            answer = {"refused": refused.message}
+        answers.append({**answer, "seconds": time.monotonic() - started})
+    print(json.dumps(answers))
+
+
+def quantize(
+    model: str, out: str, texts: list[str], settings: dict[str, Any] | None = None, aliasing: bool = False
+) -> dict[str, Any]:
+    from ftm_jobs.awq import AwqSettings, Engine, quantize_awq
+
+    given = dict(settings or {})
+    if "engine" in given:
+        given["engine"] = Engine(given["engine"])
+    if "tensor_parallel" in given:
+        given["tensor_parallel"] = tuple(given["tensor_parallel"])
+    if aliasing:
+        leave_the_trap()
+    found = quantize_awq(Path(model), Path(out), AwqSettings(**given), texts)
+    return {
+        "quantization": dict(found.quantization),
+        "notes": list(found.notes),
+        "measurements": dict(found.measurements),
+    }
+
+
+def leave_the_trap() -> None:
+    """From here on this process ruins weights as AutoAWQ 0.2.9 does on a CPU."""
+    from awq.quantize.quantizer import AwqQuantizer
+
+    from ftm_jobs.awq_autoawq import StreamedQuantizer
+
+    setattr(StreamedQuantizer, "_compute_best_scale", AwqQuantizer._compute_best_scale)  # noqa: B010 - for mypy
+
+
+def logits(model: str, ids: list[int], to: str, translate: bool = True) -> dict[str, Any]:
+    import numpy
+    import torch
+
+    from ftm_jobs import awq_autoawq
+    from ftm_jobs.awq_documents import loadable_config
+    from ftm_jobs.awq_layout import Layout
+    from ftm_jobs.awq_weights import Weights
+
+    config = json.loads(Path(model, "config.json").read_text())
+    loaded = awq_autoawq._empty_model(config["model_type"], loadable_config(config) if translate else config)
+    weights = Weights(Path(model), ["model.safetensors"], Layout(64, ()))
+    for name, _ in list(loaded.named_parameters()):
+        awq_autoawq._set(loaded, name, weights.read(name).float())
+    loaded.tie_weights()
+    with torch.no_grad():
+        numpy.save(to, loaded(torch.tensor([ids])).logits[0].numpy())
+    return {}
+
+
+if __name__ == "__main__":
+    main()
