@@ -1,4 +1,4 @@
-"""`python -m ftm_jobs inspect|merge|awq|gguf|fetch|artifacts`: one step of a build, for Jobs and for people.
+"""`python -m ftm_jobs inspect|merge|awq|gguf|verify|fetch|artifacts`: one step, as a Job or a person runs it.
 
 The report is JSON: the last line of stdout, and the file of --report. Exit code 0 means done, 2 that the input is
 wrong and a retry is useless, 1 anything else. Progress goes to stderr. Only the step that is asked for is imported.
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ftm_jobs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    steps = parser.add_subparsers(dest="step", required=True, metavar="inspect|merge|awq|gguf|fetch|artifacts")
+    steps = parser.add_subparsers(dest="step", required=True, metavar="inspect|merge|awq|gguf|verify|fetch|artifacts")
 
     def step(name: str, summary: str) -> argparse.ArgumentParser:
         return steps.add_parser(
@@ -78,7 +78,10 @@ def _parser() -> argparse.ArgumentParser:
         Step.MERGE, "add adapters to a base, in order, and write the result under a key of its inputs or to --out"
     )
     fetch = step(Step.FETCH, "download an artifact and prove every file by its sha256")
-    for takes_sources in (inspect, merge):
+    verify = step(
+        Step.VERIFY, "measure a merged and a quantized model against base+adapter, and write figures and a report"
+    )
+    for takes_sources in (inspect, merge, verify):
         takes_sources.add_argument("--base", required=True, metavar="SOURCE", help="the base model")
         takes_sources.add_argument(
             "--adapter", required=True, action="append", metavar="SOURCE", help="a LoRA adapter; may be repeated"
@@ -100,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of the output's weight files, as in 5GB, 500MB or 2GiB: a tensor that is larger has a file of its own; "
         "default: the base's files are kept",
     )
+    _add_verify(verify)
     fetch.add_argument("--artifact", required=True, metavar="SOURCE", help="an artifact: <artifacts>/<key>")
     fetch.add_argument("--to", required=True, type=Path, metavar="DIR", help="the folder to fill; made if missing")
     awq = step(AWQ, "quantize a merged model to 4 bits with AWQ for vLLM, as an artifact of its own")
@@ -107,9 +111,34 @@ def _parser() -> argparse.ArgumentParser:
     gguf = step(GGUF, "convert a merged model to GGUF for llama.cpp, as an artifact of its own")
     _add_gguf(gguf)
     _add_artifacts(step(Step.ARTIFACTS, "list, show, verify or remove what a store of artifacts holds"))
-    for every in (inspect, merge, awq, gguf, fetch):
+    for every in (inspect, merge, awq, gguf, verify, fetch):
         every.add_argument("--report", type=Path, metavar="FILE", help="also write the report here")
     return parser
+
+
+def _add_verify(verify: argparse.ArgumentParser) -> None:
+    verify.add_argument(
+        "--model", required=True, metavar="SOURCE", help="the merged model: an artifact, or any folder with a model"
+    )
+    verify.add_argument("--quantized", metavar="SOURCE", help="what was quantized from it: AWQ or GGUF")
+    verify.add_argument(
+        "--artifacts", required=True, metavar="SOURCE", help="where artifacts are: the result is <artifacts>/<key>/"
+    )
+    verify.add_argument(
+        "--prompts",
+        type=lambda text: text if text.startswith("[") else Path(text),
+        metavar="FILE|JSON",
+        help='JSON lines, or a list, of {"prompt": "…"} or {"messages": […]}, each with an optional "expect": ["…"]',
+    )
+    verify.add_argument(
+        "--calibration", metavar="SOURCE", help="JSON lines whose last quarter is measured on; default: a bundled set"
+    )
+    verify.add_argument(
+        "--max-divergence", type=float, metavar="NATS", help="the largest mean KL of quantized to merged, per token"
+    )
+    verify.add_argument(
+        "--tokens", type=int, default=4096, metavar="N", help="of hold-out text, at most; default %(default)s"
+    )
 
 
 def _add_awq(parser: argparse.ArgumentParser) -> None:
@@ -235,6 +264,22 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
         return gguf(model, artifacts, parsed.type, calibration, strict=parsed.strict)
     base = parse_source(parsed.base)
     adapters = [parse_source(text, scalable=True) for text in parsed.adapter]
+    if step is Step.VERIFY:
+        from ftm_jobs.verify import Request, verify
+
+        return verify(
+            Request(
+                base,
+                adapters,
+                parse_source(parsed.model),
+                parse_source(parsed.artifacts),
+                parse_source(parsed.quantized) if parsed.quantized else None,
+                parsed.prompts,
+                parse_source(parsed.calibration) if parsed.calibration else None,
+                parsed.max_divergence,
+                parsed.tokens,
+            )
+        )
     if step is Step.INSPECT:
         from ftm_jobs.inspect import inspect
 

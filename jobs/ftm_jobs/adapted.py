@@ -1,4 +1,4 @@
-"""A base's weight files with the adapters' changes. Imports torch; only the merge step may import this."""
+"""A base's weight files with the adapters' changes. Imports torch; only merge and verify may import this."""
 
 from functools import lru_cache
 
@@ -12,7 +12,7 @@ from ftm_jobs.headers import Tensor
 from ftm_jobs.inputs import Inputs
 from ftm_jobs.kinds import AddBias, LowRank, Replace, ReplaceRows, RoundTrip
 from ftm_jobs.layout import Block, Piece, cut
-from ftm_jobs.output import Change, OutputFile
+from ftm_jobs.output import Change, OutputFile, OutputTensor
 from ftm_jobs.progress import Progress
 from ftm_jobs.proof import Proof
 from ftm_jobs.stores import WritableStore
@@ -43,6 +43,11 @@ class AdaptedWeights:
         if not file.changed:
             return stream.copy(base.store, stat, target, progress)
         return stream.rewrite(base.store, stat, target, cut(file, base.store.block_bytes), change, progress)
+
+    def changes(self, tensor: OutputTensor) -> tuple[lora.Prepared, ...]:
+        """What changes all rows of a tensor."""
+        whole = Piece(tensor, 0, tensor.rows, 0)
+        return tuple(self._read_rows(change, whole) or self._kept(change) for change in tensor.changes)
 
     def _prepare(self, block: Block) -> _Prepared:
         return tuple(

@@ -105,6 +105,11 @@ def source_digest(stats: Iterable[Stat]) -> str:
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
+def stats_of(store: Store, files: Mapping[str, int]) -> dict[str, Stat]:
+    """Of the files that make up a model: weights, configs, tokenizer."""
+    return _stats(store, [name for name in files if name.endswith(".safetensors") or _is_copied(name)])
+
+
 def read_headers(store: Store, sizes: dict[str, int]) -> tuple[Header, ...]:
     """Read and validate the headers of weight files of the given sizes, a request or two for each."""
     with ThreadPoolExecutor(REQUESTS) as pool:

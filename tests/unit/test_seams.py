@@ -20,6 +20,7 @@ BREAKS = {
     "jobs-and-operator": ("jobs/ftm_jobs/source.py", "import kubernetes"),
     "contract": ("jobs/ftm_jobs/contract.py", "import torch"),
     "no-torch": ("jobs/ftm_jobs/fetch.py", "import torch"),
+    "measures": ("jobs/ftm_jobs/measures.py", "import pathlib"),
     "layers": ("operator/ftm_operator/planning/plan.py", "import ftm_operator.controller"),
     "local": ("operator/ftm_operator/local.py", "import ftm_operator.cluster"),
     "one-client": ("operator/ftm_operator/controller.py", "import kubernetes"),

@@ -1,0 +1,97 @@
+"""However a model is run, whole, layer by layer or in pieces, it says the same; and stores are all alike."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import torch
+
+from ftm_jobs import subjects
+from ftm_jobs.answers import answer_layerwise
+from ftm_jobs.errors import Failed, Reason
+from ftm_jobs.layerwise import LayerwiseModel, NotStreamable
+from ftm_jobs.prompts import Asked, Question
+from ftm_jobs.skeleton import Skeleton
+from ftm_jobs.subjects import Group
+from tests.seaweedfs import Server, seaweedfs
+from tests.stores.families import make_family
+from tests.stores.places import S3
+from tests.verify.conftest import Merged, Run
+from tests.verify.models import stored
+from tests.verify.test_traps import failed
+
+PROMPTS = [[5, 6, 7, 8], [9, 10, 11]]
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Group:
+    folder = make_family(tmp_path, "llama", torch.bfloat16)
+    made = Group(stored(folder))
+    made.models["merged"] = LayerwiseModel(Skeleton(folder, made.shared.names), made.shared)
+    return made
+
+
+def test_a_model_that_does_not_fit_memory_answers_the_same(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [Asked(Question("?"), tuple(tokens)) for tokens in PROMPTS]
+    model = group.models["merged"]
+    whole, was_whole = subjects.answers_of(model, group.shared, asked, set())
+    layerwise = answer_layerwise(model, group.shared, asked, set(), 6)
+    assert was_whole
+    assert [each.tokens for each in layerwise] == [each.tokens[:6] for each in whole]
+    monkeypatch.setattr(subjects, "free_memory", lambda: 0)
+    cut, was_whole = subjects.answers_of(model, group.shared, asked, set())
+    assert not was_whole
+    assert [each.tokens for each in cut] == [each.tokens[: len(cut[0].tokens)] for each in whole]
+
+
+def test_a_family_that_cannot_be_streamed_is_run_whole_if_it_fits(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streamed = _logits(group)
+
+    def refuse(*_: object) -> NoReturn:
+        raise NotStreamable(Reason.OUT_OF_MEMORY, "it computes between its layers")
+
+    monkeypatch.setattr(subjects, "run", refuse)
+    torch.testing.assert_close(_logits(group), streamed, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(subjects, "free_memory", lambda: 1000)
+    with pytest.raises(Failed, match=r"computes between its layers, which takes .* but 1.0 kB are free: give the Job"):
+        group.run(PROMPTS, lambda _: None)
+
+
+def _logits(group: Group) -> torch.Tensor:
+    found = group.run(PROMPTS, lambda _: None)["merged"]
+    with found.ready():
+        return torch.cat([found.of(number, 1, len(tokens) - 1) for number, tokens in enumerate(PROMPTS)])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as found:
+        yield found
+
+
+def test_models_are_read_and_reports_are_written_in_s3(server: Server, run: Run, small: Merged, tmp_path: Path) -> None:
+    s3 = S3(server, tmp_path / "secrets")
+    report = run(
+        *("verify", "--base", s3.upload(small.assets.base), "--adapter", s3.upload(small.assets.adapter)),
+        *("--model", s3.upload(small.model), "--artifacts", s3.artifacts, "--tokens", "40"),
+    )
+    assert not failed(report)
+    assert report.artifact
+    assert {path.rpartition("/")[2] for path in s3.built()} == {"manifest.json", "report.html", "verification.json"}
+
+
+def test_a_model_that_computes_between_its_layers_is_noticed(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = group.models["merged"]
+    decoder = model.skeleton.decoder
+
+    def forward(input_ids: torch.Tensor, **_: object) -> None:
+        hidden = decoder.embed_tokens(input_ids)
+        for layer in decoder.layers:
+            hidden = layer(hidden) * 2
+
+    monkeypatch.setattr(decoder, "forward", forward)
+    with pytest.raises(NotStreamable, match="LlamaForCausalLM computes between its decoder layers"):
+        model.begin(PROMPTS)
