@@ -126,8 +126,8 @@ def _add_verify(verify: argparse.ArgumentParser) -> None:
     )
     verify.add_argument(
         "--prompts",
-        type=lambda text: text if text.startswith("[") else Path(text),
-        metavar="FILE|JSON",
+        type=Path,
+        metavar="FILE",
         help='JSON lines, or a list, of {"prompt": "…"} or {"messages": […]}, each with an optional "expect": ["…"]',
     )
     verify.add_argument(

@@ -15,7 +15,6 @@ from ftm_jobs.configs import CONFIG_FILE, parse_json
 from ftm_jobs.contract import MANIFEST_NAME, Manifest
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.index import INDEX_FILE, is_plain_name, weight_files
-from ftm_jobs.layout import BLOCK_BYTES
 from ftm_jobs.manifest import artifact, read_manifest
 from ftm_jobs.source import Source
 from ftm_jobs.stores import Store, open_store
@@ -102,8 +101,8 @@ def _fetched(store: Store, name: str, size: int, manifest: Manifest | None, scra
         return store.root / name
     digest, path = hashlib.sha256(), scratch / name
     with path.open("wb") as file:
-        for offset in range(0, size, BLOCK_BYTES):
-            block = store.read(name, offset, min(BLOCK_BYTES, size - offset))
+        for offset in range(0, size, store.block_bytes):
+            block = store.read(name, offset, min(store.block_bytes, size - offset))
             digest.update(block)
             file.write(block)
     wanted = {file.path: file.sha256 for file in manifest.files}.get(name) if manifest else None

@@ -132,5 +132,5 @@ QUANTIZE_COMPRESSOR = Image(
     base=BASE,
     copies=("requirements/quantize-compressor.txt", "jobs/ftm_jobs"),
 )
-PROJECT = (OPERATOR, JOBS, MERGE, *GGUF, VLLM_CPU)
+PROJECT = (OPERATOR, JOBS, MERGE, VLLM_CPU)
 """What the operator runs, and runs in."""
