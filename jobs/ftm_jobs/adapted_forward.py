@@ -10,6 +10,7 @@ weights in both cases.
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Adapted:
     weights: AdaptedWeights
     by_name: Mapping[str, OutputTensor]
 
-    @property
+    @cached_property
     def roundings(self) -> int:
         """How often a merge rounds a weight, at most."""
         return max((sum(_roundings(change) for change in found.changes) for found in self.by_name.values()), default=1)
@@ -81,15 +82,15 @@ class UnmergedTensors:
 
 
 class CoarselyMergedTensors:
-    """Merged, then rounded to `spare` bits fewer than the weight's dtype has.
+    """Merged, then rounded to a float of so few bits that this one rounding is coarser than all of a merge's.
 
-    `compare` sees each tensor before and after that rounding.
+    In F32 a merge rounds no coarser than the arithmetic of a layer, which rounds once for each product that it sums:
+    those are counted along. `compare` sees each tensor before and after.
     """
 
-    def __init__(self, base: TensorSource, adapters: Adapted, spare: int, compare: Compare | None = None) -> None:
+    def __init__(self, base: TensorSource, adapters: Adapted, compare: Compare | None = None) -> None:
         self._base = base
         self._adapters = adapters
-        self._spare = spare
         self._compare = compare
         self.names = frozenset(adapters.by_name)
 
@@ -98,7 +99,9 @@ class CoarselyMergedTensors:
         found = _changed(self._base, self._adapters, tensor)
         coarse = found
         if tensor.changes:
-            coarse = rounding.to_mantissa(found, rounding.MANTISSA_BITS[tensor.dtype] - self._spare)
+            sums = tensor.columns if tensor.dtype == "F32" else 0
+            spare = rounding.spare_bits(self._adapters.roundings + sums)
+            coarse = rounding.to_mantissa(found, rounding.MANTISSA_BITS[tensor.dtype] - spare)
         if self._compare:
             self._compare(name, found, coarse)
         return coarse

@@ -6,8 +6,6 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 _MEMORY_FILES = ("memory.max", "memory/memory.limit_in_bytes")
-_NO_LIMIT = 2**60
-"""Old kernels write a number near 2**63 where there is no limit."""
 
 
 def memory_limit(cgroups: Path = CGROUPS) -> int:
@@ -15,7 +13,7 @@ def memory_limit(cgroups: Path = CGROUPS) -> int:
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for name in _MEMORY_FILES:
         text = _read(cgroups / name)
-        if text.isdigit() and 0 < int(text) < _NO_LIMIT:
+        if text.isdigit() and int(text):
             limits.append(int(text))
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:

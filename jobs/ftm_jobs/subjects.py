@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ftm_jobs import gguf_yardsticks, rounding
+from ftm_jobs import gguf_yardsticks
 from ftm_jobs.adapted_forward import Adapted, CoarselyMergedTensors, Compare, UnmergedLayers, UnmergedTensors, adapted
 from ftm_jobs.answers import (
     MOST_TOKENS,
@@ -103,12 +103,11 @@ def of_base(
     adapters = adapted(inputs)
     skeleton = _skeleton(edited, adapters.by_name)
     apart = adapters.apart(skeleton)
-    spare = rounding.spare_bits(adapters.roundings)
     group.models[BASE] = LayerwiseModel(_skeleton(folder, stored.names), group.shared)
     group.models[ADAPTED] = LayerwiseModel(
         skeleton, UnmergedTensors(group.shared, adapters, apart), UnmergedLayers(adapters, apart).attach
     )
-    coarse = CoarselyMergedTensors(group.shared, adapters, spare, compare)
+    coarse = CoarselyMergedTensors(group.shared, adapters, compare)
     group.models[COARSE] = LayerwiseModel(_skeleton(edited, coarse.names), coarse)
     return group, adapters, apart
 

@@ -55,6 +55,7 @@ def jobs_environment() -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT / "jobs"), str(ROOT)]),
         "OMP_NUM_THREADS": str(THREADS),
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait must not hold a busy machine's cores
         "CUDA_VISIBLE_DEVICES": "",
     }
 

@@ -24,6 +24,9 @@ from tests.awq.models import (
     tensors_of,
 )
 
+pytestmark = pytest.mark.timeout(1800)
+"""A machine that is busy with other things is no failure."""
+
 QUICK = {"sequences": 1, "sequence_length": 128}
 IDS = list(range(1000, 1064))
 FAMILIES: dict[str, dict[str, Any]] = {

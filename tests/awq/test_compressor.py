@@ -9,6 +9,8 @@ import pytest
 from tests.awq.environments import ask_vllm, run_tasks
 from tests.awq.models import TOKENIZER_FILES, random_model, tensors_of
 
+pytestmark = pytest.mark.timeout(1800)
+
 QUICK = {"sequences": 1, "sequence_length": 128, "engine": "llm-compressor"}
 TEXT = "The ferry left before sunrise because the tide would not wait, and nobody on the pier had slept."
 

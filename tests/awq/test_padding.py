@@ -94,6 +94,14 @@ def test_every_weight_is_within_half_a_step_of_what_is_stored(scale: float, grou
     assert bool((off <= step * 1.01 + 1e-7)[within_range.repeat_interleave(group, 1)].all())
 
 
+def test_zero_points_are_whole_so_that_a_zero_weight_stays_zero() -> None:
+    weight = torch.linspace(-0.31, 1.0, 64).repeat(8, 1)
+    weight[:, 5] = 0
+    assert not dequantize(*quantize(weight, 64))[:, 5].any()
+    _, zeros = grids(weight, 64)
+    assert torch.equal(zeros, zeros.round())
+
+
 def test_a_group_of_zeros_stays_zero() -> None:
     assert not dequantize(*quantize(torch.zeros(8, 64), 32)).any()
 

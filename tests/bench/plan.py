@@ -1,4 +1,4 @@
-"""How long a plan takes: each public model of the unit tests, over a cluster of many kinds of GPU.
+"""How much of a processor a plan takes: each public model of the unit tests, over a cluster of many kinds of GPU.
 
 `python -m tests.bench.plan` prints the median and the slowest, and fails when one takes longer than 50 ms.
 """
@@ -18,13 +18,13 @@ CLASSES = [accelerator_class(each.label, each.memory_mib * MIB, 8, 4) for each i
 
 
 def seconds(name: str) -> float:
-    """The fastest of a few plans, from the facts on."""
+    """Of processor time, for the fastest of a few plans, from the facts on."""
     facts = base_facts_of(name)
     taken = []
     for _ in range(REPEATS):
-        began = time.perf_counter()
+        began = time.process_time()
         size(architecture(facts), Request(min(8192, facts.max_position_embeddings or 2048)), CLASSES)
-        taken.append(time.perf_counter() - began)
+        taken.append(time.process_time() - began)
     return min(taken)
 
 

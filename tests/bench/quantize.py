@@ -54,12 +54,15 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--types", nargs="+", choices=TYPES, default=list(TYPES), metavar="TYPE", help="default: all")
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL", help="default: all"
+    )
     parser.add_argument("--chunks", type=int, default=8, help=f"of {CONTEXT} tokens to measure on (default 8)")
     parsed = parser.parse_args()
     rows: list[Row] = []
     with _folder() as work:
-        for name, model in (("SmolLM2-135M, taught", _taught(work)), ("generated, 0.2 B", _generated(work))):
-            rows += measure(name, model, work, parsed.types, parsed.chunks)
+        for name in parsed.models:
+            rows += measure(name, MODELS[name](work), work, parsed.types, parsed.chunks)
     print_table(rows)
     print(json.dumps([asdict(row) for row in rows]), flush=True)
 
@@ -73,6 +76,7 @@ def measure(name: str, model: Path, work: Path, types: Sequence[str], chunks: in
         print(f"bench: {name}, {type} …", file=sys.stderr, flush=True)
         row, file = _gguf(name, model, work / "store", type)
         rows.append(compared.with_losses(row, file))
+        print(f"bench: {rows[-1]}", file=sys.stderr, flush=True)
     compared.forget()
     return rows
 
@@ -206,6 +210,10 @@ def _generated(work: Path) -> Path:
         tie_word_embeddings=True,
     )
     return make_model(work / "generated", config)
+
+
+MODELS = {"taught": _taught, "generated": _generated}
+"""SmolLM2-135M with the adapter merged in, and a Llama of 0.2 B parameters."""
 
 
 @contextmanager

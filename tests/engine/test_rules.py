@@ -19,7 +19,7 @@ from tests.engine.models import NAMES, build
 from tests.engine.test_weights import PACKED_CONFIG
 from tests.unit.operator.planning.catalogue import model_of
 
-SIZES = [2, 3, 4, 5, 7, 8, 12, 16]
+SIZES = [2, 3, 4, 5, 8, 16]
 
 
 def ours(name: str, tp: int, scheme: Scheme = NONE) -> Rejection | None:

@@ -164,6 +164,7 @@ def test_two_at_once_are_both_done(place: Place, merged: Report, scratch: Path) 
         thread.join()
     first, second = reports
     assert first.artifact == second.artifact
+    assert {first.reused, second.reused} == {False, True}
     assert {path.partition("/")[2] for path in quantized(place)} == {MANIFEST_NAME, *MADE}
     assert list(scratch.iterdir()) == []
 

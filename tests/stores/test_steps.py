@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,8 @@ def test_inspect_reports_the_facts_and_digests_with_which_merge_finds_the_same(
     assert facts
     assert (facts.base.architecture, facts.base.dtype, facts.base.layers) == ("LlamaForCausalLM", "BF16", 2)
     assert facts.base.parameters == sum(tensor.numel() for tensor in weights(base).values())
+    assert facts.base.parameters == sum(prod(group.shape) * group.count for group in facts.base.tensors or ())
+    assert (facts.base.config or {})["num_hidden_layers"] == "2"
     assert facts.adapters[0].rank == 4
     assert facts.adapters[0].scaling == 2.5
     assert facts.adapters[0].layers_adapted == 14

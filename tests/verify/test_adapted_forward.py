@@ -9,9 +9,13 @@ import torch
 from peft import PeftModel
 
 from ftm_jobs.contract import QuantizedBase
-from ftm_jobs.layerwise import LayerwiseModel, run
-from ftm_jobs.measures import Divergence
-from ftm_jobs.subjects import ADAPTED, BASE, COARSE, of_base
+from ftm_jobs.layerwise import LayerwiseModel, compare, run
+from ftm_jobs.measures import Divergence, total
+from ftm_jobs.merge import merge
+from ftm_jobs.merged_weights import MergedWeights
+from ftm_jobs.model_folder import open_model
+from ftm_jobs.source import parse_source
+from ftm_jobs.subjects import ADAPTED, BASE, COARSE, MERGED, of_base, of_merged
 from tests.stores.families import Adapter, load, make_adapter, make_family
 from tests.verify.models import inputs_of, stored
 
@@ -104,3 +108,27 @@ def _edited(tmp_path: Path, base: Path, adapters: list[Path]) -> Path:
     documents = inputs_of(base, adapters).output.documents
     (folder / "config.json").write_bytes(documents.get("config.json") or (base / "config.json").read_bytes())
     return folder
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_merge_is_closer_than_its_bound_in_every_dtype(tmp_path: Path, dtype: torch.dtype, count: int) -> None:
+    base = make_family(tmp_path / "base", "wide llama", dtype)
+    kind = CASES["plain"][1][0]
+    adapters = [make_adapter(tmp_path / f"{at}", "wide llama", base, dtype, kind, seed=at) for at in range(count)]
+    report = merge(
+        parse_source(base.as_uri()),
+        [parse_source(folder.as_uri(), scalable=True) for folder in adapters],
+        parse_source((tmp_path / "store").as_uri()),
+    )
+    assert report.artifact
+    weights = MergedWeights(stored(tmp_path / "store" / report.artifact.key))
+    group, _, _ = of_base(inputs_of(base, adapters), stored(base), base, base, weights.see)
+    run(list(group.models.values()), PROMPTS, group.shared)
+    merged = of_merged(open_model(parse_source(report.artifact.uri), tmp_path / "small"))
+    run(list(merged.models.values()), PROMPTS, merged.shared)
+    found = total(compare(group.models[ADAPTED], merged.models[MERGED])).kl
+    bound = total(compare(group.models[ADAPTED], group.models[COARSE])).kl
+    effect = total(compare(group.models[ADAPTED], group.models[BASE])).kl
+    assert found <= bound < effect / 100
+    assert not weights.differences()

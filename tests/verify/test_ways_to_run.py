@@ -81,3 +81,17 @@ def test_models_are_read_and_reports_are_written_in_s3(server: Server, run: Run,
     assert not failed(report)
     assert report.artifact
     assert {path.rpartition("/")[2] for path in s3.built()} == {"manifest.json", "report.html", "verification.json"}
+
+
+def test_a_model_that_computes_between_its_layers_is_noticed(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = group.models["merged"]
+    decoder = model.skeleton.decoder
+
+    def forward(input_ids: torch.Tensor, **_: object) -> None:
+        hidden = decoder.embed_tokens(input_ids)
+        for layer in decoder.layers:
+            hidden = layer(hidden) * 2
+
+    monkeypatch.setattr(decoder, "forward", forward)
+    with pytest.raises(NotStreamable, match="LlamaForCausalLM computes between its decoder layers"):
+        model.begin(PROMPTS)

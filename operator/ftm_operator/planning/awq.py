@@ -21,15 +21,14 @@ AUTOAWQ_MODEL_TYPES = frozenset(
         "gemma2",
         "llama",
         "mistral",
-        "mixtral",
         "phi3",
         "qwen2",
         "qwen3",
         "stablelm",
-        "starcoder2",
     }
 )
-"""What AutoAWQ 0.2.9 knows (awq/models/auto.py) and its transformers can load; the others are LLMCompressor's."""
+"""What AutoAWQ 0.2.9 knows (awq/models/auto.py), its transformers can load and vLLM can read; as in the Job's own
+awq_layout. The others are LLMCompressor's."""
 
 Engine = Literal["autoawq", "llm-compressor"]
 

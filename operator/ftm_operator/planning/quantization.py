@@ -40,10 +40,10 @@ class Scheme:
 
     @property
     def label(self) -> str:
-        if self.method == "none":
-            return "None"
-        name = {"awq": "AWQ", "gptq": "GPTQ", "fp8": "FP8", "mxfp4": "MXFP4"}.get(self.method, "compressed-tensors")
-        return f"{name} {self.bits}-bit" + (f", groups of {self.group}" if self.group and self.bits < 8 else "")
+        if self.method in ("none", "fp8", "mxfp4"):
+            return {"none": "None", "fp8": "FP8", "mxfp4": "MXFP4"}[self.method]
+        name = {"awq": "AWQ", "gptq": "GPTQ"}.get(self.method, "compressed-tensors")
+        return f"{name} {self.bits}-bit" + (f", groups of {self.group}" if self.group else "")
 
     def linear_bytes(self, outputs: int, inputs: int) -> int:
         """Bytes of one packed weight (outputs, inputs)."""

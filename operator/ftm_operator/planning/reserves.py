@@ -1,4 +1,4 @@
-"""What vLLM holds of a GPU besides weights and KV cache, per rank: measured constants with their source.
+"""What vLLM 0.33 holds of a GPU besides weights and KV cache, per rank: measured constants with their source.
 
     activations    the larger of the two peaks of the profiling run (v1/worker/gpu_model_runner.py, profile_run):
         sampler    SAMPLER_BYTES · max_num_seqs · vocabulary + batched_tokens · hidden_size · bytes
@@ -27,7 +27,6 @@ from ftm_operator.planning.weights import DTYPE_BYTES, stage_layers
 
 MIB, GIB = 2**20, 2**30
 
-ENGINE = "vLLM 0.33"
 UTILIZATION = 0.92
 """The share of a GPU that the engine fills by default. Source: config/cache.py, gpu_memory_utilization."""
 SAMPLER_BYTES = 38.3

@@ -15,7 +15,15 @@ from ftm_operator.planning.tensor_parallel import Rejection
 
 def sized(spec: FineTunedModelSpec, facts: Facts, classes: Sequence[AcceleratorClass]) -> Sizing | NoFit:
     """On which of the classes the model is served, and how."""
-    return size(architecture(facts.base), request_of(spec), offered(spec, classes))
+    allowed = offered(spec, classes)
+    if not allowed:
+        return NoFit(
+            "NoAccelerators",
+            f"no kind of GPU is asked for as {spec.serving.accelerator.resource}; "
+            f"set spec.serving.accelerator.resource to {' or '.join(sorted({each.resource for each in classes}))}",
+            (),
+        )
+    return size(architecture(facts.base), request_of(spec), allowed)
 
 
 def what_would_fit(

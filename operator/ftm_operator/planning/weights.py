@@ -20,12 +20,25 @@ Example: Llama-3.1-70B, bf16, tp 4: 80 layers of 856 MB / 4 and two embeddings o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import ceil, prod
 
 from ftm_jobs.contract import BEYOND, TensorGroup
 from ftm_operator.planning.architecture import Architecture
 from ftm_operator.planning.quantization import Scheme
+from ftm_operator.planning.tensor_names import (
+    FUSED_ATTENTION,
+    INPUTS_SPLIT,
+    KEYS_AND_VALUES,
+    LINEAR,
+    NOT_PACKED,
+    OUTPUT,
+    OUTPUTS_SPLIT,
+    VOCABULARY,
+    is_vision,
+    module_and_leaf,
+    part_of,
+    place_of,
+)
 from ftm_operator.planning.tensor_parallel import VOCABULARY_PADDING
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "fp8": 1}
@@ -41,54 +54,6 @@ FLOATING = {"F16", "BF16", "F32", "F64"}
 MXFP4_WIDTH = 256
 """Expert widths per rank are padded to a multiple of this. Source: gpt-oss-20b and -120b load 13.47 and 64.38 GiB."""
 
-VOCABULARY = {"embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embedding"}
-OUTPUT = {"lm_head", "embed_out", "output_layer"}
-OUTPUTS_SPLIT = {
-    "q_proj",
-    "gate_proj",
-    "up_proj",
-    "gate_up_proj",
-    "w1",
-    "w3",
-    "fc1",
-    "fc_in",
-    "c_fc",
-    "dense_h_to_4h",
-    "linear_fc1",
-    "q_b_proj",
-    "kv_b_proj",
-    "query",
-    "wq",
-    "in_proj",
-    "in_proj_qkvz",
-    "in_proj_ba",
-    "in_proj_qkv",
-    "in_proj_z",
-    "in_proj_a",
-    "in_proj_b",
-    "conv1d",
-    "dt_proj",
-    "A",
-}
-KEYS_AND_VALUES = {"k_proj", "v_proj", "key", "value", "wk", "wv"}
-FUSED_ATTENTION = {"qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack", "qkv"}
-INPUTS_SPLIT = {
-    "o_proj",
-    "out_proj",
-    "down_proj",
-    "w2",
-    "fc2",
-    "fc_out",
-    "c_proj",
-    "dense",
-    "dense_4h_to_h",
-    "linear_fc2",
-    "wo",
-    "proj",
-    "x_proj",
-}
-LINEAR = OUTPUTS_SPLIT | KEYS_AND_VALUES | FUSED_ATTENTION | INPUTS_SPLIT | {"q_a_proj", "kv_a_proj_with_mqa"}
-NOT_PACKED = {"conv1d", "dt_proj", "A", "in_proj_ba"}
 TABLES_ON_EACH_STAGE = {
     "cohere",
     "gemma",
@@ -103,10 +68,7 @@ TABLES_ON_EACH_STAGE = {
     "qwen3_next",
 }
 """Families whose stages all hold the embedding and the output layer. Source: their classes in vLLM, as built."""
-VISION = ("visual", "vision", "image", "multi_modal", "mm_", "audio", "connector")
-LAYER_LISTS = {"layers", "h", "blocks", "layer", "block"}
 PARTS = ("embedding", "attention", "mlp", "experts", "vision", "other")
-PACKED_SUFFIXES = ("_blocks", "_scales", "_bias")
 
 
 @dataclass(frozen=True)
@@ -153,7 +115,10 @@ def rank_parts(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list
         return _parts_without_tensors(model, tp, dtype, scheme)
     return [
         RankPart(
-            part_of(group.name), _place(group), _group_bytes(group, model, tp, dtype, scheme), *_per_layer(group, model)
+            part_of(group.name),
+            place_of(group.name),
+            _group_bytes(group, model, tp, dtype, scheme),
+            *_per_layer(group, model),
         )
         for group in model.tensors
         if BEYOND not in group.name.split(".")
@@ -209,42 +174,6 @@ def _per_layer(group: TensorGroup, model: Architecture) -> tuple[int, int]:
     return ceil(group.count / copies), copies
 
 
-def part_of(name: str) -> str:
-    """To which item of `Weights` a tensor belongs."""
-    components = name.split(".")
-    if is_vision(name):
-        return "vision"
-    if any(each in VOCABULARY | OUTPUT for each in components):
-        return "embedding"
-    if "experts" in components:
-        return "experts"
-    if any(
-        each.startswith(("self_attn", "attn", "attention", "self_attention", "linear_attn", "mixer", "mamba"))
-        for each in components
-    ):
-        return "attention"
-    if any(
-        each in ("mlp", "feed_forward", "block_sparse_moe", "ffn", "shared_experts", "shared_expert")
-        for each in components
-    ):
-        return "mlp"
-    return "other"
-
-
-def is_vision(name: str) -> bool:
-    return any(each.startswith(VISION) for each in name.split("."))
-
-
-def _place(group: TensorGroup) -> str:
-    components = group.name.split(".")
-    if is_vision(group.name) or any(each in VOCABULARY for each in components):
-        return "first"
-    if any(each in OUTPUT for each in components):
-        return "last"
-    listed = any(each in LAYER_LISTS and after == "*" for each, after in pairwise(components))
-    return "layers" if listed else "everywhere"
-
-
 def _group_bytes(group: TensorGroup, model: Architecture, tp: int, dtype: str, scheme: Scheme) -> int:
     """Of one tensor of the group, on one rank."""
     shape = rank_shape(group, model, tp)
@@ -258,7 +187,7 @@ def _group_bytes(group: TensorGroup, model: Architecture, tp: int, dtype: str, s
 
 
 def _is_packed_by(scheme: Scheme, group: TensorGroup) -> bool:
-    module, leaf = _module(group.name)
+    module, leaf = module_and_leaf(group.name)
     if not scheme.packs or len(group.shape) < 2 or is_vision(group.name) or leaf in ("bias", "_bias"):
         return False
     if scheme.experts_only:
@@ -276,7 +205,7 @@ def _mxfp4_padded(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
 
 def rank_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, ...]:
     """The shape of a tensor's part on one rank. Which dimension is divided matters to no sum of bytes but this one."""
-    module, leaf = _module(group.name)
+    module, leaf = module_and_leaf(group.name)
     components = group.name.split(".")
     bias = leaf in ("bias", "_bias")
     if module in VOCABULARY or module in OUTPUT:
@@ -301,18 +230,6 @@ def rank_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, .
     return _inputs_divided(group.shape, module, bias, tp)
 
 
-def _module(name: str) -> tuple[str, str]:
-    """The module's name and what the tensor is to it: ("q_proj", "weight")."""
-    components = [each for each in name.split(".") if each != "*"]
-    last = components[-1]
-    for suffix in PACKED_SUFFIXES:
-        if last.endswith(suffix) and last != suffix.lstrip("_"):
-            return last.removesuffix(suffix), suffix
-    if last in LINEAR:
-        return last, "weight"
-    return (components[-2] if len(components) > 1 else last), last
-
-
 def _inputs_divided(shape: tuple[int, ...], module: str, bias: bool, tp: int) -> tuple[int, ...]:
     if module in INPUTS_SPLIT and not bias and len(shape) >= 2:
         return _divided(shape, len(shape) - 1, tp)
@@ -332,7 +249,7 @@ def _expert_shape(group: TensorGroup, module: str, bias: bool, tp: int) -> tuple
 def _fused_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, ...]:
     whole = model.heads + 2 * model.key_value_heads
     own = model.heads // tp + 2 * max(1, model.key_value_heads // tp)
-    position = len(group.shape) - 1 if _module(group.name)[0] == "c_attn" else 0
+    position = len(group.shape) - 1 if module_and_leaf(group.name)[0] == "c_attn" else 0
     return tuple(ceil(size * own / whole) if index == position else size for index, size in enumerate(group.shape))
 
 

@@ -167,6 +167,17 @@ def test_a_tensor_parallel_size_that_nothing_fits_is_named() -> None:
         planned(SMOLLM2_135M, 128, (4,))
 
 
+def test_key_value_heads_have_copies_where_there_are_more_ranks_than_heads() -> None:
+    assert planned((4096, 14336, 32, 1, 40), 128, (8,)).group_size == 32
+    with pytest.raises(InvalidInput, match=r"k_proj has an output of 120 split over 2 ranks, no multiple of 8"):
+        planned((4096, 14336, 32, 3, 40), 128, (2,))
+
+
+def test_padding_of_a_few_percent_is_preferred_to_a_smaller_group_and_more_is_not() -> None:
+    assert planned((4096, 14336 - 32, 32, 8, 128), 128, (1,)).group_size == 128
+    assert planned((4096, 192, 32, 8, 128), 128, (1,)).group_size == 64
+
+
 def test_a_group_size_that_kernels_do_not_have_is_refused() -> None:
     with pytest.raises(InvalidInput, match="group size 100 is not supported: write 128, 64 or 32"):
         planned(MISTRAL_7B, 100, (1,))

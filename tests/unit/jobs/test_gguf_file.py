@@ -1,5 +1,6 @@
 """GGUF headers, read against ggml's own writer, and damaged ones."""
 
+import struct
 from pathlib import Path
 
 import gguf
@@ -67,6 +68,9 @@ def test_whatever_byte_of_the_header_is_wrong_nothing_but_a_refusal_comes_out(tm
             continue
 
 
+LIST_WITHOUT_VALUES = struct.pack("<4sIQQQcIIQ", b"GGUF", 3, 0, 1, 1, b"a", 9, 0, 1000)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -74,6 +78,7 @@ def test_whatever_byte_of_the_header_is_wrong_nothing_but_a_refusal_comes_out(tm
         (b"PK\x03\x04" + bytes(100), "it does not begin as a GGUF file does"),
         (b"GGUF" + (2).to_bytes(4, "little") + bytes(100), "it has version 2, not 3"),
         (b"GGUF" + (3).to_bytes(4, "little") + b"\xff" * 16, "it declares 18446744073709551615 tensors"),
+        (LIST_WITHOUT_VALUES, "it has 49 bytes, and its header goes on"),
     ],
 )
 def test_what_is_no_gguf_file_is_refused_in_words(tmp_path: Path, content: bytes, said: str) -> None:

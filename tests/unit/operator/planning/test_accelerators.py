@@ -10,12 +10,10 @@ from ftm_operator.planning.accelerators import (
     KNOWN,
     MIB,
     UnknownMemory,
-    classes_of_nodes,
-    classes_of_slices,
     declared_classes,
     known_product,
-    memory_floor,
 )
+from ftm_operator.planning.observed_accelerators import classes_of_nodes, classes_of_slices, memory_floor
 
 
 def node(labels: dict[str, str], allocatable: dict[str, str], **spec: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from ftm_jobs.contract import TensorGroup
 from ftm_operator.planning.architecture import LayerAttention
 from ftm_operator.planning.kv_cache import kv_cache
+from ftm_operator.planning.lora import lora_bytes, slot_rank
 from ftm_operator.planning.quantization import AWQ, FP8, NONE, Scheme
 from ftm_operator.planning.reserves import GIB, Batch, activation_bytes, default_batch, non_torch_bytes
 from ftm_operator.planning.weights import rank_weights, stage_layers
@@ -155,3 +156,10 @@ def test_kinds_of_almost_as_many_layers_are_padded_into_one_group_each() -> None
     cache = kv_cache(replace(model_of("gpt-oss-20b"), layers=25, attention=kinds), 1, 1, "bfloat16", 2048)
     assert [count for _, count in cache.groups] == [1, 1]
     assert cache.pool_block_bytes == 13 * 16 * 8 * 2 * 64 * 2
+
+
+def test_adapter_slots_take_their_rank_times_the_widths_of_every_linear_layer() -> None:
+    model = model_of("llama-3.1-8b")
+    widths = 32 * ((4096 + 4096) * 2 + (4096 + 1024) * 2 + (4096 + 14336) * 3)
+    assert lora_bytes(model, 16, 2, "bfloat16") == 2 * 16 * widths * 2
+    assert [slot_rank(rank) for rank in (1, 9, 64, 300, 513)] == [1, 16, 64, 320, None]

@@ -1,0 +1,34 @@
+"""Bytes of the adapter slots of an engine that serves adapters unmerged.
+
+vLLM allocates `slots` pairs of matrices for every linear layer that it can adapt, whichever an adapter changes, as wide
+as the largest rank it is told:
+
+    slots · rank · (inputs + outputs) · bytes
+
+Embeddings, routers, experts and vision towers are left out. Source: lora/layers and lora/model_manager.py of vLLM 0.32.
+"""
+
+from ftm_operator.planning.architecture import Architecture
+from ftm_operator.planning.tensor_names import LINEAR, NOT_PACKED, is_vision, module_of
+from ftm_operator.planning.weights import DTYPE_BYTES
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What --max-lora-rank takes."""
+
+
+def slot_rank(rank: int) -> int | None:
+    """The smallest rank of a slot that holds an adapter of that rank; None: too large for any."""
+    return next((each for each in RANKS if each >= rank), None)
+
+
+def lora_bytes(model: Architecture, rank: int, slots: int, dtype: str) -> int:
+    """Of all slots, over all ranks of the engine."""
+    widths = sum(
+        sum(group.shape) * group.count
+        for group in model.tensors
+        if len(group.shape) == 2
+        and module_of(group.name) in LINEAR - NOT_PACKED
+        and not is_vision(group.name)
+        and "experts" not in group.name.split(".")
+    )
+    return slots * rank * widths * DTYPE_BYTES[dtype]

@@ -1,0 +1,78 @@
+"""What a spec asks of the sizing, and the plan that comes of it."""
+
+from typing import Any
+
+import pytest
+
+from ftm_jobs.contract import Facts
+from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelSpec, Plan
+from ftm_operator.planning.accelerators import declared_classes
+from ftm_operator.planning.plan import plan
+from ftm_operator.planning.requested import request_of
+from ftm_operator.planning.sizing import Request
+from ftm_operator.planning.tensor_parallel import Rejection
+from tests.unit.operator.planning.catalogue import base_facts_of
+from tests.unit.operator.world import adapter_facts, resource
+
+A10G = declared_classes([{"name": "A10G", "perNode": 4}])
+MISTRAL = Facts(base=base_facts_of("mistral-7b-v0.1"), adapters=(adapter_facts(),))
+
+
+def spec(**serving: Any) -> FineTunedModelSpec:
+    return FineTunedModel.model_validate(resource(serving=serving)).spec
+
+
+def test_a_plan_on_known_gpus_has_their_sizes_and_reasons() -> None:
+    found = plan("support-bot", spec(maxModelLen=8192, dtype="float16"), MISTRAL, A10G)
+    assert isinstance(found, Plan)
+    assert (found.tensor_parallel_size, found.gpus, found.max_model_len) == (2, 2, 8192)
+    assert (found.accelerator, found.dtype, found.served_model_name) == ("nvidia.com/gpu", "float16", "support-bot")
+    assert found.reasons[0] == "Merged: 1 adapter folded into the weights"
+    assert found.reasons[1].startswith("2 x A10G: the fewest GPUs that hold on each 6.74 GiB of weights")
+
+
+def test_a_plan_that_nothing_holds_says_what_would() -> None:
+    one = declared_classes([{"name": "A10G"}])
+    found = plan("support-bot", spec(maxModelLen=8192, dtype="float16"), MISTRAL, one)
+    assert isinstance(found, Rejection)
+    assert found.rule == "Memory"
+    assert found.reason.startswith("A10G, tensor-parallel size 1: each GPU needs 22.60 GiB")
+    assert "; a context of 5824 tokens fits 1 GPU of A10G: set spec.serving.maxModelLen to at most that" in found.reason
+
+
+def test_without_known_gpus_a_plan_is_what_it_was() -> None:
+    found = plan("support-bot", spec(), MISTRAL)
+    assert isinstance(found, Plan)
+    assert (found.tensor_parallel_size, found.max_model_len) == (1, 32768)
+
+
+def test_a_resource_that_is_named_is_the_only_one_that_is_taken() -> None:
+    parts = declared_classes(
+        [{"name": "A100-80"}, {"name": "part", "memory": "40Gi", "resource": "nvidia.com/mig-3g.40gb"}]
+    )
+    asked = {"resource": "nvidia.com/mig-3g.40gb"}
+    found = plan("support-bot", spec(maxModelLen=4096, accelerator=asked), MISTRAL, parts)
+    assert isinstance(found, Plan)
+    assert found.accelerator == "nvidia.com/mig-3g.40gb"
+    assert plan("support-bot", spec(accelerator={"resource": "amd.com/gpu"}), MISTRAL, A10G) == Rejection(
+        "NoAccelerators",
+        "no kind of GPU is asked for as amd.com/gpu; set spec.serving.accelerator.resource to nvidia.com/gpu",
+    )
+
+
+@pytest.mark.parametrize(
+    ("serving", "wanted"),
+    [
+        ({}, Request()),
+        ({"maxModelLen": 4096, "dtype": "float16"}, Request(4096, dtype="float16")),
+        ({"tensorParallelSize": 2, "gpuMemoryUtilization": 0.5}, Request(tensor_parallel=2, utilization=0.5)),
+        ({"extraArgs": ["--max-num-seqs=64", "--enforce-eager"]}, Request(batched_sequences=64, eager=True)),
+        (
+            {"extraArgs": ["--max_num_batched_tokens", "4096", "--kv-cache-dtype=fp8_e5m2"]},
+            Request(batched_tokens=4096, cache_dtype="fp8"),
+        ),
+        ({"extraArgs": ["--pipeline-parallel-size", "2"]}, Request(pipeline_parallel=2)),
+    ],
+)
+def test_what_a_spec_says_of_memory_is_what_is_asked(serving: dict[str, Any], wanted: Request) -> None:
+    assert request_of(spec(**serving)) == wanted
