@@ -34,7 +34,7 @@ from ftm_jobs.opened import OpenedModel, bring, open_model
 from ftm_jobs.progress import Progress, size
 from ftm_jobs.publish import complete, completed_by_another_run, publish
 from ftm_jobs.quantized import Quantized
-from ftm_jobs.scratch import VARIABLE, scratch, scratch_root
+from ftm_jobs.scratch import VARIABLE, emptied, scratch, scratch_root
 from ftm_jobs.source import Source
 from ftm_jobs.stores import Stat, WritableStore, open_artifacts
 from ftm_jobs.stores.file import FileStore
