@@ -6,7 +6,6 @@ The key says what was merged, so a second run finds the manifest and does nothin
 weight files that were finished, and two runs at once write the same bytes.
 """
 
-import hashlib
 import importlib
 import sys
 import threading
@@ -33,7 +32,7 @@ from ftm_jobs.inputs import Inputs, load_inputs
 from ftm_jobs.output import OutputFile
 from ftm_jobs.progress import Progress, size
 from ftm_jobs.proof import Proof
-from ftm_jobs.publish import complete, completed_by_another_run, publish
+from ftm_jobs.publish import complete, completed_by_another_run, publish, put
 from ftm_jobs.resume import Journal, remove_journal
 from ftm_jobs.source import Source
 from ftm_jobs.stores import WritableStore, open_artifacts
@@ -126,14 +125,9 @@ def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[Mani
     copied = [
         stream.copy(base.store, stat, target, progress) for name, stat in base.stats.items() if name not in weights
     ]
-    documents = [_put(target, name, content) for name, content in output.documents.items()]
+    documents = [put(target, name, content) for name, content in output.documents.items()]
     progress.close()
     return sorted([*kept.values(), *written, *copied, *documents], key=lambda file: file.path)
-
-
-def _put(target: WritableStore, name: str, content: bytes) -> ManifestFile:
-    target.put(name, content)
-    return ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:

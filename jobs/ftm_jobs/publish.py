@@ -4,7 +4,9 @@ Of two runs of one key the first to end publishes, and the second finds its own 
 differ, the last to end has written both the files and the manifest.
 """
 
-from ftm_jobs.contract import MANIFEST_NAME, Artifact, Manifest
+import hashlib
+
+from ftm_jobs.contract import MANIFEST_NAME, Artifact, Manifest, ManifestFile
 from ftm_jobs.errors import StepError
 from ftm_jobs.manifest import artifact, corrupt, encode, read_manifest
 from ftm_jobs.stores import WritableStore
@@ -42,3 +44,9 @@ def publish(target: WritableStore, manifest: Manifest) -> tuple[Artifact, bool]:
         return artifact(target, *other), True
     target.put(MANIFEST_NAME, text)
     return artifact(target, manifest, text), False
+
+
+def put(target: WritableStore, name: str, content: bytes) -> ManifestFile:
+    """Write a small file of an artifact, and how its manifest names it."""
+    target.put(name, content)
+    return ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())

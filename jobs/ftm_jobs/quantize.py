@@ -34,7 +34,7 @@ from ftm_jobs.opened import OpenedModel, bring, open_model
 from ftm_jobs.progress import Progress, size
 from ftm_jobs.publish import complete, completed_by_another_run, publish
 from ftm_jobs.quantized import Quantized
-from ftm_jobs.scratch import VARIABLE, scratch, scratch_root
+from ftm_jobs.scratch import VARIABLE, emptied, scratch, scratch_root
 from ftm_jobs.source import Source
 from ftm_jobs.stores import Stat, WritableStore, open_artifacts
 from ftm_jobs.stores.file import FileStore
@@ -90,7 +90,7 @@ def _make(
     with scratch(key, brought + method.disk_bytes(model)) as folder:
         bring(model, folder / "model")
         out = folder / "out"
-        _empty(out)
+        emptied(out)
         quantized = _converted(model, method, folder / "model", out)
         files = _upload(out, target)
     manifest = Manifest(
@@ -144,13 +144,6 @@ def _out_of_memory(model: OpenedModel, method: Method) -> Failed:
         f"memory ran out: it had {size(memory_limit())} and needs some {size(method.memory_bytes(model))}: give the "
         "Job more (spec.jobs.resources)",
     )
-
-
-def _empty(out: Path) -> None:
-    """A folder in which nothing of a killed run is left."""
-    out.mkdir(exist_ok=True)
-    for path in out.iterdir():
-        path.unlink()
 
 
 def _upload(out: Path, target: WritableStore) -> list[ManifestFile]:

@@ -79,3 +79,9 @@ def explain(error: OSError, folder: Path) -> InvalidInput | Failed:
     if error.errno in (ENOSPC, EDQUOT):
         return Failed(Reason.DISK_FULL, f"{folder}: no space left on the disk; name another folder in {VARIABLE}")
     return Failed(Reason.INTERNAL_ERROR, f"{folder}: {error}")
+
+
+def emptied(folder: Path) -> None:
+    """A folder in which nothing of a killed run is left, neither files nor folders."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()

@@ -6,7 +6,6 @@ step is done whatever it finds: that a gate failed is a result, and what follows
 The key says what was compared with what settings, so a second run finds the artifact and repeats its verdict.
 """
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from ftm_jobs.contract import (
     VERIFY_RECIPE,
     Artifact,
     Manifest,
-    ManifestFile,
     ManifestInput,
     Outcome,
     QuantizedBase,
@@ -34,7 +32,7 @@ from ftm_jobs.inputs import Inputs, load_inputs
 from ftm_jobs.manifest import corrupt
 from ftm_jobs.model_folder import ModelFolder, open_model
 from ftm_jobs.prompts import MOST_TOKENS, Question, read_questions
-from ftm_jobs.publish import complete, publish
+from ftm_jobs.publish import complete, publish, put
 from ftm_jobs.scratch import explain, scratch_root
 from ftm_jobs.source import Source
 from ftm_jobs.stores import WritableStore, open_artifacts
@@ -95,7 +93,7 @@ def _verify(request: Request, scratch: Path) -> Report:
     if found := complete(target, key):
         return _repeated(target, found)
     content, page = _compute(request, inputs, merged, quantized, calibration, questions, scratch)
-    files = [_put(target, VERIFICATION_FILE, _encoded(content)), _put(target, REPORT_FILE, page.encode())]
+    files = [put(target, VERIFICATION_FILE, _encoded(content)), put(target, REPORT_FILE, page.encode())]
     manifest = Manifest(
         key=key,
         step=Step.VERIFY,
@@ -179,11 +177,6 @@ def _report(found: Artifact, content: dict[str, Any], *, reused: bool) -> Report
         verification=Verification.model_validate({"passed": content["passed"], "checks": content["checks"]}),
         reused=reused,
     )
-
-
-def _put(target: WritableStore, name: str, content: bytes) -> ManifestFile:
-    target.put(name, content)
-    return ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _encoded(content: dict[str, Any]) -> bytes:

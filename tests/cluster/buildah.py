@@ -45,6 +45,7 @@ class Buildah:
         options += [f"--target={target}"] if target else []
         options += [f"--build-context={name}={folder}" for name, folder in stages.items()]
         self._run("build", *options, f"--file={containerfile}", str(context))
+        self._run("rm", "--all")  # what a killed build left would keep its image from being removed
         self._run("rmi", "--prune")
 
     def label(self, name: str) -> str | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason
-from ftm_jobs.scratch import VARIABLE, scratch
+from ftm_jobs.scratch import VARIABLE, emptied, scratch
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +67,13 @@ def test_a_folder_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch, t
         pass
     assert refused.value.reason is Reason.ACCESS_DENIED
     assert VARIABLE in refused.value.message
+
+
+def test_what_a_killed_run_left_goes_files_and_folders(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):
+        emptied(out)
+        assert list(out.iterdir()) == []
+        (out / "model.gguf").touch()
+        (out / "tmp1").mkdir()
+        (out / "tmp1" / "log").touch()
