@@ -24,7 +24,7 @@ venv: $(VENV) ## make .venv/ with everything that is pinned, and .venv/bin/ftm
 demo: $(VENV) ## no cluster: merge a real base and adapter, serve, ask both the same questions
 	@$(BIN)/python -m tests.demo
 
-cluster: $(VENV) ## the same on a Kubernetes of its own, until Ctrl-C
+cluster: llama-cpp ## the same on a Kubernetes of its own, until Ctrl-C
 	@$(BIN)/python -m tests.cluster
 
 llama-cpp: $(VENV) ## build llama.cpp for this machine, once: what makes and serves GGUF without a cluster
@@ -61,10 +61,10 @@ awq-tests: $(VENV) ## AWQ's engines and vLLM on what they make; the first time 5
 verify-tests: $(VENV) ## measured against what was trained: sound models pass, ruined ones are caught
 	@$(PYTEST) tests/verify
 
-cluster-tests: $(VENV) ## the operator against a real API server
+cluster-tests: llama-cpp ## the operator against a real API server
 	@$(PYTEST) tests/cluster
 
-e2e: $(VENV) ## the whole path on a real node, with a real model
+e2e: llama-cpp ## the whole path on a real node, with a real model
 	@$(PYTEST) -s tests/e2e  # the story is told while it happens
 
 bench-merge: $(VENV) ## a merge beside copies and PEFT, of the same model; SIZE=0.1, 1.1, 8 or 70

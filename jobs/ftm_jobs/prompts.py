@@ -18,8 +18,8 @@ from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.hf_tokenizer import HfTokenizer
 
 TOKENS_PER_TEXT = 256
-MOST_TOKENS = 4096
-"""Of all texts together: some 30 kB, enough for a mean KL that repeats within a few percent."""
+MOST_TOKENS = 1024
+"""Of all texts together: every one of them is run by each model that is measured, without a GPU if there is none."""
 LARGEST_BYTES = 4 * 1024 * 1024
 FORM = '{"prompt": "…", "expect": ["…"]}'
 

@@ -232,7 +232,7 @@ class Quantization(Resource):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "gguf.importanceMatrix is computed from text; set calibration.uri",
-            "!self.gguf.importanceMatrix || has(self.calibration)",
+            "!has(self.gguf) || !self.gguf.importanceMatrix || has(self.calibration)",
             lambda quantization: not quantization.gguf.importance_matrix or quantization.calibration is not None,
         ),
     )

@@ -1,13 +1,14 @@
 """What a spec asks of the sizing, and the plan that comes of it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from ftm_jobs.contract import Facts
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelSpec, Plan
-from ftm_operator.planning.accelerators import declared_classes
-from ftm_operator.planning.plan import plan
+from ftm_operator.planning.accelerators import AcceleratorClass, declared_classes
+from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.planning.requested import request_of
 from ftm_operator.planning.sizing import Request
 from ftm_operator.planning.tensor_parallel import Rejection
@@ -22,9 +23,14 @@ def spec(**serving: Any) -> FineTunedModelSpec:
     return FineTunedModel.model_validate(resource(serving=serving)).spec
 
 
+def planned(asked: FineTunedModelSpec, classes: Sequence[AcceleratorClass] = ()) -> Plan:
+    found = plan("support-bot", asked, MISTRAL, classes)
+    assert isinstance(found, Planned)
+    return found.plan
+
+
 def test_a_plan_on_known_gpus_has_their_sizes_and_reasons() -> None:
-    found = plan("support-bot", spec(maxModelLen=8192, dtype="float16"), MISTRAL, A10G)
-    assert isinstance(found, Plan)
+    found = planned(spec(maxModelLen=8192, dtype="float16"), A10G)
     assert (found.tensor_parallel_size, found.gpus, found.max_model_len) == (2, 2, 8192)
     assert (found.accelerator, found.dtype, found.served_model_name) == ("nvidia.com/gpu", "float16", "support-bot")
     assert found.reasons[0] == "Merged: 1 adapter folded into the weights"
@@ -41,8 +47,7 @@ def test_a_plan_that_nothing_holds_says_what_would() -> None:
 
 
 def test_without_known_gpus_a_plan_is_what_it_was() -> None:
-    found = plan("support-bot", spec(), MISTRAL)
-    assert isinstance(found, Plan)
+    found = planned(spec())
     assert (found.tensor_parallel_size, found.max_model_len) == (1, 32768)
 
 
@@ -51,8 +56,7 @@ def test_a_resource_that_is_named_is_the_only_one_that_is_taken() -> None:
         [{"name": "A100-80"}, {"name": "part", "memory": "40Gi", "resource": "nvidia.com/mig-3g.40gb"}]
     )
     asked = {"resource": "nvidia.com/mig-3g.40gb"}
-    found = plan("support-bot", spec(maxModelLen=4096, accelerator=asked), MISTRAL, parts)
-    assert isinstance(found, Plan)
+    found = planned(spec(maxModelLen=4096, accelerator=asked), parts)
     assert found.accelerator == "nvidia.com/mig-3g.40gb"
     assert plan("support-bot", spec(accelerator={"resource": "amd.com/gpu"}), MISTRAL, A10G) == Rejection(
         "NoAccelerators",
