@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from ftm_jobs.contract import EXIT_CODES, Catalogue, Outcome, QuantizedBase, Report, Step
+from ftm_jobs.contract import EXIT_CODES, HELD_OUT_TOKENS, Catalogue, Outcome, QuantizedBase, Report, Step
 from ftm_jobs.errors import Interrupted, Reason, StepError
 from ftm_jobs.source import parse_source
 
@@ -137,7 +137,11 @@ def _add_verify(verify: argparse.ArgumentParser) -> None:
         "--max-divergence", type=float, metavar="NATS", help="the largest mean KL of quantized to merged, per token"
     )
     verify.add_argument(
-        "--tokens", type=int, default=4096, metavar="N", help="of hold-out text, at most; default %(default)s"
+        "--tokens",
+        type=int,
+        default=HELD_OUT_TOKENS,
+        metavar="N",
+        help="of hold-out text at most; default %(default)s",
     )
 
 

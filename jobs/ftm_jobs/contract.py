@@ -24,6 +24,8 @@ MERGE_RECIPE = 1
 AWQ_RECIPE = 1
 GGUF_RECIPE = 1
 VERIFY_RECIPE = 1
+HELD_OUT_TOKENS = 1024
+"""How much text a verification measures, at most: every model that is compared runs all of it, on CPUs if need be."""
 MANIFEST_NAME = "manifest.json"
 CLAIMS = "/pvc"
 """Where a pod mounts the claim of pvc://claim/path: /pvc/claim."""

@@ -14,12 +14,11 @@ from typing import Any, NoReturn
 
 from ftm_jobs.calibration import Calibration, Message
 from ftm_jobs.chat import ChatTemplate, render
+from ftm_jobs.contract import HELD_OUT_TOKENS
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.hf_tokenizer import HfTokenizer
 
 TOKENS_PER_TEXT = 256
-MOST_TOKENS = 1024
-"""Of all texts together: every one of them is run by each model that is measured, without a GPU if there is none."""
 LARGEST_BYTES = 4 * 1024 * 1024
 FORM = '{"prompt": "…", "expect": ["…"]}'
 
@@ -113,7 +112,7 @@ def ask(questions: Sequence[Question], tokenizer: HfTokenizer, template: ChatTem
 
 
 def held_out(
-    calibration: Calibration, tokenizer: HfTokenizer, template: ChatTemplate | None, most: int = MOST_TOKENS
+    calibration: Calibration, tokenizer: HfTokenizer, template: ChatTemplate | None, most: int = HELD_OUT_TOKENS
 ) -> list[Text]:
     """Pieces of the hold-out, each of at most TOKENS_PER_TEXT tokens, one of every sample before a second of any."""
     samples = calibration.held_out

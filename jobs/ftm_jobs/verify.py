@@ -16,6 +16,7 @@ from typing import Any
 
 from ftm_jobs.calibration import Calibration, load_calibration
 from ftm_jobs.contract import (
+    HELD_OUT_TOKENS,
     VERIFY_RECIPE,
     Artifact,
     Manifest,
@@ -31,7 +32,7 @@ from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.inputs import Inputs, load_inputs
 from ftm_jobs.manifest import corrupt
 from ftm_jobs.model_folder import ModelFolder, open_model
-from ftm_jobs.prompts import MOST_TOKENS, Question, read_questions
+from ftm_jobs.prompts import Question, read_questions
 from ftm_jobs.publish import complete, publish, put
 from ftm_jobs.scratch import explain, scratch_root
 from ftm_jobs.source import Source
@@ -56,7 +57,7 @@ class Request:
     calibration: Source | None = None
     max_divergence: float | None = None
     """In nats per token."""
-    tokens: int = MOST_TOKENS
+    tokens: int = HELD_OUT_TOKENS
     """Of hold-out text, at most."""
 
 

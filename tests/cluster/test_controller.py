@@ -235,7 +235,7 @@ def test_a_killed_operator_goes_on_where_it_was(kubectl: Kubectl, kubelet: Kubel
     operator.start()
     kubelet.ready()
     await_phase(kubectl, "Ready")
-    assert len(kubectl.list("jobs")) == 2
+    assert len(kubectl.list("jobs")) == 3
 
 
 def test_an_operator_that_is_told_to_stop_ends_cleanly(kubectl: Kubectl, operator: OperatorProcess) -> None:
@@ -260,7 +260,7 @@ def test_scaling_the_resource_scales_the_deployment_and_builds_nothing(kubectl: 
     eventually("two pods", lambda: len(kubectl.list("pods", "-l", "ftm.dev/step=serve")) == 2)
     kubelet.ready()
     assert await_phase(kubectl, "Ready")["status"]["readyReplicas"] == 2
-    assert len(kubectl.list("jobs")) == 2
+    assert len(kubectl.list("jobs")) == 3
 
 
 def test_wrong_input_stalls_and_a_corrected_manifest_recovers(kubectl: Kubectl, kubelet: Kubelet) -> None:

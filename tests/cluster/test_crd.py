@@ -27,6 +27,15 @@ def kubectl(control_plane: ControlPlane) -> Iterator[Kubectl]:
     admin("delete", "namespace", "crd-test", "--wait=false")
 
 
+SERVING = {
+    "engine": "Auto",
+    "device": "Auto",
+    "replicas": 1,
+    "dtype": "auto",
+    "accelerator": {"resource": "nvidia.com/gpu"},
+}
+
+
 def refusal(kubectl: Kubectl, manifest: Manifest) -> str:
     """What the API server says to a manifest that it must refuse."""
     with pytest.raises(KubectlError) as refused:
@@ -52,7 +61,14 @@ def test_the_smallest_manifest_is_stored_with_the_defaults(kubectl: Kubectl) -> 
         "base": {"uri": "hf://mistralai/Mistral-7B-v0.1"},
         "adapters": [{"name": "support", "uri": "s3://models/adapters/support-v2", "scale": 1}],
         "quantizedBase": "FullPrecision",
-        "serving": {"replicas": 1, "dtype": "auto", "accelerator": {"resource": "nvidia.com/gpu"}},
+        "objective": "Quality",
+        "quantization": {
+            "method": "Auto",
+            "awq": {"engine": "Auto"},
+            "gguf": {"type": "Q4_K_M", "strict": False, "importanceMatrix": False},
+        },
+        "verification": {"policy": "Block"},
+        "serving": SERVING,
         "jobs": {},
         "suspend": False,
     }
@@ -95,17 +111,16 @@ def test_unknown_fields_are_refused_by_client_side_and_by_server_side_apply(kube
 def test_null_means_absent(kubectl: Kubectl) -> None:
     manifest = manifest_with("spec.serving", {"replicas": None, "maxModelLen": None}, "nulls")
     kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
-    assert kubectl.get(KIND, "nulls")["spec"]["serving"] == {
-        "replicas": 1,
-        "dtype": "auto",
-        "accelerator": {"resource": "nvidia.com/gpu"},
-    }
+    assert kubectl.get(KIND, "nulls")["spec"]["serving"] == SERVING
 
 
 def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kubectl) -> None:
     manifest = manifest_with(
         "spec.serving",
         {
+            "engine": "vLLM",
+            "device": "GPU",
+            "concurrency": 4,
             "replicas": 0,
             "maxModelLen": 4096,
             "dtype": "bfloat16",
@@ -125,8 +140,26 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
         },
         "everything",
     )
-    kubectl.apply(manifest)
-    assert kubectl.get(KIND, "everything")["spec"]["serving"] == manifest["spec"]["serving"]
+    asked = manifest["spec"] | {
+        "objective": "Throughput",
+        "quantization": {
+            "method": "AWQ",
+            "awq": {"groupSize": 64, "engine": "LLMCompressor"},
+            "gguf": {"type": "Q8_0", "strict": True, "importanceMatrix": True},
+            "calibration": {"uri": "s3://models/calibration.jsonl", "secretName": "models-s3"},
+        },
+        "verification": {
+            "prompts": [
+                {"prompt": "Which is it?", "expect": ["this one"]},
+                {"messages": [{"role": "user", "content": "Which?"}]},
+            ],
+            "maxDivergence": 0.2,
+            "policy": "Warn",
+        },
+    }
+    kubectl.apply({**manifest, "spec": asked})
+    stored = kubectl.get(KIND, "everything")["spec"]
+    assert {field: stored[field] for field in asked} == asked
 
 
 def test_users_cannot_write_a_status_and_the_operator_cannot_write_a_spec(kubectl: Kubectl) -> None:

@@ -27,7 +27,7 @@ def manifest_with(field: str, value: Any, name: str = "support-bot") -> Manifest
     manifest = minimal(name)
     *way, last = field.replace("]", "").replace("[", ".").split(".")
     here: Any = manifest
-    for part, following in zip(way, [*way[1:], last], strict=True):
+    for part, following in zip(way, [*way, last][1:], strict=True):
         here = _step(here, part, [] if following.isdigit() else {})
     if isinstance(here, list):
         here[int(last) :] = [value]

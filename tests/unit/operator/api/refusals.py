@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tests.unit.operator.api.manifests import minimal
+
 SOURCES = "write hf://org/name, hf://org/name@revision, s3://bucket/prefix or pvc://claim/path"
 
 
@@ -104,6 +106,42 @@ RULES = (
         {"memory": "30GiB"},
         "\"30GiB\" is not a quantity; write a whole number or a string, as in 4, '500m' or '30Gi'",
         at="spec.serving.resources.limits.memory",
+    ),
+    Refusal(
+        "spec.quantization",
+        {"gguf": {"importanceMatrix": True}},
+        "gguf.importanceMatrix is computed from text; set calibration.uri",
+    ),
+    Refusal(
+        "spec.quantization.calibration.uri",
+        "s3://models/calibration.txt",
+        '"s3://models/calibration.txt" is not a .jsonl file; name one',
+    ),
+    Refusal(
+        "spec.verification.prompts[0]", {"expect": ["x"]}, "a question is asked in one way; write prompt or messages"
+    ),
+    Refusal(
+        "spec",
+        {**minimal()["spec"], "quantization": {"method": "GGUF"}, "serving": {"engine": "vLLM"}},
+        "vLLM does not read GGUF; set serving.engine to LlamaCpp, or quantization.method to AWQ or None",
+    ),
+    Refusal(
+        "spec",
+        {**minimal()["spec"], "quantization": {"method": "AWQ"}, "serving": {"engine": "LlamaCpp"}},
+        "llama.cpp reads GGUF alone; set quantization.method to GGUF, with gguf.type BF16 for weights that are not "
+        "quantized, or serving.engine to vLLM",
+    ),
+    Refusal(
+        "spec",
+        {**minimal()["spec"], "serving": {"engine": "LlamaCpp", "device": "GPU"}},
+        "llama.cpp is served on CPUs here; set serving.device to CPU, or serving.engine to vLLM with "
+        "quantization.method AWQ or None",
+    ),
+    Refusal(
+        "spec",
+        {**minimal()["spec"], "serving": {"engine": "vLLM", "device": "CPU"}},
+        "vLLM is served on GPUs here; set serving.device to GPU, or serving.engine to LlamaCpp with "
+        "quantization.method GGUF",
     ),
     Refusal(
         "metadata.name",
