@@ -24,7 +24,7 @@ async def operate(settings: Settings) -> None:
         stop = asyncio.Event()
         watching = asyncio.create_task(
             kopf.operator(
-                registry=handlers.registry(controller),
+                registry=handlers.registry(controller, gpus=settings.observe_accelerators),
                 settings=handlers.settings(),
                 standalone=True,
                 clusterwide=not settings.namespaces,

@@ -19,6 +19,7 @@ from ftm_operator.gpu_classes_file import read_classes
 from ftm_operator.manifest_file import read_manifest
 from ftm_operator.planning.accelerators import AcceleratorClass
 from ftm_operator.planning.answer import sizing_json
+from ftm_operator.planning.awq import AwqChoice
 from ftm_operator.planning.plan import Planned
 from ftm_operator.planning.plan import plan as make_plan
 from ftm_operator.planning.sized_plan import sized, what_would_fit
@@ -109,7 +110,7 @@ def plan(
     found = _read_facts(facts) if facts else local.inspect(model)
     planned = make_plan(model.metadata.name, model.spec, found)
     if classes and isinstance(planned, Planned) and planned.decision.engine == "vLLM":
-        _plan_on(model, found, classes, output)
+        _plan_on(model, found, classes, planned.decision.awq, output)
         return
     result = planned if isinstance(planned, Rejection) else planned.plan
     if output is PlanOutput.JSON:
@@ -120,9 +121,11 @@ def plan(
         raise typer.Exit(INFEASIBLE)
 
 
-def _plan_on(model: FineTunedModel, facts: Facts, classes: list[AcceleratorClass], output: PlanOutput) -> None:
-    result = sized(model.spec, facts, classes)
-    remedies = what_would_fit(model.spec, facts, classes, result) if isinstance(result, NoFit) else []
+def _plan_on(
+    model: FineTunedModel, facts: Facts, classes: list[AcceleratorClass], awq: AwqChoice | None, output: PlanOutput
+) -> None:
+    result = sized(model.spec, facts, classes, awq)
+    remedies = what_would_fit(model.spec, facts, classes, result, awq) if isinstance(result, NoFit) else []
     if output is PlanOutput.JSON:
         print(json.dumps(sizing_json(result, remedies), indent=2))
     else:

@@ -24,6 +24,8 @@ PATHS = {
     "Service": ("v1", "services"),
     "Pod": ("v1", "pods"),
     "Event": ("v1", "events"),
+    "Node": ("v1", "nodes"),
+    "ResourceSlice": ("resource.k8s.io/v1", "resourceslices"),
 }
 CHILDREN = ("Job", "Deployment", "Service", "Pod")
 CHILD_SELECTOR = f"{MANAGED_BY}={MANAGER}"

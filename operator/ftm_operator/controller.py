@@ -9,10 +9,13 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 from ftm_jobs.contract import progress_in
+from ftm_operator import gpu_inventory
 from ftm_operator.api.v1alpha1 import API_VERSION, KIND
 from ftm_operator.cluster import CHILDREN, ApiError, Cluster
+from ftm_operator.gpu_inventory import GpuInventory
 from ftm_operator.health import Health
 from ftm_operator.object_cache import Key, ObjectCache, key_of, version
 from ftm_operator.reconcile import Apply, Delete, Observed, Result, reconcile
@@ -50,6 +53,7 @@ class Controller:
         self._settings = settings
         self._health = health
         self._cache = ObjectCache()
+        self._gpus = GpuInventory(settings.accelerators)
         self._queue: WorkQueue[Key] = WorkQueue()
         self._waiters: dict[tuple[str, str], set[Key]] = defaultdict(set)
         self._foreign: dict[tuple[str, Key], Manifest] = {}
@@ -67,10 +71,18 @@ class Controller:
     def received(self, event_type: str | None, item: Manifest) -> None:
         """A watch event: ADDED, MODIFIED, DELETED, or None for an object of the initial list."""
         kind = item["kind"]
+        if kind in gpu_inventory.KINDS:
+            if self._gpus.received(event_type, item):
+                self._enqueue_all()
+            return
         self._health.watch_delivered(kind, version(item))
         changed = self._cache.remove(kind, key_of(item)) if event_type == "DELETED" else self._cache.put(kind, item)
         if changed:
             self._enqueue_owners(item)
+
+    def _enqueue_all(self) -> None:
+        for key in self._cache.keys(KIND):
+            self._queue.add(key)
 
     def _enqueue_owners(self, item: Manifest) -> None:
         namespace, name = key_of(item)
@@ -133,6 +145,7 @@ class Controller:
             pods=lambda label, value: self._cache.labelled("Pod", namespace, label, value),
             deployment=child("Deployment"),
             service=child("Service"),
+            accelerators=self._gpus.classes,
             progress={one.pod: one.progress for one in (self._followed.get(key),) if one and one.progress},
         )
 
@@ -222,9 +235,22 @@ class Controller:
                 missed += await self._resync_kind(kind, namespace)
             if missed and not first:
                 self._health.watch_missed(kind, max(map(version, missed)))
-        for key in self._cache.keys(KIND):
-            self._queue.add(key)
+        if self._settings.observe_accelerators:
+            for kind in gpu_inventory.KINDS:
+                await self._list_gpus(kind)
+        self._enqueue_all()
         self._health.resync_finished()
+
+    async def _list_gpus(self, kind: str) -> None:
+        """A cluster may be older than ResourceSlices, or may not let them be read: then the others count."""
+        try:
+            listing = await self._cluster.list(kind)
+        except ApiError as error:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
+                raise
+            log.warning("GPUs are not counted by %s: %s", kind, error)
+            return
+        self._gpus.listed(kind, listing.items)
 
     async def _resync_kind(self, kind: str, namespace: str | None) -> list[Manifest]:
         listing = await self._cluster.list(kind, namespace)

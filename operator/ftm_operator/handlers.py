@@ -6,6 +6,7 @@ from typing import Any
 
 import kopf
 
+from ftm_operator import gpu_inventory
 from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.cluster import CHILD_SELECTOR, CHILDREN, PATHS
 from ftm_operator.controller import Controller
@@ -13,8 +14,8 @@ from ftm_operator.controller import Controller
 WATCH_RECONNECT_SECONDS = 300
 
 
-def registry(controller: Controller) -> kopf.OperatorRegistry:
-    """Handlers that hand every event of our kinds to the controller."""
+def registry(controller: Controller, *, gpus: bool) -> kopf.OperatorRegistry:
+    """Handlers that hand every event of our kinds to the controller, and of what tells of GPUs if they are observed."""
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(_login)
 
@@ -25,7 +26,7 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
 
         return received
 
-    for kind in (KIND, *CHILDREN):
+    for kind in (KIND, *CHILDREN, *(gpu_inventory.KINDS if gpus else ())):
         api_version, plural = PATHS[kind]
         kopf.on.event(api_version, plural, registry=handlers, id=f"watch-{plural}")(handler(kind, api_version))
     return handlers

@@ -20,16 +20,18 @@ from ftm_operator.api.status import readable
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus, Phase, Plan
 from ftm_operator.drift import drift
 from ftm_operator.job_state import Broken, Done, Due, Running, State, finished, job_state
+from ftm_operator.planning.accelerators import AcceleratorClass
 from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.keys import (
     REFRESH_ANNOTATION,
     inspection_key,
     merged_key,
+    planned_by,
     quantized_by,
     short_hash,
     verified_by,
 )
-from ftm_operator.planning.plan import Planned
+from ftm_operator.planning.plan import Planned, again
 from ftm_operator.planning.plan import plan as make_plan
 from ftm_operator.planning.tensor_parallel import Rejection
 from ftm_operator.reasons import Reason
@@ -66,6 +68,8 @@ class Observed:
     pods: Labelled
     deployment: Manifest | None = None
     service: Manifest | None = None
+    accelerators: Sequence[AcceleratorClass] = ()
+    """The GPUs that there are."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """How far running steps are, by the names of their pods."""
 
@@ -219,11 +223,22 @@ class _Pass:
         return report.facts
 
     def _planned(self, facts: Facts) -> Planned | Hold:
-        planned = make_plan(self._name, self.model.spec, facts)
+        by = planned_by(self.model.spec, facts, self._refresh)
+        gpus = self.observed.accelerators
+        planned = self._kept_plan(by, facts) or make_plan(self._name, self.model.spec, facts, gpus, several_nodes=False)
         if isinstance(planned, Rejection):
             return Hold("Failed", planned.rule, planned.reason, stalled=True)
-        self.progress.plan = planned.plan
-        return planned
+        self.progress.plan = planned.plan.model_copy(update={"by": by})
+        return replace(planned, plan=self.progress.plan)
+
+    def _kept_plan(self, by: str, facts: Facts) -> Planned | None:
+        """What was planned from the same: GPUs that come and go move nothing that serves, or that may be placed."""
+        known, gpus = self.before.plan, {each.name for each in self.observed.accelerators}
+        if known is None or known.by != by or not (gpus or known.accelerator_class):
+            return None
+        if not self.before.ready_replicas and known.accelerator_class not in gpus:
+            return None
+        return again(self.model.spec, facts, known)
 
     def _merged(self, facts: Facts, store: Source) -> Artifact | Hold:
         key = merged_key(self.model.spec, facts)

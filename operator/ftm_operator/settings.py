@@ -1,7 +1,11 @@
 """What an installation decides: images, defaults and intervals. Read once from the environment at start-up."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from ftm_operator.api.errors import InvalidManifest
+from ftm_operator.planning.accelerators import AcceleratorClass, UnknownMemory, declared_classes
 
 
 class SettingsError(Exception):
@@ -24,6 +28,10 @@ class Settings:
     artifacts_secret_name: str | None = None
     namespaces: tuple[str, ...] = ()
     """Empty means all."""
+    accelerators: tuple[AcceleratorClass, ...] = ()
+    """Kinds of GPU that there are though no node may show them now."""
+    observe_accelerators: bool = False
+    """Whether nodes and ResourceSlices are read."""
     resync_seconds: float = 300.0
     health_port: int = 8080
     log_format: str = "json"
@@ -44,6 +52,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         artifacts_uri=environment.get("FTM_ARTIFACTS_URI") or None,
         artifacts_secret_name=environment.get("FTM_ARTIFACTS_SECRET_NAME") or None,
         namespaces=_names(environment.get("FTM_NAMESPACES", "")),
+        accelerators=_classes(environment, "FTM_ACCELERATORS"),
+        observe_accelerators=environment.get("FTM_OBSERVE_ACCELERATORS") == "true",
         resync_seconds=_number(environment, "FTM_RESYNC_SECONDS", 300.0),
         health_port=int(_number(environment, "FTM_HEALTH_PORT", 8080)),
         log_format=environment.get("FTM_LOG_FORMAT") or "json",
@@ -58,6 +68,16 @@ def _required(environment: Mapping[str, str], name: str) -> str:
 
 def _names(value: str) -> tuple[str, ...]:
     return tuple(name for part in value.split(",") if (name := part.strip()))
+
+
+def _classes(environment: Mapping[str, str], name: str) -> tuple[AcceleratorClass, ...]:
+    value = environment.get(name)
+    if not value:
+        return ()
+    try:
+        return tuple(declared_classes(json.loads(value)))
+    except (ValueError, TypeError, InvalidManifest, UnknownMemory) as error:
+        raise SettingsError(f"{name}, which the chart sets from accelerators.classes: {error}") from None
 
 
 def _number(environment: Mapping[str, str], name: str, default: float) -> float:

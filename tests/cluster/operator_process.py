@@ -30,6 +30,8 @@ class OperatorProcess:
     namespace: str
     folder: Path
     resync_seconds: float = 2.0
+    environment: dict[str, str] = field(default_factory=dict)
+    """Settings beside those that every test has."""
     _process: "subprocess.Popen[bytes] | None" = None
     _port: int = 0
     _token: str = field(default="", repr=False)
@@ -111,4 +113,6 @@ class OperatorProcess:
             "FTM_RESYNC_SECONDS": str(self.resync_seconds),
             "FTM_HEALTH_PORT": str(self._port),
             "FTM_LOG_FORMAT": "text",
+            "FTM_OBSERVE_ACCELERATORS": "true",
+            **self.environment,
         }

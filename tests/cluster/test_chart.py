@@ -205,6 +205,18 @@ def test_the_operator_may_read_how_far_a_merge_is(installed: Kubectl) -> None:
     assert can(installed, "get", "pods/log", ACCOUNT)
 
 
+@pytest.mark.parametrize("resource", ["nodes", "resourceslices.resource.k8s.io"])
+def test_the_operator_may_learn_which_gpus_there_are(installed: Kubectl, resource: str) -> None:
+    assert can(installed, "list", resource, ACCOUNT)
+    assert can(installed, "watch", resource, ACCOUNT)
+
+
+def test_without_observing_no_node_may_be_read() -> None:
+    documents = helm("template", RELEASE, str(CHART), "--set", "accelerators.observe=false")
+    assert "resourceslices" not in documents
+    assert 'name: FTM_OBSERVE_ACCELERATORS\n              value: "false"' in documents
+
+
 @pytest.mark.parametrize(
     ("verb", "resource"),
     [

@@ -8,92 +8,22 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import Artifact, Check, Report, Step, Verification, merge_key
+from ftm_jobs.contract import Report, Step
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl, KubectlError
+from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually, get
 from tests.cluster.log_server import log_node
 from tests.cluster.operator_process import OperatorProcess
 from tests.unit.operator.kstatus import violations
-from tests.unit.operator.world import facts, refusal, report, resource
+from tests.unit.operator.world import facts, merged_report, refusal, report, resource, verified_report
 
 NAMESPACE = "controller-test"
-SECONDS = 60
-CHILDREN = ("jobs", "deployments", "services", "pods", "replicasets")
-
-
-Found = TypeVar("Found")
-
-
-def eventually(what: str, check: Callable[[], Found | None], seconds: float = SECONDS) -> Found:
-    deadline = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-    return found
-
-
-@dataclass
-class Kubelet:
-    """Plays the kubelet: no pod runs, but each ends as told."""
-
-    kubectl: Kubectl
-
-    def end(self, step: str, told: Report) -> None:
-        """The newest unfinished pod of a step ends with a report."""
-        name = eventually(f"an unfinished {step} pod", lambda: self._unfinished(step))
-        code = int(told.exit_code)
-        state = {
-            "terminated": {
-                "exitCode": code,
-                "message": told.termination_message(),
-                "startedAt": "2026-01-01T00:00:00Z",
-                "finishedAt": "2026-01-01T00:00:01Z",
-            }
-        }
-        self._set_status(name, "Failed" if code else "Succeeded", {"name": step, "state": state})
-
-    def ready(self) -> None:
-        """All serving pods answer."""
-        for pod in eventually("serving pods", lambda: self._pods("serve")):
-            name = pod["metadata"]["name"]
-            self._set_status(name, "Running", {"name": "vllm", "ready": True, "state": {"running": {}}}, ready=True)
-
-    def kill(self, step: str) -> None:
-        """The newest unfinished pod of a step used up its memory."""
-        name = eventually(f"an unfinished {step} pod", lambda: self._unfinished(step))
-        ended = {
-            "exitCode": 137,
-            "reason": "OOMKilled",
-            "startedAt": "2026-01-01T00:00:00Z",
-            "finishedAt": "2026-01-01T00:00:01Z",
-        }
-        self._set_status(name, "Failed", {"name": step, "state": {"terminated": ended}})
-
-    def running(self, step: str) -> str:
-        """The newest unfinished pod of a step runs now; its name."""
-        name = eventually(f"an unfinished {step} pod", lambda: self._unfinished(step))
-        self._set_status(name, "Running", {"name": step, "state": {"running": {}}})
-        return name
-
-    def _pods(self, step: str) -> list[dict[str, Any]]:
-        return self.kubectl.list("pods", "-l", f"ftm.dev/step={step}")
-
-    def _unfinished(self, step: str) -> str | None:
-        return next((p["metadata"]["name"] for p in self._pods(step) if p["status"]["phase"] == "Pending"), None)
-
-    def _set_status(self, name: str, phase: str, container: dict[str, Any], *, ready: bool = False) -> None:
-        blank = {"image": "", "imageID": "", "ready": False, "restartCount": 0}
-        conditions = [{"type": "Ready", "status": "True"}] if ready else []
-        status = {"phase": phase, "containerStatuses": [blank | container], "conditions": conditions}
-        patch = json.dumps({"status": status})
-        self.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", patch)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +51,7 @@ def kubectl(operator: OperatorProcess) -> Iterator[Kubectl]:
     yield inside
     inside("delete", "finetunedmodels", "--all", "--wait")
     inside("delete", ",".join(CHILDREN), "--all", "--force", "--wait=false")
-    eventually("an empty namespace", lambda: not _children(inside))
+    eventually("an empty namespace", lambda: not children(inside))
 
 
 @pytest.fixture
@@ -129,51 +59,20 @@ def kubelet(kubectl: Kubectl) -> Kubelet:
     return Kubelet(kubectl)
 
 
-def _children(kubectl: Kubectl) -> list[str]:
-    labelled = "-l", "app.kubernetes.io/managed-by=ftm-operator"
-    return [item["metadata"]["name"] for kind in CHILDREN for item in kubectl.list(kind, *labelled)]
-
-
 def manifest(name: str = "support-bot", **spec: Any) -> dict[str, Any]:
     made = resource(name, **spec)
     return {**made, "metadata": {"name": name, "namespace": NAMESPACE}}
-
-
-def get(kubectl: Kubectl, name: str = "support-bot") -> dict[str, Any]:
-    return kubectl.get("finetunedmodel", name)
-
-
-def await_phase(kubectl: Kubectl, phase: str, name: str = "support-bot") -> dict[str, Any]:
-    def reached() -> dict[str, Any] | None:
-        found = get(kubectl, name)
-        current = found["status"].get("observedGeneration") == found["metadata"]["generation"]
-        return found if current and found["status"].get("phase") == phase else None
-
-    return eventually(f"{name} is {phase}", reached)
 
 
 def inspected() -> Report:
     return report(Step.INSPECT, "Inspected", facts=facts())
 
 
-def merged() -> Report:
-    key = merge_key("sha256:base", [("sha256:adapter", 1.0)])
-    artifact = Artifact(key=key, uri=f"s3://artifacts/built/{key}", digest="sha256:m", total_bytes=1, files=1)
-    return report(Step.MERGE, "Merged", artifact=artifact)
-
-
-def verified() -> Report:
-    artifact = Artifact(key="verify-1", uri="s3://artifacts/built/verify-1", digest="sha256:v", total_bytes=1, files=1)
-    check = Check(name="MergeAgrees", value=0.0, bound=0.1, unit="nats/token", passed=True)
-    found = Verification(passed=True, checks=(check,))
-    return report(Step.VERIFY, "Verified", artifact=artifact, verification=found)
-
-
 def serve(kubectl: Kubectl, kubelet: Kubelet, name: str = "support-bot") -> None:
     kubectl.apply(manifest(name))
     kubelet.end("inspect", inspected())
-    kubelet.end("merge", merged())
-    kubelet.end("verify", verified())
+    kubelet.end("merge", merged_report())
+    kubelet.end("verify", verified_report())
     kubelet.ready()
     await_phase(kubectl, "Ready", name)
 
@@ -188,8 +87,8 @@ def test_from_apply_to_ready(kubectl: Kubectl, kubelet: Kubelet) -> None:
     assert not violations(await_phase(kubectl, "Inspecting"))
     kubelet.end("inspect", inspected())
     assert not violations(await_phase(kubectl, "Merging"))
-    kubelet.end("merge", merged())
-    kubelet.end("verify", verified())
+    kubelet.end("merge", merged_report())
+    kubelet.end("verify", verified_report())
     assert not violations(await_phase(kubectl, "Deploying"))
     kubelet.ready()
     served = await_phase(kubectl, "Ready")
@@ -227,9 +126,9 @@ def test_a_killed_operator_goes_on_where_it_was(kubectl: Kubectl, kubelet: Kubel
     kubelet.end("inspect", inspected())
     await_phase(kubectl, "Merging")
     operator.kill()
-    kubelet.end("merge", merged())
+    kubelet.end("merge", merged_report())
     operator.start()
-    kubelet.end("verify", verified())
+    kubelet.end("verify", verified_report())
     await_phase(kubectl, "Deploying")
     operator.kill()
     operator.start()
@@ -285,8 +184,8 @@ def test_two_resources_share_one_merge(kubectl: Kubectl, kubelet: Kubelet) -> No
         kubelet.end("inspect", inspected())
         await_phase(kubectl, "Merging", name)
     assert len(kubectl.list("jobs", "-l", "ftm.dev/step=merge")) == 1
-    kubelet.end("merge", merged())
-    kubelet.end("verify", verified())
+    kubelet.end("merge", merged_report())
+    kubelet.end("verify", verified_report())
     for name in ("first", "second"):
         await_phase(kubectl, "Deploying", name)
 
@@ -333,11 +232,11 @@ def test_models_on_volumes_are_built_and_served(kubectl: Kubectl, kubelet: Kubel
     }
     mounts = {each["name"]: each.get("readOnly", False) for each in merge["spec"]["containers"][0]["volumeMounts"]}
     assert {claim: mounts[name] for claim, name in claims.items()} == {"models": True, "built": False}
-    artifact = merged().artifact
+    artifact = merged_report().artifact
     assert artifact
     on_claim = artifact.model_copy(update={"uri": f"pvc://built/{artifact.key}"})
-    kubelet.end("merge", merged().model_copy(update={"artifact": on_claim}))
-    kubelet.end("verify", verified())
+    kubelet.end("merge", merged_report().model_copy(update={"artifact": on_claim}))
+    kubelet.end("verify", verified_report())
     kubelet.ready()
     assert await_phase(kubectl, "Ready")["status"]["artifacts"]["merged"]["uri"] == on_claim.uri
 
@@ -352,8 +251,8 @@ def test_a_merge_that_was_killed_for_its_memory_gets_more(kubectl: Kubectl, kube
     )
     (container,) = second[0]["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["memory"] == "8Gi"
-    kubelet.end("merge", merged())
-    kubelet.end("verify", verified())
+    kubelet.end("merge", merged_report())
+    kubelet.end("verify", verified_report())
     await_phase(kubectl, "Deploying")
 
 
@@ -387,8 +286,8 @@ def test_a_deployment_of_the_same_name_is_not_taken_over(kubectl: Kubectl, kubel
     kubectl.apply(theirs)
     kubectl.apply(manifest())
     kubelet.end("inspect", inspected())
-    kubelet.end("merge", merged())
-    kubelet.end("verify", verified())
+    kubelet.end("merge", merged_report())
+    kubelet.end("verify", verified_report())
     stalled = await_phase(kubectl, "Failed")
     assert "Deployment support-bot exists" in stalled["status"]["conditions"][0]["message"]
     assert kubectl.get("deployment", "support-bot")["spec"]["selector"] == {"matchLabels": labels}
@@ -398,4 +297,4 @@ def test_deleting_the_resource_leaves_nothing_behind(kubectl: Kubectl, kubelet: 
     serve(kubectl, kubelet)
     kubectl("delete", "finetunedmodel", "support-bot", "--wait")
     kubectl("delete", "pods", "--all", "--force", "--wait=false")
-    eventually("no child is left", lambda: not _children(kubectl))
+    eventually("no child is left", lambda: not children(kubectl))

@@ -12,6 +12,7 @@ from ftm_jobs.contract import Artifact, Facts, Verification
 from ftm_operator.api.schema import MapList, Tolerant
 
 Phase = Literal["Inspecting", "Merging", "Quantizing", "Verifying", "Deploying", "Ready", "Failed", "Suspended"]
+MOST_REJECTED = 32
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 
@@ -39,6 +40,21 @@ class Sources(Tolerant):
     """A hash of the sources' URIs, their order, and the annotation ftm.dev/refresh."""
 
 
+class RejectedSize(Tolerant):
+    """A kind of GPU and a size that were not chosen."""
+
+    accelerator: str
+    """The kind of GPU."""
+    tensor_parallel_size: int
+    """Over how many of them, within a node."""
+    pipeline_parallel_size: int | None = None
+    """And in how many stages."""
+    rule: str
+    """What it breaks, in one CamelCase word."""
+    reason: str
+    """Why, with the numbers."""
+
+
 class Plan(Tolerant):
     """What the operator decided from the facts and the spec."""
 
@@ -57,17 +73,41 @@ class Plan(Tolerant):
     max_model_len: int | None = None
     """The longest context the engine accepts, prompt and answer together, in tokens."""
     concurrency: int | None = None
-    """How many requests a replica of llama.cpp answers side by side."""
+    """How many requests of the whole context a replica holds at once."""
     tensor_parallel_size: int | None = None
-    """Over how many accelerators each replica is split."""
+    """Over how many accelerators each layer is split."""
+    pipeline_parallel_size: int | None = None
+    """In how many stages the layers are, if in more than one."""
+    nodes: int | None = None
+    """Over how many nodes a replica is spread, if over more than one."""
     accelerator: str | None = None
     """The extended resource that each replica asks for; absent on CPU."""
+    accelerator_class: str | None = None
+    """The kind of GPU that was chosen; absent where none is known."""
     gpus: int | None = None
     """How many accelerators one replica asks for; 0 on CPU."""
+    node_selector: dict[str, str] | None = None
+    """The labels of the nodes that have that kind of GPU."""
+    gpu_memory_utilization: float | None = None
+    """The share of a GPU's memory that vLLM takes."""
+    max_num_batched_tokens: int | None = None
+    """How many tokens vLLM computes in one step, at most."""
+    max_num_seqs: int | None = None
+    """How many requests vLLM computes in one step, at most."""
+    kv_cache_tokens: int | None = None
+    """How many tokens of requests a replica holds, by the estimate."""
+    memory: dict[str, int] | None = None
+    """What takes the memory of the GPU that holds most, in bytes by item."""
+    host: dict[str, str] | None = None
+    """What the engine's container asks of its node: cpu, memory and sharedMemory."""
     served_model_name: str | None = None
     """What requests call the model."""
     reasons: tuple[str, ...] = ()
     """Why each of these was chosen, one sentence each."""
+    rejected: Annotated[tuple[RejectedSize, ...], Field(max_length=MOST_REJECTED)] | None = None
+    """What was not chosen, and why."""
+    by: str | None = None
+    """A hash of what was planned; while it is the same, what serves is not planned anew."""
 
 
 class Artifacts(Tolerant):

@@ -31,12 +31,14 @@ from ftm_operator.api.spec import (
     Verification,
 )
 from ftm_operator.api.status import (
+    MOST_REJECTED,
     Artifacts,
     Condition,
     ConditionStatus,
     FineTunedModelStatus,
     Phase,
     Plan,
+    RejectedSize,
     Sources,
     readable,
 )
@@ -49,6 +51,7 @@ __all__ = [
     "GGUF",
     "GROUP",
     "KIND",
+    "MOST_REJECTED",
     "PLURAL",
     "REFRESH_ANNOTATION",
     "SCALE",
@@ -74,6 +77,7 @@ __all__ = [
     "Plan",
     "Prompt",
     "Quantization",
+    "RejectedSize",
     "ResourceRequirements",
     "SecretKeySelector",
     "Serving",

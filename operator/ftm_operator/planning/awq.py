@@ -38,6 +38,8 @@ class AwqChoice:
     group_size: int
     engine: Engine
     reasons: tuple[str, ...]
+    ranks: int = 1
+    """Over how many each layer is split, which its groups must allow."""
 
 
 def awq_choice(asked: AWQ, base: BaseFacts, tensor_parallel_size: int) -> AwqChoice | Rejection:
@@ -56,7 +58,7 @@ def awq_choice(asked: AWQ, base: BaseFacts, tensor_parallel_size: int) -> AwqCho
     chosen = fitting[0]
     why = "from spec.quantization.awq.groupSize" if asked.group_size else objections.get(candidates[0])
     groups = f"groups of {chosen}: {why or 'every width divides by it'}"
-    return AwqChoice(chosen, engine[0], (groups, f"made by {engine[0]}: {engine[1]}"))
+    return AwqChoice(chosen, engine[0], (groups, f"made by {engine[0]}: {engine[1]}"), tensor_parallel_size)
 
 
 def _engine(asked: AWQ, base: BaseFacts) -> tuple[Engine, str] | Rejection:

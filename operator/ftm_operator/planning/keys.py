@@ -13,6 +13,18 @@ from ftm_jobs.contract import Artifact, Facts, QuantizedBase, merge_key
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
 from ftm_operator.planning.decision import Decision
 
+PLANNED_SERVING = (
+    "engine",
+    "device",
+    "concurrency",
+    "maxModelLen",
+    "dtype",
+    "tensorParallelSize",
+    "accelerator",
+    "gpuMemoryUtilization",
+    "servedModelName",
+    "extraArgs",
+)
 REFRESH_ANNOTATION = "ftm.dev/refresh"
 
 
@@ -41,8 +53,19 @@ def quantized_by(spec: FineTunedModelSpec, decision: Decision, merged: str, refr
             [merged, decision.gguf, gguf.strict, [calibration, refresh] if gguf.importance_matrix else None], 16
         )
     assert decision.awq
-    size = spec.serving.tensor_parallel_size or 1
-    return short_hash([merged, decision.awq.group_size, decision.awq.engine, size, calibration, refresh], 16)
+    awq = decision.awq
+    return short_hash([merged, awq.group_size, awq.engine, awq.ranks, calibration, refresh], 16)
+
+
+def planned_by(spec: FineTunedModelSpec, facts: Facts, refresh: str | None) -> str:
+    """Sixteen hex digits over all that a plan is made from, but for the GPUs that there are."""
+    read = spec.to_json()
+    serving = {name: value for name, value in read["serving"].items() if name in PLANNED_SERVING}
+    adapters = [adapter.name for adapter in spec.adapters]
+    return short_hash(
+        [facts.base.digest, adapters, read["objective"], read["quantization"], serving, refresh],
+        16,
+    )
 
 
 def verified_by(spec: FineTunedModelSpec, built: Sequence[Artifact], refresh: str | None) -> str:

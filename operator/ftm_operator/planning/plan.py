@@ -7,11 +7,12 @@ model's own limit, which llama.cpp, whose cache is the host's memory, does not t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ftm_jobs.contract import BaseFacts, Facts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec, Plan
 from ftm_operator.planning.accelerators import AcceleratorClass
+from ftm_operator.planning.constraints import NOT_IN_FLOAT16
 from ftm_operator.planning.decision import Decision, decide
 from ftm_operator.planning.sized_plan import sized_plan
 from ftm_operator.planning.tensor_parallel import Rejection, rejections, valid_sizes
@@ -19,7 +20,7 @@ from ftm_operator.planning.tensor_parallel import Rejection, rejections, valid_s
 ENGINE_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 """safetensors' names and vLLM's."""
 
-
+UNSIZED = "not sized: no kind of GPU is known, neither from nodes or their drivers nor by declaration"
 LLAMA_CPP_CONTEXT = 8192
 LLAMA_CPP_CONCURRENCY = 4
 
@@ -33,11 +34,16 @@ class Planned:
 
 
 def plan(
-    name: str, spec: FineTunedModelSpec, facts: Facts, classes: Sequence[AcceleratorClass] = ()
+    name: str,
+    spec: FineTunedModelSpec,
+    facts: Facts,
+    classes: Sequence[AcceleratorClass] = (),
+    *,
+    several_nodes: bool = True,
 ) -> Planned | Rejection:
     """How to build and serve the model, or the first rule that forbids what the spec asks for.
 
-    `classes`: the GPUs that exist.
+    `classes`: the GPUs that exist. `several_nodes`: whether a replica may be spread over nodes.
     """
     serving, base = spec.serving, facts.base
     size = serving.tensor_parallel_size or 1
@@ -46,8 +52,8 @@ def plan(
         return decision
     on_gpus = decision.engine == "vLLM"
     if on_gpus and classes:
-        sized = sized_plan(name, spec, facts, classes)
-        return sized if isinstance(sized, Rejection) else Planned(sized, decision)
+        sized = sized_plan(name, spec, facts, classes, decision, several_nodes=several_nodes)
+        return sized if isinstance(sized, Rejection) else Planned(*sized)
     if forbidden := _forbidden(spec, base, size, on_gpus=on_gpus):
         return forbidden
     context, why_context = _context(spec, base, on_gpus=on_gpus)
@@ -70,11 +76,21 @@ def plan(
             f"Merged: {_adapters(spec)} folded into the weights",
             *decision.reasons,
             _weights(base, size),
-            *((_tensor_parallel(spec, base, size), f"dtype {dtype}: {why_dtype}") if on_gpus else ()),
+            *((UNSIZED, _tensor_parallel(spec, base, size), f"dtype {dtype}: {why_dtype}") if on_gpus else ()),
             f"context {context} tokens: {why_context}",
         ),
     )
     return Planned(found, decision)
+
+
+def again(spec: FineTunedModelSpec, facts: Facts, known: Plan) -> Planned | None:
+    """A plan that was made before from the same, with its decision."""
+    decision = decide(spec, facts.base, known.tensor_parallel_size or 1)
+    if isinstance(decision, Rejection):
+        return None
+    if decision.awq and known.group_size:
+        decision = replace(decision, awq=replace(decision.awq, group_size=known.group_size))
+    return Planned(known, decision)
 
 
 def _forbidden(spec: FineTunedModelSpec, base: BaseFacts, size: int, *, on_gpus: bool) -> Rejection | None:
@@ -114,7 +130,7 @@ def _context(spec: FineTunedModelSpec, base: BaseFacts, *, on_gpus: bool) -> tup
 def _dtype(spec: FineTunedModelSpec, base: BaseFacts, decision: Decision) -> tuple[str, str]:
     if spec.serving.dtype != "auto":
         return spec.serving.dtype, "from spec.serving.dtype"
-    if decision.awq:
+    if decision.awq and base.model_type not in NOT_IN_FLOAT16:
         return "float16", "what AWQ's kernels compute in on every GPU"
     return ENGINE_DTYPES.get(base.dtype, "auto"), "the weights' own"
 

@@ -16,7 +16,7 @@ def request_of(spec: FineTunedModelSpec) -> Request:
     cache_dtype = flags.get("--kv-cache-dtype", "auto")
     return Request(
         context=serving.max_model_len,
-        concurrency=getattr(serving, "concurrency", None) or CONCURRENCY,
+        concurrency=serving.concurrency or CONCURRENCY,
         dtype=serving.dtype,
         tensor_parallel=serving.tensor_parallel_size,
         pipeline_parallel=_whole(flags.get("--pipeline-parallel-size")),

@@ -48,6 +48,7 @@ def deployment(
     serving = model.spec.serving
     child_labels = labels(model, "vllm", "serve")
     source = Source("artifacts", artifact.uri, secret_name, artifact.digest)
+    node_selector = {**(plan.node_selector or {}), **serving.node_selector}
     pod = {
         **pod_spec(settings, [source]),
         "terminationGracePeriodSeconds": DRAIN_SECONDS + SHUTDOWN_SECONDS + 15,
@@ -59,7 +60,7 @@ def deployment(
             *([] if plan.engine == LLAMA_CPP else [vllm.shared_memory(plan)]),
             *source_volumes([source]),
         ],
-        **({"nodeSelector": serving.node_selector} if serving.node_selector else {}),
+        **({"nodeSelector": node_selector} if node_selector else {}),
         **(
             {"tolerations": [toleration.to_json() for toleration in serving.tolerations]} if serving.tolerations else {}
         ),

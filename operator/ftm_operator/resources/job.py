@@ -188,9 +188,9 @@ def quantize_arguments(model: FineTunedModel, decision: Decision, merged: Source
         gguf = model.spec.quantization.gguf
         return ["gguf", *read, "--type", decision.gguf, *(["--strict"] if gguf.strict else [])]
     assert decision.awq
-    size = model.spec.serving.tensor_parallel_size or 1
-    split = ["--tensor-parallel", str(size)] if size > 1 else []
-    return ["awq", *read, "--group-size", str(decision.awq.group_size), *split, "--engine", decision.awq.engine]
+    awq = decision.awq
+    split = ["--tensor-parallel", str(awq.ranks)] if awq.ranks > 1 else []
+    return ["awq", *read, "--group-size", str(awq.group_size), *split, "--engine", awq.engine]
 
 
 def verify_job(

@@ -22,7 +22,13 @@ def arguments(model: FineTunedModel, plan: Plan, directory: str = MODEL_DIRECTOR
     """The plan's choices first and the user's own arguments last. vLLM finds by itself how the weights are
     quantized."""
     serving = model.spec.serving
-    utilization = serving.gpu_memory_utilization
+    utilization = plan.gpu_memory_utilization or serving.gpu_memory_utilization
+    sized = {
+        "--pipeline-parallel-size": plan.pipeline_parallel_size,
+        "--gpu-memory-utilization": utilization,
+        "--max-num-batched-tokens": plan.max_num_batched_tokens,
+        "--max-num-seqs": plan.max_num_seqs,
+    }
     return [
         *("--model", directory),
         *("--served-model-name", str(plan.served_model_name)),
@@ -31,7 +37,7 @@ def arguments(model: FineTunedModel, plan: Plan, directory: str = MODEL_DIRECTOR
         *("--max-model-len", str(plan.max_model_len)),
         *("--tensor-parallel-size", str(plan.tensor_parallel_size)),
         *("--shutdown-timeout", str(SHUTDOWN_SECONDS)),
-        *(("--gpu-memory-utilization", str(utilization)) if utilization else ()),
+        *(word for flag, value in sized.items() if value for word in (flag, str(value))),
         *serving.extra_args,
     ]
 
@@ -47,15 +53,16 @@ def engine(model: FineTunedModel, plan: Plan, facts: Facts) -> Manifest:
 
 def shared_memory(plan: Plan) -> Manifest:
     """The volume through which the ranks of a replica exchange tensors."""
-    size = (plan.tensor_parallel_size or 1) * SHARED_MEMORY_BYTES_PER_GPU
-    return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": quantity(size)}}
+    unsized = {"sharedMemory": quantity((plan.tensor_parallel_size or 1) * SHARED_MEMORY_BYTES_PER_GPU)}
+    size = (plan.host or unsized)["sharedMemory"]
+    return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}
 
 
 def _resources(model: FineTunedModel, plan: Plan, facts: Facts) -> Manifest:
     """GPUs by the plan; host memory for the weights while they load, unless the spec says otherwise."""
     asked = model.spec.serving.resources.to_json() if model.spec.serving.resources else {}
-    memory = quantity(facts.base.weight_bytes + 2 * 2**30)
+    host = plan.host or {"cpu": "1", "memory": quantity(facts.base.weight_bytes + 2 * 2**30)}
     return {
-        "requests": {"cpu": "1", "memory": memory, **asked.get("requests", {})},
+        "requests": {"cpu": host["cpu"], "memory": host["memory"], **asked.get("requests", {})},
         "limits": {**asked.get("limits", {}), str(plan.accelerator): str(plan.gpus)},
     }

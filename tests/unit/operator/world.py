@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ftm_jobs.contract import AdapterFacts, Artifact, BaseFacts, Check, Facts, Outcome, Report, Step, Verification
+from ftm_jobs.contract import (
+    AdapterFacts,
+    Artifact,
+    BaseFacts,
+    Check,
+    Facts,
+    Outcome,
+    Report,
+    Step,
+    Verification,
+    merge_key,
+)
 from ftm_operator.object_cache import ObjectCache, key_of
 from ftm_operator.reconcile import Apply, Delete, Observed, Result, reconcile
 from ftm_operator.resources.metadata import ARTIFACT, STEP
@@ -282,6 +293,21 @@ def world(*resources: Manifest, settings: Settings = SETTINGS) -> World:
 
 def report(step: Step, reason: str, outcome: Outcome = Outcome.DONE, message: str = "done", **more: Any) -> Report:
     return Report(step=step, outcome=outcome, reason=reason, message=message, **more)
+
+
+def merged_report(found: Facts | None = None) -> Report:
+    """Of the first adapter, unscaled."""
+    found = found or facts()
+    key = merge_key(found.base.digest, [(found.adapters[0].digest, 1.0)])
+    artifact = Artifact(key=key, uri=f"s3://artifacts/built/{key}", digest="sha256:m", total_bytes=1, files=1)
+    return report(Step.MERGE, "Merged", artifact=artifact)
+
+
+def verified_report() -> Report:
+    artifact = Artifact(key="verify-1", uri="s3://artifacts/built/verify-1", digest="sha256:v", total_bytes=1, files=1)
+    check = Check(name="MergeAgrees", value=0.0, bound=0.1, unit="nats/token", passed=True)
+    found = Verification(passed=True, checks=(check,))
+    return report(Step.VERIFY, "Verified", artifact=artifact, verification=found)
 
 
 def refusal(step: Step, reason: str, message: str) -> Report:

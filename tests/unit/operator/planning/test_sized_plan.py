@@ -8,7 +8,7 @@ import pytest
 from ftm_jobs.contract import Facts
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelSpec, Plan
 from ftm_operator.planning.accelerators import AcceleratorClass, declared_classes
-from ftm_operator.planning.plan import Planned, plan
+from ftm_operator.planning.plan import Planned, again, plan
 from ftm_operator.planning.requested import request_of
 from ftm_operator.planning.sizing import Request
 from ftm_operator.planning.tensor_parallel import Rejection
@@ -34,7 +34,26 @@ def test_a_plan_on_known_gpus_has_their_sizes_and_reasons() -> None:
     assert (found.tensor_parallel_size, found.gpus, found.max_model_len) == (2, 2, 8192)
     assert (found.accelerator, found.dtype, found.served_model_name) == ("nvidia.com/gpu", "float16", "support-bot")
     assert found.reasons[0] == "Merged: 1 adapter folded into the weights"
-    assert found.reasons[1].startswith("2 x A10G: the fewest GPUs that hold on each 6.74 GiB of weights")
+    assert found.reasons[3].startswith("2 x A10G: the fewest GPUs that hold on each 6.74 GiB of weights")
+
+
+def test_a_smaller_group_is_taken_where_the_layout_needs_it_and_the_quantizer_is_told() -> None:
+    asked = FineTunedModel.model_validate(
+        resource(serving={"tensorParallelSize": 4}, quantization={"method": "AWQ"})
+    ).spec
+    found = plan("support-bot", asked, MISTRAL.model_copy(update={"base": base_facts_of("llama-2-7b")}), A10G)
+    assert isinstance(found, Planned)
+    assert (found.plan.quantization, found.plan.gpus, found.plan.group_size) == ("AWQ", 4, 64)
+    assert found.decision.awq is not None
+    assert (found.decision.awq.group_size, found.decision.awq.ranks) == (64, 4)
+    assert again(asked, MISTRAL.model_copy(update={"base": base_facts_of("llama-2-7b")}), found.plan) == found
+
+
+def test_a_replica_that_would_span_nodes_is_refused_with_what_it_takes() -> None:
+    few = declared_classes([{"name": "A10G", "perNode": 1, "nodes": 4}])
+    found = plan("support-bot", spec(maxModelLen=8192, dtype="float16"), MISTRAL, few, several_nodes=False)
+    assert isinstance(found, Rejection)
+    assert "2 x A10G on 2 nodes hold it: a replica over several nodes takes LeaderWorkerSet" in found.reason
 
 
 def test_a_plan_that_nothing_holds_says_what_would() -> None:

@@ -1,0 +1,97 @@
+"""Plays the kubelet where there is a control plane but no node: no pod runs, but each ends as told."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ftm_jobs.contract import Report
+from tests.cluster.kubectl import Kubectl
+
+SECONDS = 60
+CHILDREN = ("jobs", "deployments", "services", "pods", "replicasets")
+Found = TypeVar("Found")
+
+
+def eventually(what: str, check: Callable[[], Found | None], seconds: float = SECONDS) -> Found:
+    deadline = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+    return found
+
+
+@dataclass
+class Kubelet:
+    """Of one namespace."""
+
+    kubectl: Kubectl
+
+    def end(self, step: str, told: Report) -> None:
+        """The newest unfinished pod of a step ends with a report."""
+        name = eventually(f"an unfinished {step} pod", lambda: self._unfinished(step))
+        code = int(told.exit_code)
+        state = {
+            "terminated": {
+                "exitCode": code,
+                "message": told.termination_message(),
+                "startedAt": "2026-01-01T00:00:00Z",
+                "finishedAt": "2026-01-01T00:00:01Z",
+            }
+        }
+        self._set_status(name, "Failed" if code else "Succeeded", {"name": step, "state": state})
+
+    def ready(self) -> None:
+        """All serving pods answer."""
+        for pod in eventually("serving pods", lambda: self._pods("serve")):
+            name = pod["metadata"]["name"]
+            self._set_status(name, "Running", {"name": "vllm", "ready": True, "state": {"running": {}}}, ready=True)
+
+    def kill(self, step: str) -> None:
+        """The newest unfinished pod of a step used up its memory."""
+        name = eventually(f"an unfinished {step} pod", lambda: self._unfinished(step))
+        ended = {
+            "exitCode": 137,
+            "reason": "OOMKilled",
+            "startedAt": "2026-01-01T00:00:00Z",
+            "finishedAt": "2026-01-01T00:00:01Z",
+        }
+        self._set_status(name, "Failed", {"name": step, "state": {"terminated": ended}})
+
+    def running(self, step: str) -> str:
+        """The newest unfinished pod of a step runs now; its name."""
+        name = eventually(f"an unfinished {step} pod", lambda: self._unfinished(step))
+        self._set_status(name, "Running", {"name": step, "state": {"running": {}}})
+        return name
+
+    def _pods(self, step: str) -> list[dict[str, Any]]:
+        return self.kubectl.list("pods", "-l", f"ftm.dev/step={step}")
+
+    def _unfinished(self, step: str) -> str | None:
+        return next((p["metadata"]["name"] for p in self._pods(step) if p["status"]["phase"] == "Pending"), None)
+
+    def _set_status(self, name: str, phase: str, container: dict[str, Any], *, ready: bool = False) -> None:
+        blank = {"image": "", "imageID": "", "ready": False, "restartCount": 0}
+        conditions = [{"type": "Ready", "status": "True"}] if ready else []
+        status = {"phase": phase, "containerStatuses": [blank | container], "conditions": conditions}
+        patch = json.dumps({"status": status})
+        self.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", patch)
+
+
+def children(kubectl: Kubectl) -> list[str]:
+    labelled = "-l", "app.kubernetes.io/managed-by=ftm-operator"
+    return [item["metadata"]["name"] for kind in CHILDREN for item in kubectl.list(kind, *labelled)]
+
+
+def get(kubectl: Kubectl, name: str = "support-bot") -> dict[str, Any]:
+    return kubectl.get("finetunedmodel", name)
+
+
+def await_phase(kubectl: Kubectl, phase: str, name: str = "support-bot") -> dict[str, Any]:
+    def reached() -> dict[str, Any] | None:
+        found = get(kubectl, name)
+        current = found["status"].get("observedGeneration") == found["metadata"]["generation"]
+        return found if current and found["status"].get("phase") == phase else None
+
+    return eventually(f"{name} is {phase}", reached)
