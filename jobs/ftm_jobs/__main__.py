@@ -84,7 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     for takes_sources in (inspect, merge, verify):
         takes_sources.add_argument("--base", required=True, metavar="SOURCE", help="the base model")
         takes_sources.add_argument(
-            "--adapter", required=True, action="append", metavar="SOURCE", help="a LoRA adapter; may be repeated"
+            "--adapter",
+            required=takes_sources is not inspect,
+            action="append",
+            default=[],
+            metavar="SOURCE",
+            help="a LoRA adapter; may be repeated",
         )
     target = merge.add_mutually_exclusive_group(required=True)
     target.add_argument("--artifacts", metavar="SOURCE", help="where artifacts are: the result is <artifacts>/<key>/")

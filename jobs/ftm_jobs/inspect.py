@@ -26,12 +26,12 @@ def inspect(base: Source, adapters: Sequence[Source]) -> Report:
         base=base_facts(inputs.base),
         adapters=tuple(map(adapter_facts, inputs.adapters, inputs.updates)),
     )
-    fitting = f"{len(adapters)} {'adapter fits' if len(adapters) == 1 else 'adapters fit'}"
+    fitting = f"{len(adapters)} {'adapter fits' if len(adapters) == 1 else 'adapters fit'} " if adapters else ""
     return Report(
         step=Step.INSPECT,
         outcome=Outcome.DONE,
         reason=Reason.INSPECTED,
-        message=f"{fitting} {facts.base.architecture} with {facts.base.parameters:,} parameters in {facts.base.dtype}",
+        message=f"{fitting}{facts.base.architecture} with {facts.base.parameters:,} parameters in {facts.base.dtype}",
         facts=facts,
     )
 

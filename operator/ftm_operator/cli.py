@@ -11,7 +11,15 @@ import typer
 from pydantic import ValidationError
 
 from ftm_jobs.contract import Facts
-from ftm_operator import artifact_commands, local, local_engine, report_command, sizing_table, source_commands
+from ftm_operator import (
+    artifact_commands,
+    explain_command,
+    local,
+    local_engine,
+    report_command,
+    sizing_table,
+    source_commands,
+)
 from ftm_operator.api.crd import crd_yaml
 from ftm_operator.api.errors import InvalidManifest
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
@@ -137,6 +145,7 @@ def _plan_on(
 app.command()(source_commands.inspect)
 app.command()(source_commands.merge)
 app.command()(report_command.report)
+app.command()(explain_command.explain)
 app.add_typer(artifact_commands.app, name="artifacts")
 
 

@@ -1,16 +1,13 @@
 """`ftm report`: the figures of a model's verification, and its page, for people."""
 
-import asyncio
 import json
 from typing import Annotated
 
 import typer
 
 from ftm_jobs.contract import Verification
-from ftm_operator import local
-from ftm_operator.api.status import readable
-from ftm_operator.api.v1alpha1 import KIND, Artifacts, FineTunedModelStatus
-from ftm_operator.cluster import ApiError, Cluster, NoCluster
+from ftm_operator import live_resource, local
+from ftm_operator.api.v1alpha1 import Artifacts
 from ftm_operator.source_commands import Output, OutputOption
 
 PAGE = "report.html"
@@ -25,7 +22,7 @@ def report(
 
     The page lies in the artifact store, which is read with the environment's credentials.
     """
-    built = _artifacts(namespace, name)
+    built = live_resource.status_of(namespace, name).artifacts or Artifacts()
     if built.verification is None or built.report is None:
         raise local.LocalError(f"{name} has not been verified yet; see `kubectl describe ftm {name}`", 2)
     if output is Output.JSON:
@@ -45,19 +42,3 @@ def format_verification(found: Verification) -> str:
         for check in found.checks
     ]
     return "\n".join([*rows, "verified" if found.passed else "not verified: nothing was rolled out under policy Block"])
-
-
-def _artifacts(namespace: str, name: str) -> Artifacts:
-    try:
-        resource = asyncio.run(_get(namespace, name))
-    except (ApiError, NoCluster) as error:
-        raise local.LocalError(f"FineTunedModel {namespace}/{name} cannot be read: {error}") from None
-    if resource is None:
-        raise local.LocalError(f"there is no FineTunedModel {name} in namespace {namespace}; name it with -n", 2)
-    status = FineTunedModelStatus.model_validate(readable(resource.get("status") or {}))
-    return status.artifacts or Artifacts()
-
-
-async def _get(namespace: str, name: str) -> dict[str, object] | None:
-    async with Cluster.connect() as cluster:
-        return await cluster.get(KIND, namespace, name)

@@ -32,7 +32,7 @@ OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How the re
 
 
 def inspect(
-    base: Annotated[str | None, typer.Option(metavar="URI", help=f"The base model: {URI}.")] = None,
+    uri: Annotated[str | None, typer.Argument(metavar="URI", help=f"The base model: {URI}.")] = None,
     adapter: Annotated[
         list[str] | None,
         typer.Option(metavar="URI[,scale=S]", help="A LoRA adapter; can be repeated, in the order to apply."),
@@ -40,26 +40,26 @@ def inspect(
     config: Annotated[
         Path | None,
         typer.Option(
-            metavar="config.json", help="Instead of both: a model's config.json, to plan it before it is here."
+            metavar="config.json", help="Instead of URI: a model's config.json, to plan it before it is here."
         ),
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show what a base and its adapters are, and whether they fit; no weights are read.
+    """Show what a base is, and adapters to it, and whether they fit; no weights are read.
 
     Reads configs and safetensors headers. Credentials come from the environment, as for every command here. With
     --config the weights are worked out from the architecture. `-o json` writes what `ftm plan --facts` reads.
     """
-    if config and (base or adapter):
-        raise typer.BadParameter("--config stands alone; leave out --base and --adapter")
+    if config and (uri or adapter):
+        raise typer.BadParameter("--config stands alone; leave out URI and --adapter")
     if config:
         facts = read_config(config)
-    elif base and adapter:
-        found = local.step(Step.INSPECT, _sources(base, adapter)).facts
+    elif uri:
+        found = local.step(Step.INSPECT, _sources(uri, adapter or [])).facts
         assert found is not None
         facts = found
     else:
-        raise typer.BadParameter("give --base and --adapter, or --config")
+        raise typer.BadParameter("name a base model, or give --config")
     if output is Output.JSON:
         print(json.dumps(facts.to_json(), indent=2))
     else:

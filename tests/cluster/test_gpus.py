@@ -5,7 +5,11 @@ device plugin and a DRA driver write.
 """
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +107,20 @@ def test_of_two_kinds_the_one_that_takes_fewer_gpus_is_asked_for(kubectl: Kubect
     refused = {(each["accelerator"], each["tensorParallelSize"]): each["rule"] for each in plan["rejected"]}
     assert refused["NVIDIA-A10G", 1] == "Memory"
     assert refused["NVIDIA-A10G", 2] == "MoreGPUs"
+
+
+def test_explain_says_why_this_many_and_not_one(kubectl: Kubectl, operator: OperatorProcess) -> None:
+    add_node(kubectl, "small", "NVIDIA-A10G", 4)
+    operator.start()
+    inspect(kubectl)
+    await_phase(kubectl, "Merging")
+    command = [str(Path(sys.executable).with_name("ftm")), "explain", "support-bot", "-n", NAMESPACE]
+    environment = {**os.environ, "KUBECONFIG": str(operator.control_plane.kubeconfig)}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "  accelerators            2 x NVIDIA-A10G (nvidia.com/gpu) for each replica\n" in told
+    assert "  NVIDIA-A10G, 1             Memory: each GPU needs 22.60 GiB" in told
+    read = subprocess.run([*command, "-o", "json"], env=environment, capture_output=True, text=True, check=True).stdout
+    assert json.loads(read)["memory"]["weights"] == get(kubectl)["status"]["plan"]["memory"]["weights"]
 
 
 def test_a_pool_that_is_too_small_stalls_with_the_numbers_and_a_new_node_helps(

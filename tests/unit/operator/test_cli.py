@@ -32,7 +32,10 @@ def planned(tmp_path: Path) -> list[str]:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ftm(capsys, "--help")
     assert code == 0
-    assert all(f"  {command} " in out for command in ("run", "plan", "crd", "inspect", "merge", "artifacts"))
+    assert all(
+        f"  {command} " in out
+        for command in ("run", "plan", "crd", "inspect", "merge", "artifacts", "report", "explain")
+    )
 
 
 def test_a_plan_is_a_table_of_choices_and_a_list_of_reasons(

@@ -169,7 +169,7 @@ def test_a_config_that_says_too_little_is_refused_naming_the_field(
     assert sentence in err
 
 
-@pytest.mark.parametrize("arguments", [[], ["--base", "hf://org/b"], ["--config", "c.json", "--base", "hf://org/b"]])
+@pytest.mark.parametrize("arguments", [[], ["--config", "c.json", "hf://org/b"]])
 def test_inspect_takes_sources_or_a_config(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, _, err = ftm(capsys, "inspect", *arguments)
     assert code == 2

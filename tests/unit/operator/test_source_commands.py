@@ -81,7 +81,7 @@ def test_merge_as_json_is_the_steps_report(capsys: pytest.CaptureFixture[str]) -
 def test_inspect_shows_the_base_and_each_adapter(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
     found = facts()
     base, adapter = found.base, found.adapters[0]
-    assert ftm(capsys, "inspect", *SOURCES)[:2] == (
+    assert ftm(capsys, "inspect", *SOURCES[1:])[:2] == (
         0,
         f"""\
 base             {base.uri}
@@ -101,7 +101,12 @@ adapter 1        {adapter.uri}
     assert steps.ran == [(Step.INSPECT, SOURCES)]
 
 
+def test_a_base_alone_is_inspected(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ftm(capsys, "inspect", "hf://org/base")[0] == 0
+    assert steps.ran == [(Step.INSPECT, ["--base", "hf://org/base"])]
+
+
 @pytest.mark.usefixtures("steps")
 def test_inspect_as_json_can_be_given_to_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = ftm(capsys, "inspect", *SOURCES, "-o", "json")
+    code, out, _ = ftm(capsys, "inspect", *SOURCES[1:], "-o", "json")
     assert (code, json.loads(out)) == (0, facts().to_json())
