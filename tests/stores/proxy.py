@@ -1,5 +1,6 @@
 """A TCP proxy in front of a real server, which breaks, delays, refuses or holds back what the server answers."""
 
+import re
 import socket
 import struct
 import threading
@@ -13,7 +14,7 @@ METHODS = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")
 
 
 class Proxy:
-    """Counts the bytes that the server is sent and answers; from `hold_after` on it holds answers back."""
+    """Counts the bytes that the server is sent and answers; requests for ranges from `hold_from` on are held back."""
 
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
@@ -36,7 +37,8 @@ class Proxy:
         self.refused = 0
         self.delay_seconds = 0.0
         """Before each piece of an answer."""
-        self.hold_after: int | None = None
+        self.hold_from: int | None = None
+        """The byte of an object from which on its ranges are not asked for until `released`."""
         self.holding = threading.Event()
         self.released = threading.Event()
         self._lock = threading.Lock()
@@ -62,10 +64,17 @@ class Proxy:
                     _refuse(client, *refusal)
                     server.close()
                     return
+                if self._is_held(data):
+                    self.holding.set()
+                    self.released.wait()
                 with self._lock:
                     self.sent += len(data)
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
+
+    def _is_held(self, request: bytes) -> bool:
+        first = re.search(rb"\r\nrange: *bytes=([0-9]+)-", request, re.IGNORECASE)
+        return self.hold_from is not None and first is not None and int(first[1]) >= self.hold_from
 
     def _refusal(self, request: bytes) -> tuple[str, str] | None:
         with self._lock:
@@ -96,9 +105,6 @@ class Proxy:
                     client.shutdown(socket.SHUT_RDWR)
                     server.shutdown(socket.SHUT_RDWR)
                     return
-                if self.hold_after is not None and self.answered >= self.hold_after:
-                    self.holding.set()
-                    self.released.wait()
                 time.sleep(self.delay_seconds)
                 client.sendall(data)
             client.shutdown(socket.SHUT_WR)

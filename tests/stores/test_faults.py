@@ -52,8 +52,8 @@ def built(s3: S3) -> dict[str, bytes]:
 
 
 def begin(arguments: list[str], between: Proxy) -> "subprocess.Popen[str]":
-    """The step as a process, once its upload has begun and its reading is held up."""
-    between.hold_after = 40 * MIB  # all but the end: blocks are read side by side, in no certain order
+    """The step as a process whose reading is held up where its upload has parts already."""
+    between.hold_from = 32 * MIB  # the last block: the stages before the upload hold those before it
     process = subprocess.Popen([sys.executable, "-m", "ftm_jobs", *arguments], stdout=subprocess.PIPE, text=True)
     assert between.holding.wait(60)
     return process
@@ -113,7 +113,7 @@ def test_a_killed_merge_leaves_nothing_that_looks_complete_and_the_next_one_fini
     process.wait()
     assert s3.built() == {}
     assert s3.unfinished() == 1
-    between.hold_after = None
+    between.hold_from = None
     between.released.set()
     assert run(*arguments).reason == "Merged"
     assert s3.unfinished() == 0
@@ -129,7 +129,7 @@ def test_a_merge_whose_upload_another_run_removed_finds_that_runs_artifact(
     direct[2] = s3.upload(sources[0], "again")
     winner = run(*direct)
     assert (winner.reason, s3.unfinished()) == ("Merged", 0)
-    between.hold_after = None
+    between.hold_from = None
     between.released.set()
     output, _ = process.communicate(timeout=60)
     loser = Report.model_validate_json(output.splitlines()[-1])
@@ -152,7 +152,7 @@ def test_a_killed_fetch_leaves_no_half_file_under_a_final_name(
     left = {path.name for path in (tmp_path / "to").iterdir() if not path.name.endswith(".partial")}
     assert MANIFEST_NAME not in left
     assert "model.safetensors" not in left
-    between.hold_after = None
+    between.hold_from = None
     between.released.set()
     assert run(*arguments).reason == "Fetched"
     assert not list((tmp_path / "to").glob(".*"))
