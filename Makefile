@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster llama-cpp test lint unit engine stores quantize-tests awq-tests verify-tests cluster-tests e2e \
+.PHONY: help venv demo cluster llama-cpp test lint unit engine stores quantize-tests awq-tests verify-tests cluster-tests e2e e2e-awq \
 	bench-merge bench-quantize bench-plan format lock crds clean
 
 BIN := .venv/bin
@@ -65,7 +65,10 @@ cluster-tests: llama-cpp ## the operator against a real API server
 	@$(PYTEST) tests/cluster
 
 e2e: llama-cpp ## the whole path on a real node, with a real model
-	@$(PYTEST) -s tests/e2e  # the story is told while it happens
+	@$(PYTEST) -s tests/e2e/test_story.py  # the story is told while it happens
+
+e2e-awq: $(VENV) ## the same with AWQ, by hand: 18 GB more in the user's cache
+	@$(PYTEST) -s tests/e2e/test_awq_story.py
 
 bench-merge: $(VENV) ## a merge beside copies and PEFT, of the same model; SIZE=0.1, 1.1, 8 or 70
 	@$(BIN)/python -m tests.bench.merge --size $(or $(SIZE),1.1)

@@ -3,7 +3,8 @@
 Prints a table per model, then one JSON line. Seconds, processor seconds and the largest process's peak memory are of
 the whole step, imports included. `bits` are the file's per weight, `formats` what the storage formats add up to without
 header and vocabulary. Divergence (mean, nats per token), the share of tokens whose most probable successor stays the
-same, and perplexity are llama-perplexity's, against the same model in 16 bits, on the bundled calibration text.
+same, and perplexity are llama-perplexity's, against the same model in 16 bits, on the bundled calibration text; AWQ's
+are quantize_awq.py's. The engine of AWQ has an environment of its own, 5 GB in the user's cache.
 The generated model has random weights and widths that suit every type: its divergence says little, its costs do.
 """
 
@@ -27,8 +28,11 @@ from ftm_jobs.gguf_types import STORAGE, TYPES, stored_bytes
 from ftm_jobs.limits import processors
 from ftm_jobs.llama_tools import LlamaCpp, find_llama_cpp
 from tests import assets
+from tests.awq.environments import jobs_environment, python_of
+from tests.bench import quantize_awq
 
 REFERENCE = "BF16"
+AWQ = "AWQ"
 MEAN_DIVERGENCE = re.compile(r"Mean\s+KLD:\s*([0-9.]+)")
 SAME_TOP = re.compile(r"Same top p:\s*([0-9.]+)")
 PERPLEXITY = re.compile(r"Mean PPL\(Q\)\s*:\s*([0-9.]+)")
@@ -53,7 +57,8 @@ class Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--types", nargs="+", choices=TYPES, default=list(TYPES), metavar="TYPE", help="default: all")
+    every = [*TYPES, AWQ]
+    parser.add_argument("--types", nargs="+", choices=every, default=every, metavar="TYPE", help="default: all")
     parser.add_argument(
         "--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL", help="default: all"
     )
@@ -62,7 +67,10 @@ def main() -> None:
     rows: list[Row] = []
     with _folder() as work:
         for name in parsed.models:
-            rows += measure(name, MODELS[name](work), work, parsed.types, parsed.chunks)
+            model = MODELS[name](work)
+            gguf = [type for type in parsed.types if type != AWQ]
+            rows += measure(name, model, work, gguf, parsed.chunks) if gguf else []
+            rows += [measure_awq(name, model, work, parsed.chunks)] if AWQ in parsed.types else []
     print_table(rows)
     print(json.dumps([asdict(row) for row in rows]), flush=True)
 
@@ -81,11 +89,44 @@ def measure(name: str, model: Path, work: Path, types: Sequence[str], chunks: in
     return rows
 
 
-def run_step(*arguments: str) -> tuple[Report, float, float, int]:
+def measure_awq(name: str, model: Path, work: Path, chunks: int) -> Row:
+    print(f"bench: {name}, AWQ …", file=sys.stderr, flush=True)
+    own = work / f"awq-{name}"
+    own.mkdir()
+    command = ["awq", "--model", model.as_uri(), "--artifacts", own.as_uri()]
+    command += ["--calibration", quantize_awq.calibration(own).as_uri()]
+    report, seconds, processor_seconds, peak = run_step(
+        *command, python=str(python_of("awq")), environment=jobs_environment()
+    )
+    assert report.artifact
+    made = own / report.artifact.key
+    weights = quantize_awq.stored(made)
+    lost = quantize_awq.losses(model, made, calibration_text(), chunks * CONTEXT, CONTEXT, own)
+    row = Row(
+        name,
+        AWQ,
+        round(seconds, 1),
+        round(processor_seconds, 1),
+        peak,
+        weights.file_bytes,
+        bits_per_weight=round(8 * weights.file_bytes / weights.elements, 3),
+        formats_bits_per_weight=round(8 * weights.format_bytes / weights.elements, 3),
+        tensors_fallen_back=0,
+        divergence=round(lost.kl, 6),
+        same_top=round(100 * lost.same_top, 3),
+        perplexity=round(lost.other_perplexity, 4),
+    )
+    print(f"bench: {row}", file=sys.stderr, flush=True)
+    return row
+
+
+def run_step(
+    *arguments: str, python: str = sys.executable, environment: dict[str, str] | None = None
+) -> tuple[Report, float, float, int]:
     """A step in a process of its own: its report, seconds, processor seconds and the largest process's peak memory."""
     begun = time.monotonic()
     child = subprocess.Popen(
-        [sys.executable, "-m", "ftm_jobs", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [python, "-m", "ftm_jobs", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     )
     output, errors = _read_both(child)
     _, status, used = os.wait4(child.pid, 0)
@@ -149,8 +190,7 @@ class Compared:
     def _run(self, file: Path, *flags: str) -> str:
         text = self.work / "text.txt"
         if not text.exists():
-            samples = files("ftm_jobs").joinpath("data/calibration.jsonl").read_text("utf-8").splitlines()
-            text.write_text("\n\n".join(_text(json.loads(sample)) for sample in samples))
+            text.write_text(calibration_text())
         command = [str(self.tools.program("llama-perplexity")), "--model", str(file), "--file", str(text)]
         command += ["--ctx-size", str(CONTEXT), "--chunks", str(self.chunks), "--threads", str(processors())]
         command += ["--kl-divergence-base", str(self._kept), *flags]
@@ -158,6 +198,11 @@ class Compared:
         if done.returncode:
             raise SystemExit(f"bench: {' '.join(command)} failed:\n{done.stderr[-2000:]}")
         return done.stdout + done.stderr
+
+
+def calibration_text() -> str:
+    samples = files("ftm_jobs").joinpath("data/calibration.jsonl").read_text("utf-8").splitlines()
+    return "\n\n".join(_text(json.loads(sample)) for sample in samples)
 
 
 def _text(sample: dict[str, object]) -> str:

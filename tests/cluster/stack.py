@@ -13,10 +13,19 @@ from dataclasses import dataclass
 from tests.assets import Assets
 from tests.assets import prepare as prepare_assets
 from tests.cache import cache
-from tests.cluster.catalogue import JOBS, MERGE, OPERATOR, PROJECT, QUANTIZE_GGUF, SERVE_LLAMACPP, VLLM_CPU
+from tests.cluster.catalogue import (
+    JOBS,
+    MERGE,
+    OPERATOR,
+    PROJECT,
+    QUANTIZE_AWQ,
+    QUANTIZE_GGUF,
+    SERVE_LLAMACPP,
+    VLLM_CPU,
+)
 from tests.cluster.cluster import NodeCluster, node_cluster, prepare
 from tests.cluster.helm import helm
-from tests.cluster.images import ROOT
+from tests.cluster.images import ROOT, Image
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.progress import say, step
 from tests.seaweedfs import MODELS, READER, WRITER, Server, seaweedfs
@@ -59,15 +68,18 @@ class Stack:
 
 
 @contextmanager
-def stack(*, installed: bool = True) -> Iterator[Stack]:
+def stack(*, installed: bool = True, more: Sequence[Image] = ()) -> Iterator[Stack]:
     """All of it, ready to use; without `installed` the operator is left for the caller to install.
+
+    `more`: images that few need, beside those of PROJECT.
 
     Raises Unavailable when the machine cannot run a node.
     """
-    prepare(PROJECT)
+    images = (*PROJECT, *more)
+    prepare(images)
     assets = prepare_assets(say)
     with ExitStack() as ends:
-        cluster = ends.enter_context(node_cluster(PROJECT))
+        cluster = ends.enter_context(node_cluster(images))
         cluster.fake_gpus(GPUS)
         with step("starting S3 with a base model and an adapter in it"):
             s3 = ends.enter_context(seaweedfs(cache("node", "s3"), address=cluster.host_address))
@@ -87,6 +99,7 @@ def image_values() -> list[str]:
         "jobs": JOBS,
         "merge": MERGE,
         "quantizeGguf": QUANTIZE_GGUF,
+        "quantizeAwq": QUANTIZE_AWQ,
         "serveLlamacpp": SERVE_LLAMACPP,
         "vllm": VLLM_CPU,
     }

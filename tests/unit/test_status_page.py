@@ -17,7 +17,7 @@ ROWS = {
 
 def rules() -> set[str]:
     sources = (ROOT / "operator/ftm_operator/planning").glob("*.py")
-    return {rule for source in sources for rule in re.findall(r'Rejection\(\s*"(\w+)"', source.read_text())}
+    return {rule for source in sources for rule in re.findall(r'(?:Rejection|NoFit)\(\s*"(\w+)"', source.read_text())}
 
 
 def test_every_reason_has_a_row() -> None:

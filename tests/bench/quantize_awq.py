@@ -1,0 +1,85 @@
+"""AWQ's row of `make bench-quantize`: AutoAWQ in its own environment, and what its weights lose against 16 bits.
+
+Divergence and perplexity are of our own forward in fp32 from the dequantized weights, over every position of the same
+text that llama-perplexity is given, cut to as many tokens; llama-perplexity counts the second half of each piece.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from safetensors import safe_open
+
+from ftm_jobs import subjects
+from ftm_jobs.hf_tokenizer import HfTokenizer
+from ftm_jobs.layerwise import compare
+from ftm_jobs.measures import Divergence, total
+from ftm_jobs.model_folder import open_model
+from ftm_jobs.source import parse_source
+from ftm_operator.planning.quantization import Scheme
+
+SAMPLES = 4
+"""Of calibration text: the search takes some twenty seconds for each on two cores."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What an AWQ model's weights take."""
+
+    elements: int
+    file_bytes: int
+    format_bytes: int
+
+
+def calibration(folder: Path) -> Path:
+    """The first samples of the bundled text."""
+    path = folder / "calibration.jsonl"
+    lines = files("ftm_jobs").joinpath("data/calibration.jsonl").read_text("utf-8").splitlines()
+    path.write_text("\n".join(lines[:SAMPLES]) + "\n", "utf-8")
+    return path
+
+
+def stored(model: Path) -> Stored:
+    """Packed weights by the format's own arithmetic, the others as they are."""
+    group = int(json.loads((model / "config.json").read_text())["quantization_config"]["group_size"])
+    scheme = Scheme("awq", 4, group, zero_point=True)
+    elements = size = 0
+    paths = sorted(model.glob("*.safetensors"))
+    for path in paths:
+        with safe_open(path, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 - it is no mapping
+                tensor = opened.get_tensor(name)
+                if name.endswith(".qweight"):
+                    inputs, outputs = tensor.shape[0], tensor.shape[1] * 8
+                    elements += inputs * outputs
+                    size += scheme.linear_bytes(outputs, inputs)
+                elif not name.endswith((".scales", ".qzeros")):
+                    elements += tensor.numel()
+                    size += tensor.nbytes
+    return Stored(elements, sum(path.stat().st_size for path in paths), size)
+
+
+def losses(model: Path, quantized: Path, text: str, tokens: int, piece: int, work: Path) -> Divergence:
+    """Of the quantized model from the one that it was made of."""
+    merged = open_model(parse_source(model.as_uri()), _new(work / "merged-small"))
+    packed = open_model(parse_source(quantized.as_uri()), _new(work / "packed-small"))
+    group = subjects.of_merged(merged)
+    other, _ = subjects.add_awq(merged, group, packed)
+    del group.models[subjects.PLAIN]
+    prompts = _pieces(HfTokenizer(model).encode_text(text)[:tokens], piece)
+    reference = group.run(prompts, lambda _: None)[subjects.MERGED]
+    measured = total(compare(reference, other.run(prompts, lambda _: None)[subjects.QUANTIZED]))
+    for each in (group, other):
+        each.shared.close()
+    return measured
+
+
+def _pieces(tokens: Sequence[int], length: int) -> list[Sequence[int]]:
+    return [tokens[start : start + length] for start in range(0, len(tokens), length)]
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
