@@ -44,6 +44,9 @@ Exit code: 0 done, 2 the input is wrong and a retry is useless, 1 anything else.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one step, print its report, return its exit code."""
     parsed = _parser().parse_args(arguments)
+    if parsed.step in (AWQ, GGUF, Step.VERIFY):
+        # OpenMP's threads wait by spinning, which on a busy node takes the processor from those that are waited for.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     report = _report(parsed)
     if isinstance(report, Catalogue):
         print(report.model_dump_json(by_alias=True, exclude_none=True), flush=True)

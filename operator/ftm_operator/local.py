@@ -4,9 +4,11 @@ Needs no cluster. Artifacts go to the manifest's store, or to a cache folder, un
 Secrets are not read: stores take their credentials from the environment.
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +26,12 @@ from ftm_operator.resources.job import (
     verify_arguments,
 )
 from ftm_operator.resources.pod import Source
+
+AWQ_PYTHONS = {
+    "autoawq": ("FTM_AWQ_PYTHON", "awq", "requirements/quantize-awq.txt"),
+    "llm-compressor": ("FTM_COMPRESSOR_PYTHON", "llmcompressor", "requirements/quantize-compressor.txt"),
+}
+"""What names the Python with the engine, the engine's package, and what must be installed for it."""
 
 
 class LocalError(Exception):
@@ -57,12 +65,13 @@ def merge(model: FineTunedModel, facts: Facts) -> Artifact:
 
 def build(model: FineTunedModel, facts: Facts, decision: Decision) -> tuple[Artifact, ...]:
     """The merged model, and what was quantized from it, if anything is to be; each unless it is there already."""
+    python = _python(decision)
     merged = merge(model, facts)
     if not decision.quantizes:
         return (merged,)
     open_model = _without_secrets(model)
     arguments = quantize_arguments(open_model, decision, _as_source(merged, "model"))
-    report = step(Step.QUANTIZE, [*arguments[1:], "--artifacts", _store(model)], arguments[0], _python(decision))
+    report = step(Step.QUANTIZE, [*arguments[1:], "--artifacts", _store(model)], arguments[0], python)
     assert report.artifact is not None
     say(f"artifact {report.artifact.uri}" + (" (reused)" if report.reused else ""))
     for note in report.notes:
@@ -107,8 +116,23 @@ def _python(decision: Decision) -> str:
     """The Python that has what quantizes: AutoAWQ and llm-compressor need libraries that others cannot share."""
     if decision.awq is None:
         return sys.executable
-    variable = "FTM_COMPRESSOR_PYTHON" if decision.awq.engine == "llm-compressor" else "FTM_AWQ_PYTHON"
-    return os.environ.get(variable, sys.executable)
+    variable, package, pins = AWQ_PYTHONS[decision.awq.engine]
+    if python := os.environ.get(variable):
+        return python
+    if importlib.util.find_spec(package) is None:
+        raise LocalError(
+            f"{decision.awq.engine} is not installed here, and needs libraries that others cannot share: install "
+            f"{pins} into an environment of its own and set {variable} to its Python"
+        )
+    return sys.executable
+
+
+def _package(name: str) -> Path:
+    """The folder of an installed package."""
+    found = importlib.util.find_spec(name)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent
 
 
 def say(message: str) -> None:
@@ -156,7 +180,16 @@ def step(step: Step, arguments: list[str], command: str | None = None, python: s
 
 def last_line(command: str, arguments: list[str], python: str = sys.executable) -> tuple[int, str]:
     """Runs a Job's command: its exit code, and the last line that it printed."""
-    done = subprocess.run(
-        [python, "-m", "ftm_jobs", command, *arguments], stdout=subprocess.PIPE, text=True, check=False
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        environment = dict(os.environ)
+        if python != sys.executable:  # of the packages here it sees this one alone
+            Path(folder, "ftm_jobs").symlink_to(_package("ftm_jobs"))
+            environment["PYTHONPATH"] = folder
+        done = subprocess.run(
+            [python, "-m", "ftm_jobs", command, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=environment,
+        )
     return done.returncode, next(reversed(done.stdout.strip().splitlines()), "")

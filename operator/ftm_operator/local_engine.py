@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
-from ftm_operator.local import LocalError, say
+from ftm_operator.local import LocalError, cache_directory, say
 from ftm_operator.resources import llama_server, vllm
 from ftm_operator.resources.deployment import LLAMA_CPP
 
@@ -30,8 +30,8 @@ ANSWER_SECONDS = 600
 LOG_LINES_SHOWN = 15
 CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 """GiB of KV cache, and no pinning of threads: for vLLM's CPU build on a machine that does other things too."""
-LLAMA_CPP_FOLDERS = ("FTM_LLAMA_CPP", "/opt/llama.cpp")
-"""A variable that names a build of llama.cpp, and where images have it; without either, PATH is searched."""
+LLAMA_CPP_VARIABLE = "FTM_LLAMA_CPP"
+"""Names a build of llama.cpp, as for the step that makes GGUF files."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,16 @@ def _llama_server(model: FineTunedModel, plan: Plan, directory: Path, port: int)
 
 
 def _llama_server_program() -> str:
-    variable, installed = LLAMA_CPP_FOLDERS
-    program = Path(os.environ.get(variable, installed), "bin/llama-server")
-    found = str(program) if program.is_file() else shutil.which("llama-server")
+    """Of the build that the variable names, of the image's or the user's own, else the one on PATH."""
+    named = os.environ.get(LLAMA_CPP_VARIABLE)
+    folders = [Path(named)] if named else [Path("/opt/llama.cpp"), cache_directory() / "llama.cpp/current"]
+    programs = [folder / "bin/llama-server" for folder in folders]
+    found = next((str(program) for program in programs if program.is_file()), None) or shutil.which("llama-server")
     if not found:
-        raise LocalError(f"llama.cpp is not installed here; set {variable} to its folder, or put llama-server on PATH")
+        raise LocalError(
+            f"llama.cpp is not installed here; run `make llama-cpp`, set {LLAMA_CPP_VARIABLE} to its folder, or put "
+            "llama-server on PATH"
+        )
     return found
 
 
