@@ -274,6 +274,18 @@ def test_where_the_engine_does_not_say_what_it_found_all_that_was_planned_is_hel
     assert scene.measurements == {}, "nothing was measured"
 
 
+def test_a_new_plan_that_tells_the_engine_nothing_else_is_not_tried() -> None:
+    scene = deploying()
+    more = TOO_LITTLE.replace("(0.5 GiB", "(99.0 GiB").replace("(0.25 GiB)", "(98.0 GiB)")
+    scene.serving_pod(CRASHED, lastState=ended(more))
+    scene.settle()
+    assert stalled(scene).startswith("vLLM found 98.00 GiB for the KV cache on A10G where ")
+    assert plan(scene)["gpus"] == 1
+    assert scene.applied.count("Deployment support-bot") == 1
+    assert "shortage" not in plan(scene)
+    assert "Normal EngineOutOfMemory" not in scene.events
+
+
 def test_a_gpu_that_others_fill_is_not_planned_anew() -> None:
     scene = deploying()
     said = "Free memory on device cuda:0 (10.0/22.06 GiB) on startup is less than desired GPU memory utilization"
@@ -331,7 +343,7 @@ def test_gpus_that_come_and_go_do_not_allow_one_more_plan() -> None:
     scene = deploying()
     scene.serving_pod(CRASHED, lastState=ended())
     scene.settle()
-    scene.accelerators = tuple(declared_classes([{"name": "L4", "perNode": 8}]))
+    scene.accelerators = tuple(declared_classes([{"name": "L4", "perNode": 8, "product": "NVIDIA-L4"}]))
     scene.settle()
     assert plan(scene)["acceleratorClass"] == "L4"
     scene.serving_pod(CRASHED, lastState=ended())
