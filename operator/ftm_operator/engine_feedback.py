@@ -34,8 +34,18 @@ from ftm_operator.resources.vllm import CONTAINER
 from ftm_operator.summary import Hold
 
 ENGINE = "vLLM"
-SAME_TRIAL = ("accelerator_class", "gpus", "tensor_parallel_size", "pipeline_parallel_size", "max_model_len", "dtype")
-SAME_BATCH = ("max_num_batched_tokens", "max_num_seqs", "gpu_memory_utilization", "group_size")
+DECIDES_MEMORY = (
+    "accelerator_class",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "dtype",
+    "group_size",
+    "max_model_len",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "gpu_memory_utilization",
+)
+"""What of a plan changes how much memory the engine takes of a GPU, or finds there."""
 
 
 @dataclass(frozen=True)
@@ -155,15 +165,15 @@ def shortage(plan: Plan, lack: Lack) -> Shortage:
 
 
 def is_another_trial(plan: Plan, other: Plan) -> bool:
-    """Whether the engine is told anything else that changes how much memory it takes."""
-    return any(getattr(plan, name) != getattr(other, name) for name in (*SAME_TRIAL, *SAME_BATCH))
+    """Whether the engine would find anything else."""
+    return any(getattr(plan, name) != getattr(other, name) for name in DECIDES_MEMORY)
 
 
 def planned_anew(plan: Plan, lack: Lack, other: Plan) -> tuple[Plan, Hold]:
     """The new plan, which says why, and what is told until it is rolled out."""
     kind = f"{other.gpus} x {other.accelerator_class}, {other.max_model_len} tokens of context"
     why = f"{found_and_planned(plan, lack)}; planned anew: {kind}"
-    new = other.model_copy(update={"shortage": shortage(plan, lack), "reasons": (*other.reasons, why)})
+    new = other.model_copy(update={"by": plan.by, "reasons": (*other.reasons, why)})
     return new, Hold("Deploying", Reason.ENGINE_OUT_OF_MEMORY, why, retry_after=1.0)
 
 

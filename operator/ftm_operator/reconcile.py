@@ -359,8 +359,7 @@ class _Pass:
             return feedback.out_of_memory(plan, lack, refused=other.reason)
         if not feedback.is_another_trial(plan, other.plan):
             return feedback.out_of_memory(plan, lack)
-        new, hold = feedback.planned_anew(plan, lack, other.plan)
-        self.progress.plan = new.model_copy(update={"by": plan.by})
+        self.progress.plan, hold = feedback.planned_anew(plan, lack, other.plan)
         return hold
 
     def _keep(self, plan: Plan, artifact: Artifact, measured: Measured) -> None:

@@ -69,7 +69,12 @@ def measured_in(log: str) -> Measured | None:
 
 
 def lack_in(log: str) -> Lack | None:
-    """Why a start failed, if it was for lack of memory: the last words of a container, or the end of its log."""
+    """Why a start failed, if it was for lack of memory: the last words of a container, or the end of its log.
+
+    A run that had started did not fail to.
+    """
+    if STARTED in log:
+        return None
     if found := NOT_FREE.search(log):
         free, total = (float(each) for each in found.groups())
         said = f"{free:.2f} of {total:.2f} GiB were free at the start"
@@ -79,7 +84,7 @@ def lack_in(log: str) -> Lack | None:
         said = f"one request needs {needed:.2f} GiB of KV cache and {found_gib:.2f} GiB are there"
         return Lack(said, found_bytes=round(found_gib * GIB))
     if NOTHING_LEFT in log:
-        return Lack("no memory is left for the KV cache", found_bytes=min(0, *_bytes(AVAILABLE, log), 0))
+        return Lack("no memory is left for the KV cache", found_bytes=min([0, *_bytes(AVAILABLE, log)]))
     if found := OUT_OF_MEMORY.search(log):
         tried = f": tried to allocate {found[1]}" if found[1] else ""
         return Lack(f"out of memory{tried}")

@@ -221,6 +221,18 @@ def test_a_second_failure_stalls_with_both_numbers_and_what_to_do() -> None:
     assert (result.actions, result.status, result.notices) == ((), None, ())
 
 
+def test_it_stays_stalled_while_the_engine_is_tried_again_and_recovers_if_it_starts() -> None:
+    scene = deploying(ONE_A10G)
+    scene.serving_pod(CRASHED, lastState=ended())
+    scene.settle()
+    scene.serving_pod({"running": {}}, lastState=ended())
+    assert scene.once() == Result(measurements=scene.once().measurements)
+    scene.available()
+    scene.serving_pod({"running": {}}, ready=True, lastState=ended())
+    scene.settle()
+    assert scene.resource()["status"]["phase"] == "Ready"
+
+
 def test_where_nothing_else_fits_it_stalls_at_once_and_says_what_would() -> None:
     scene = deploying(ONE_A10G)
     scene.serving_pod(CRASHED, lastState=ended())

@@ -101,6 +101,10 @@ def test_where_nothing_is_left_the_engines_own_number_below_zero_counts() -> Non
     assert found.found_bytes == round(-1.25 * GIB)
 
 
+def test_a_run_that_had_started_lacked_nothing_whatever_it_logged_later() -> None:
+    assert lack_in(f"{STARTED}{PREFIX}{CUDA}") is None
+
+
 def test_a_gpu_that_others_fill_is_told_apart() -> None:
     found = lack_in(PREFIX + NOT_FREE)
     assert found
