@@ -24,6 +24,7 @@ PATHS = {
     "Service": ("v1", "services"),
     "Pod": ("v1", "pods"),
     "Event": ("v1", "events"),
+    "ConfigMap": ("v1", "configmaps"),
     "Node": ("v1", "nodes"),
     "ResourceSlice": ("resource.k8s.io/v1", "resourceslices"),
 }
@@ -34,6 +35,8 @@ REQUEST_SECONDS = 30
 LOG_SECONDS = 3
 """A node that does not answer must not hold a pass."""
 LOG_LINE_BYTES = 512
+LOG_PART_BYTES = 256 * 1024
+LOG_END_LINES = 500
 
 
 class ApiError(Exception):
@@ -120,10 +123,22 @@ class Cluster:
 
     async def last_log_line(self, namespace: str, pod: str) -> str:
         """The newest line of a pod's log, cut at LOG_LINE_BYTES."""
-        query = {"tailLines": "1", "limitBytes": str(LOG_LINE_BYTES)}
+        return (await self._log(namespace, pod, tailLines="1", limitBytes=str(LOG_LINE_BYTES))).strip()
+
+    async def log_beginning(self, namespace: str, pod: str, container: str) -> str:
+        """The first LOG_PART_BYTES of what a container's present run logged."""
+        return await self._log(namespace, pod, container=container, limitBytes=str(LOG_PART_BYTES))
+
+    async def log_end(self, namespace: str, pod: str, container: str, *, previous: bool) -> str:
+        """The last LOG_END_LINES, LOG_PART_BYTES at most, of a run, or of the one before it."""
+        more = {"previous": "true"} if previous else {}
+        limits = {"tailLines": str(LOG_END_LINES), "limitBytes": str(LOG_PART_BYTES)}
+        return await self._log(namespace, pod, container=container, **limits, **more)
+
+    async def _log(self, namespace: str, pod: str, **query: str) -> str:
         where = path("Pod", namespace, pod, "log")
         content = await self._send("GET", where, query, accept="*/*", seconds=LOG_SECONDS)
-        return content.decode(errors="replace").strip()
+        return content.decode(errors="replace")
 
     async def _request(
         self,

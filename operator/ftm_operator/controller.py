@@ -15,10 +15,14 @@ from ftm_jobs.contract import progress_in
 from ftm_operator import gpu_inventory
 from ftm_operator.api.v1alpha1 import API_VERSION, KIND
 from ftm_operator.cluster import CHILDREN, ApiError, Cluster
+from ftm_operator.engine_logs import EngineLogs
 from ftm_operator.gpu_inventory import GpuInventory
 from ftm_operator.health import Health
+from ftm_operator.measurement_store import MeasurementStore
 from ftm_operator.object_cache import Key, ObjectCache, key_of, version
-from ftm_operator.reconcile import Apply, Delete, Observed, Result, reconcile
+from ftm_operator.passes import Apply, Delete, Observed, Result
+from ftm_operator.planning.measurements import Measurements
+from ftm_operator.reconcile import reconcile
 from ftm_operator.resources.event import event
 from ftm_operator.resources.metadata import ARTIFACT, NAME, Manifest
 from ftm_operator.settings import Settings
@@ -58,6 +62,8 @@ class Controller:
         self._waiters: dict[tuple[str, str], set[Key]] = defaultdict(set)
         self._foreign: dict[tuple[str, Key], Manifest] = {}
         self._followed: dict[Key, Followed] = {}
+        self._engine_logs = EngineLogs(cluster)
+        self._measurements = MeasurementStore(cluster)
         health.queue_wait_seconds = self._queue.oldest_wait_seconds
 
     async def run(self) -> None:
@@ -118,9 +124,13 @@ class Controller:
         resource = self._cache.get(KIND, key)
         if resource is None:
             self._followed.pop(key, None)
+            self._engine_logs.ask(key, None)
             return
         await self._read_progress(key)
-        result = reconcile(self._observe(resource), self._settings, datetime.now(UTC))
+        await self._engine_logs.read(key)
+        measurements = await self._measurements.load(key[0])
+        result = reconcile(self._observe(resource, measurements), self._settings, datetime.now(UTC))
+        await self._measurements.keep(key[0], result.measurements)
         for action in result.actions:
             await self._execute(action)
         if result.status is not None:
@@ -130,10 +140,12 @@ class Controller:
         if result.waits_for:
             self._waiters[key[0], result.waits_for].add(key)
         self._follow(key, result.follows)
+        if (seconds := self._engine_logs.ask(key, result.listens)) is not None:
+            self._queue.add_after(key, seconds)
         if result.retry_after is not None:
             self._queue.add_after(key, max(result.retry_after, 1.0))
 
-    def _observe(self, resource: Manifest) -> Observed:
+    def _observe(self, resource: Manifest, measurements: Measurements) -> Observed:
         key = namespace, _ = key_of(resource)
 
         def child(kind: str) -> Manifest | None:
@@ -147,6 +159,8 @@ class Controller:
             service=child("Service"),
             accelerators=self._gpus.classes,
             progress={one.pod: one.progress for one in (self._followed.get(key),) if one and one.progress},
+            heard=self._engine_logs.heard(key),
+            measurements=measurements,
         )
 
     def _follow(self, key: Key, pod: str | None) -> None:

@@ -7,6 +7,8 @@ Lists of named items are matched by name. A field that we once set and no longer
 from decimal import Decimal
 from typing import Any
 
+from ftm_operator.resources.metadata import SPEC_HASH, Manifest
+
 QUANTITY_FIELDS = (".requests.", ".limits.", ".sizeLimit")
 SUFFIXES = {
     "n": Decimal("1e-9"),
@@ -16,6 +18,16 @@ SUFFIXES = {
     **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
 }
 """Source: the Kubernetes API's resource.Quantity."""
+
+
+def difference(desired: Manifest, live: Manifest | None) -> str | None:
+    """Why a child is to be applied, in a few words; None if it is as wanted."""
+    if live is None:
+        return "absent"
+    annotations = live["metadata"].get("annotations", {})
+    if annotations.get(SPEC_HASH) != desired["metadata"]["annotations"][SPEC_HASH]:
+        return "the wanted spec changed"
+    return drift(desired, live)
 
 
 def drift(desired: Any, live: Any, path: str = "") -> str | None:

@@ -42,10 +42,13 @@ def format_plan(name: str, status: FineTunedModelStatus, stalled: Condition | No
     for title, value in _choices(plan).items():
         yield f"  {title:<23} {value}"
     if plan.memory:
-        yield "memory of each GPU, as estimated" if (plan.gpus or 0) > 1 else "memory of the GPU, as estimated"
+        where = "memory of each GPU, as estimated" if (plan.gpus or 0) > 1 else "memory of the GPU, as estimated"
+        measured = _measured_bytes(plan)
+        yield f"{where} and as the engine measured it" if measured else where
         for item, title in ITEMS.items():
             if item in plan.memory:
-                yield f"  {title:<23} {plan.memory[item] / GIB:>6.2f} GiB"
+                beside = f" {measured[item] / GIB:>6.2f} GiB" if item in measured else ""
+                yield f"  {title:<23} {plan.memory[item] / GIB:>6.2f} GiB{beside}"
     yield "why"
     yield from (f"  {reason}" for reason in plan.reasons)
     if plan.rejected:
@@ -66,9 +69,25 @@ def _choices(plan: Plan) -> dict[str, object]:
         choices["at once"] = f"{plan.concurrency} requests of the whole context"
     if plan.kv_cache_tokens:
         choices["KV cache"] = f"{plan.kv_cache_tokens} tokens"
+    if plan.measured and plan.measured.kv_cache_tokens:
+        most = (
+            f", {plan.measured.max_concurrency:g} requests of the whole context"
+            if plan.measured.max_concurrency
+            else ""
+        )
+        choices["KV cache, measured"] = f"{plan.measured.kv_cache_tokens} tokens{most}"
     if plan.max_num_batched_tokens:
         choices["batch"] = f"{plan.max_num_batched_tokens} tokens, {plan.max_num_seqs} sequences"
     return choices
+
+
+def _measured_bytes(plan: Plan) -> dict[str, int]:
+    """By the names of the estimate's items."""
+    measured = plan.measured
+    if measured is None:
+        return {}
+    found = {"weights": measured.weight_bytes, "kvCache": measured.kv_cache_bytes}
+    return {item: size for item, size in found.items() if size is not None}
 
 
 def _where(each: RejectedSize) -> str:

@@ -27,4 +27,5 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     JOB_FAILED = "JobFailed"
     INCOMPLETE_REPORT = "IncompleteReport"
+    ENGINE_OUT_OF_MEMORY = "EngineOutOfMemory"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"

@@ -10,17 +10,19 @@ Invariants
 - a finished artifact is built again only when its key or its store changes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ftm_jobs.contract import Artifact, Facts, Report, Step, Verification
+from ftm_operator import engine_feedback as feedback
 from ftm_operator.api.errors import InvalidManifest, parse
 from ftm_operator.api.status import readable
-from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus, Phase, Plan
-from ftm_operator.drift import drift
-from ftm_operator.job_state import Broken, Done, Due, Running, State, finished, job_state
-from ftm_operator.planning.accelerators import AcceleratorClass
+from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus, Measured, Phase, Plan, Shortage
+from ftm_operator.drift import difference
+from ftm_operator.holds import incomplete, name_taken, report_or_hold
+from ftm_operator.job_state import Due, Running, State, finished, job_state
+from ftm_operator.passes import Apply, Delete, Observed, Result
 from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.keys import (
     REFRESH_ANNOTATION,
@@ -31,6 +33,7 @@ from ftm_operator.planning.keys import (
     short_hash,
     verified_by,
 )
+from ftm_operator.planning.measurements import Measurement
 from ftm_operator.planning.plan import Planned, again
 from ftm_operator.planning.plan import plan as make_plan
 from ftm_operator.planning.tensor_parallel import Rejection
@@ -45,60 +48,15 @@ from ftm_operator.resources.job import (
     quantize_job,
     verify_job,
 )
-from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, NAME, SPEC_HASH, STEP, Manifest, owned_by
+from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, NAME, STEP, Manifest, owned_by
 from ftm_operator.resources.pod import Source
 from ftm_operator.resources.service import service as build_service
 from ftm_operator.rollout import RollingOut, rollout
 from ftm_operator.settings import Settings
-from ftm_operator.summary import Hold, Notice, Progress, failed_checks, invalid_status, notices, summarise
+from ftm_operator.summary import Hold, Progress, failed_checks, invalid_status, notices, summarise
 
 FINISHED_JOBS_KEPT = 3
 """Per step and resource: their logs may still be wanted."""
-
-NAME_TAKEN_RETRY_SECONDS = 60.0
-
-Labelled = Callable[[str, str], Sequence[Manifest]]
-"""(label, value) -> the children in the resource's namespace that carry it."""
-
-
-@dataclass(frozen=True)
-class Observed:
-    resource: Manifest
-    jobs: Labelled
-    pods: Labelled
-    deployment: Manifest | None = None
-    service: Manifest | None = None
-    accelerators: Sequence[AcceleratorClass] = ()
-    """The GPUs that there are."""
-    progress: Mapping[str, str] = field(default_factory=dict)
-    """How far running steps are, by the names of their pods."""
-
-
-@dataclass(frozen=True)
-class Apply:
-    """Server-side apply of a whole child; `why` names what differed."""
-
-    manifest: Manifest
-    why: str
-
-
-@dataclass(frozen=True)
-class Delete:
-    manifest: Manifest
-
-
-@dataclass(frozen=True)
-class Result:
-    actions: tuple[Apply | Delete, ...] = ()
-    status: Manifest | None = None
-    """None: as it is already."""
-    notices: tuple[Notice, ...] = ()
-    retry_after: float | None = None
-    """Seconds until time alone may change the answer."""
-    waits_for: str | None = None
-    """The merge that this resource waits for, as its Job's label names it."""
-    follows: str | None = None
-    """The pod whose log tells how far the merge is."""
 
 
 def reconcile(observed: Observed, settings: Settings, now: datetime) -> Result:
@@ -117,7 +75,7 @@ def reconcile(observed: Observed, settings: Settings, now: datetime) -> Result:
     status = summarise(model, before, run.progress, hold, observed.deployment, now)
     run.prune()
     result = _result(resource, before, status, run.actions, hold, run.waits_for)
-    return replace(result, follows=run.follows)
+    return replace(result, follows=run.follows, listens=run.listens, measurements=tuple(run.measurements))
 
 
 def _result(
@@ -170,6 +128,8 @@ class _Pass:
     progress: Progress = field(default_factory=Progress)
     waits_for: str | None = None
     follows: str | None = None
+    listens: feedback.EngineLog | None = None
+    measurements: list[Measurement] = field(default_factory=list)
 
     @property
     def _name(self) -> str:
@@ -214,18 +174,17 @@ class _Pass:
         state = self._state(INSPECTION, key, Step.INSPECT)
         if isinstance(state, Due):
             self._create(inspect_job(model, key, state.attempt, self.settings, more_memory=state.more_memory))
-        report = _report_or_hold(state, "Inspecting", Reason.INSPECTING)
+        report = report_or_hold(state, "Inspecting", Reason.INSPECTING)
         if isinstance(report, Hold):
             return report
         if report.facts is None:
-            return _incomplete(Step.INSPECT)
+            return incomplete(Step.INSPECT)
         self.progress.facts = report.facts
         return report.facts
 
     def _planned(self, facts: Facts) -> Planned | Hold:
         by = planned_by(self.model.spec, facts, self._refresh)
-        gpus = self.observed.accelerators
-        planned = self._kept_plan(by, facts) or make_plan(self._name, self.model.spec, facts, gpus, several_nodes=False)
+        planned = self._kept_plan(by, facts) or self._new_plan(by, facts)
         if isinstance(planned, Rejection):
             return Hold("Failed", planned.rule, planned.reason, stalled=True)
         self.progress.plan = planned.plan.model_copy(update={"by": by})
@@ -239,6 +198,24 @@ class _Pass:
         if not self.before.ready_replicas and known.accelerator_class not in gpus:
             return None
         return again(self.model.spec, facts, known)
+
+    def _new_plan(self, by: str, facts: Facts, lacked: Shortage | None = None) -> Planned | Rejection:
+        """Corrected by what engines measured, and by the failed start that it answers, or that one before it did."""
+        known = self.before.plan
+        answered = lacked or (known.shortage if known and known.by == by else None)
+        corrections = feedback.known_corrections(
+            self.model.spec,
+            facts,
+            self.before.artifacts,
+            self.observed.measurements,
+            self.settings.vllm_image,
+            answered,
+        )
+        gpus = self.observed.accelerators
+        planned = make_plan(self._name, self.model.spec, facts, gpus, several_nodes=False, corrections=corrections)
+        if answered and isinstance(planned, Planned):
+            return replace(planned, plan=planned.plan.model_copy(update={"shortage": answered}))
+        return planned
 
     def _merged(self, facts: Facts, store: Source) -> Artifact | Hold:
         key = merged_key(self.model.spec, facts)
@@ -254,7 +231,7 @@ class _Pass:
         if isinstance(report, Hold):
             return report
         self.progress.merged = report.artifact
-        return report.artifact or _incomplete(Step.MERGE)
+        return report.artifact or incomplete(Step.MERGE)
 
     def _quantized(self, decision: Decision, merged: Artifact, store: Source) -> tuple[Artifact, ...] | Hold:
         """The merged model, and what was quantized from it, if anything is to be."""
@@ -278,7 +255,7 @@ class _Pass:
         if isinstance(report, Hold):
             return report
         if report.artifact is None:
-            return _incomplete(Step.QUANTIZE)
+            return incomplete(Step.QUANTIZE)
         self.progress.quantized, self.progress.quantized_by = report.artifact, by
         self.progress.notes = report.notes
         return merged, report.artifact
@@ -301,7 +278,7 @@ class _Pass:
         if isinstance(report, Hold):
             return report
         if report.verification is None:
-            return _incomplete(Step.VERIFY)
+            return incomplete(Step.VERIFY)
         self.progress.report, self.progress.verified_by = report.artifact, by
         return self._judged(report.verification)
 
@@ -319,7 +296,7 @@ class _Pass:
             self._create(job(state.attempt, more_memory=state.more_memory))
         if isinstance(state, Running):
             state = self._with_progress(state, work)
-        report = _report_or_hold(state, work.phase, work.reason)
+        report = report_or_hold(state, work.phase, work.reason)
         if isinstance(report, Report):
             return report
         self.waits_for = identity
@@ -334,22 +311,60 @@ class _Pass:
         model, live = self.model, self.observed.deployment
         for child in (live, self.observed.service):
             if child and not owned_by(child, model):
-                return _name_taken(child)
+                return name_taken(child)
         self._apply(build_service(model), self.observed.service)
         if (
             self._apply(build_deployment(model, plan, facts, artifact, secret_name, self.settings), live)
             or live is None
         ):
             return Hold("Deploying", Reason.ROLLING_OUT, "the Deployment is being applied")
-        state = rollout(live, self.observed.pods(NAME, model.metadata.name))
+        pods = self.observed.pods(NAME, model.metadata.name)
+        state = rollout(live, pods)
         if isinstance(state, RollingOut):
             if state.lost_at and self._forgotten(artifact, state.lost_at):
                 message = f"{artifact.uri} is no longer there; it is built again"
                 phase: Phase = "Quantizing" if artifact is not self.progress.merged else "Merging"
                 return Hold(phase, Reason.ARTIFACT_LOST, message)
+            if hold := self._out_of_memory(facts, plan, artifact, live, pods):
+                return hold
             return Hold("Failed" if state.stalled else "Deploying", state.reason, state.message, state.stalled)
         self.progress.serving = state.message
+        self._harvest(plan, artifact, live, pods)
         return None
+
+    def _harvest(self, plan: Plan, artifact: Artifact, live: Manifest, pods: Sequence[Manifest]) -> None:
+        """What the engine measured when it started; its log is read only as long as that is not known."""
+        if feedback.is_proven(plan, live) or not (log := feedback.started(feedback.current(live, pods))):
+            return
+        self.listens = log
+        if (heard := self.observed.heard.get(log)) and heard.measured:
+            measured = heard.measured.model_copy(update={"by": feedback.template_of(live)})
+            self.progress.plan = plan.model_copy(update={"measured": measured})
+            self._keep(plan, artifact, measured)
+
+    def _out_of_memory(
+        self, facts: Facts, plan: Plan, artifact: Artifact, live: Manifest, pods: Sequence[Manifest]
+    ) -> Hold | None:
+        """What becomes of an engine that did not start for lack of memory: another plan, once, or a person."""
+        if feedback.is_proven(plan, live):
+            return None
+        self.listens, lack = feedback.failed_start(feedback.current(live, pods), self.observed.heard)
+        if lack is None:
+            return None
+        self._keep(plan, artifact, Measured(kv_cache_bytes=lack.found_bytes))
+        if not (self.observed.accelerators and feedback.can_be_planned_anew(plan, lack)):
+            return feedback.out_of_memory(plan, lack)
+        other = self._new_plan(str(plan.by), facts, feedback.shortage(plan, lack))
+        if isinstance(other, Rejection):
+            return feedback.out_of_memory(plan, lack, refused=other.reason)
+        if not feedback.is_another_trial(plan, other.plan):
+            return feedback.out_of_memory(plan, lack)
+        self.progress.plan, hold = feedback.planned_anew(plan, lack, other.plan)
+        return hold
+
+    def _keep(self, plan: Plan, artifact: Artifact, measured: Measured) -> None:
+        if found := feedback.measurement(plan, artifact, self.settings.vllm_image, measured, self.now):
+            self.measurements.append(found)
 
     def _forgotten(self, artifact: Artifact, lost_at: str) -> bool:
         """Forgets an artifact that was lost after it was last built, with the Jobs that say it is complete."""
@@ -392,7 +407,7 @@ class _Pass:
         self.actions.append(Apply(manifest, "absent"))
 
     def _apply(self, desired: Manifest, live: Manifest | None) -> bool:
-        why = _difference(desired, live)
+        why = difference(desired, live)
         if why:
             self.actions.append(Apply(desired, why))
         return bool(why)
@@ -407,38 +422,5 @@ class _Pass:
             self.actions.extend(Delete(job) for job in gone)
 
 
-def _incomplete(step: Step) -> Hold:
-    message = f"the {step} Job's report does not say what it made; see its log"
-    return Hold("Failed", Reason.INCOMPLETE_REPORT, message, stalled=True)
-
-
 def _is_in(artifact: Artifact, store: Source) -> bool:
     return artifact.uri == f"{store.uri.rstrip('/')}/{artifact.key}"
-
-
-def _name_taken(child: Manifest) -> Hold:
-    kind, name = child["kind"], child["metadata"]["name"]
-    message = f"{kind} {name} exists and is not this FineTunedModel's; delete it, or give this one another name"
-    return Hold("Failed", Reason.NAME_TAKEN, message, stalled=True, retry_after=NAME_TAKEN_RETRY_SECONDS)
-
-
-def _difference(desired: Manifest, live: Manifest | None) -> str | None:
-    if live is None:
-        return "absent"
-    annotations = live["metadata"].get("annotations", {})
-    if annotations.get(SPEC_HASH) != desired["metadata"]["annotations"][SPEC_HASH]:
-        return "the wanted spec changed"
-    return drift(desired, live)
-
-
-def _report_or_hold(state: State, phase: Phase, doing: Reason) -> Report | Hold:
-    match state:
-        case Done(report):
-            return report
-        case Due(attempt, more_memory):
-            again = f", attempt {attempt}" if attempt > 1 else ""
-            return Hold(phase, doing, f"a Job is being created{again}{', with more memory' if more_memory else ''}")
-        case Running(message):
-            return Hold(phase, doing, message)
-        case Broken(reason, message, stalled, retry_after):
-            return Hold("Failed" if stalled else phase, reason, message, stalled, retry_after)

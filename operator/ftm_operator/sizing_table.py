@@ -15,6 +15,7 @@ ITEMS = {
     "rotary": "rotary table",
     "slack": "slack",
     "lora": "LoRA slots",
+    "measuredCorrection": "measured correction",
     "kvCache": "KV cache",
     "total": "in all",
 }

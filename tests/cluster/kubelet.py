@@ -48,6 +48,22 @@ class Kubelet:
             name = pod["metadata"]["name"]
             self._set_status(name, "Running", {"name": "vllm", "ready": True, "state": {"running": {}}}, ready=True)
 
+    def starts(self) -> str:
+        """The name of the serving pod that has not been heard of yet."""
+        return eventually("a new serving pod", lambda: self._unfinished("serve"))
+
+    def crash(self, pod: str, last_words: str) -> None:
+        """The engine of a serving pod failed, and will be started again."""
+        ended = {
+            "exitCode": 1,
+            "reason": "Error",
+            "message": last_words,
+            "startedAt": "2026-01-01T00:00:00Z",
+            "finishedAt": "2026-01-01T00:00:01Z",
+        }
+        states = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": ended}}
+        self._set_status(pod, "Running", {"name": "vllm", "restartCount": 1, **states})
+
     def kill(self, step: str) -> None:
         """The newest unfinished pod of a step used up its memory."""
         name = eventually(f"an unfinished {step} pod", lambda: self._unfinished(step))

@@ -165,11 +165,11 @@ def upgrade(control_plane: ControlPlane, *flags: str) -> None:
     helm("upgrade", RELEASE, str(CHART), *options, *flags, kubeconfig=control_plane.kubeconfig)
 
 
-def can(kubectl: Kubectl, verb: str, resource: str, user: str) -> bool:
+def can(kubectl: Kubectl, verb: str, resource: str, user: str, name: str = "") -> bool:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
-        "spec": {"user": user, "resourceAttributes": attributes(kubectl, verb, resource)},
+        "spec": {"user": user, "resourceAttributes": {**attributes(kubectl, verb, resource), "name": name}},
     }
     answer = json.loads(kubectl("create", "-o", "json", "-f", "-", stdin=json.dumps(review)))
     return bool(answer["status"]["allowed"])
@@ -205,6 +205,15 @@ def test_the_operator_may_read_how_far_a_merge_is(installed: Kubectl) -> None:
     assert can(installed, "get", "pods/log", ACCOUNT)
 
 
+@pytest.mark.parametrize("verb", ["get", "patch"])
+def test_the_operator_may_keep_what_engines_measured_and_touch_no_other_config_map(
+    installed: Kubectl, verb: str
+) -> None:
+    assert can(installed, verb, "configmaps", ACCOUNT, "ftm-measurements")
+    assert not can(installed, verb, "configmaps", ACCOUNT, "kube-root-ca.crt")
+    assert can(installed, "create", "configmaps", ACCOUNT)
+
+
 @pytest.mark.parametrize("resource", ["nodes", "resourceslices.resource.k8s.io"])
 def test_the_operator_may_learn_which_gpus_there_are(installed: Kubectl, resource: str) -> None:
     assert can(installed, "list", resource, ACCOUNT)
@@ -228,6 +237,8 @@ def test_without_observing_no_node_may_be_read() -> None:
         ("delete", "finetunedmodels.ftm.dev"),
         ("create", "clusterroles.rbac.authorization.k8s.io"),
         ("get", "configmaps"),
+        ("list", "configmaps"),
+        ("delete", "configmaps"),
         ("patch", "nodes"),
     ],
 )

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,24 @@ from ftm_jobs.contract import Facts, Step
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually, get
+from tests.cluster.log_server import LogNode, log_node
 from tests.cluster.operator_process import OperatorProcess
 from tests.unit.operator.planning.catalogue import base_facts_of
 from tests.unit.operator.world import adapter_facts, merged_report, report, resource, verified_report
 
 NAMESPACE = "gpu-test"
+MEASUREMENTS = "ftm-measurements"
+STARTED = """\
+(Worker_TP0 pid=93) INFO 11-23 05:01:58 [gpu_model_runner.py:5149] Model loading took 6.75 GiB memory and 3.2 seconds
+(Worker_TP0 pid=93) INFO 11-23 05:02:05 [gpu_worker.py:759] Available KV cache memory: 11.50 GiB
+(EngineCore pid=61) INFO 11-23 05:02:06 [kv_cache_utils.py:2327] GPU KV cache size: 188,416 tokens, \
+Maximum concurrency for 8,192 tokens per request: 23.00x
+"""
+TOO_LITTLE = (
+    "ValueError: To serve at least one request with the model's max seq len (8192), (0.5 GiB KV cache is needed, which "
+    "is larger than the available KV cache memory (0.25 GiB)."
+)
+SERVERS_LAST_WORDS = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
 MIB = {"NVIDIA-A10G": 23028, "NVIDIA-H100-80GB-HBM3": 81559, "Tesla-T4": 15360}
 MISTRAL = Facts(base=base_facts_of("mistral-7b-v0.1"), adapters=(adapter_facts(),))
 DECLARED = [{"name": "H200", "perNode": 8, "nodes": 2, "product": "NVIDIA-H200"}]
@@ -53,6 +67,7 @@ def kubectl(operator: OperatorProcess) -> Iterator[Kubectl]:
     inside("delete", "finetunedmodels", "--all", "--wait")
     inside("delete", ",".join(CHILDREN), "--all", "--force", "--wait=false")
     inside("delete", "nodes", "-l", "example.test/pool")
+    inside("delete", "configmap", MEASUREMENTS, "--ignore-not-found")
     eventually("an empty namespace", lambda: not children(inside))
 
 
@@ -179,3 +194,83 @@ def test_without_any_known_gpu_the_plan_says_that_it_is_not_sized(kubectl: Kubec
     plan = await_phase(kubectl, "Merging")["status"]["plan"]
     assert plan["gpus"] == 1
     assert [reason for reason in plan["reasons"] if reason.startswith("not sized: no kind of GPU is known")]
+
+
+@pytest.fixture
+def engine_node(kubectl: Kubectl, control_plane: ControlPlane) -> Iterator[LogNode]:
+    """Four A10Gs, and a node that answers for the logs of the pods that a test binds to it."""
+    if control_plane.authority is None:
+        pytest.skip("the API server trusts no node of ours, so nothing here can answer for a pod's log")
+    add_node(kubectl, "gpus", "NVIDIA-A10G", 4)
+    with log_node(kubectl, control_plane.authority, "engine-node") as node:
+        yield node
+
+
+def measurements(kubectl: Kubectl) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in kubectl.get("configmap", MEASUREMENTS)["data"].values()]
+
+
+def test_what_the_engine_measured_is_read_once_and_outlives_the_model(
+    kubectl: Kubectl, operator: OperatorProcess, engine_node: LogNode
+) -> None:
+    engine_node.line = STARTED
+    operator.start()
+    kubelet = inspect(kubectl)
+    build(kubelet)
+    pod = kubelet.starts()
+    engine_node.bind(pod)
+    kubelet.ready()
+    await_phase(kubectl, "Ready")
+    measured = eventually("measured", lambda: get(kubectl)["status"]["plan"].get("measured"))
+    plan = get(kubectl)["status"]["plan"]
+    assert (measured["kvCacheTokens"], measured["maxConcurrency"]) == (188_416, 23.0)
+    assert (measured["kvCacheBytes"], measured["weightBytes"]) == (round(11.5 * 2**30), round(6.75 * 2**30))
+    (kept,) = measurements(kubectl)
+    assert (kept["accelerator"], kept["tensor_parallel"], kept["engine"]) == ("NVIDIA-A10G", 2, "vllm:test")
+    assert (kept["estimated_bytes"], kept["measured_bytes"]) == (plan["memory"]["kvCache"], measured["kvCacheBytes"])
+    writes = len(operator.control_plane.audit(operator.user))
+    kubectl("annotate", "finetunedmodel", "support-bot", "example.test/note=looked-at-again")
+    time.sleep(3)
+    assert len(operator.control_plane.audit(operator.user)) == writes
+    assert engine_node.requests == [f"/containerLogs/{NAMESPACE}/{pod}/vllm?limitBytes=262144"]
+    kubectl("delete", "finetunedmodel", "support-bot", "--wait")
+    operator.kill()
+    operator.start()
+    inspect(kubectl)
+    corrected = await_phase(kubectl, "Merging")["status"]["plan"]["memory"]
+    assert corrected["kvCache"] == measured["kvCacheBytes"]
+    assert corrected["measuredCorrection"] == plan["memory"]["kvCache"] - measured["kvCacheBytes"]
+
+
+def test_an_engine_that_lacks_memory_is_planned_anew_once_then_stalls_and_a_corrected_spec_recovers(
+    kubectl: Kubectl, operator: OperatorProcess, engine_node: LogNode
+) -> None:
+    engine_node.line = f"{TOO_LITTLE}\nTraceback (most recent call last):\n{SERVERS_LAST_WORDS}"
+    operator.start()
+    kubelet = inspect(kubectl)
+    build(kubelet)
+    first = kubelet.starts()
+    planned = get(kubectl)["status"]["plan"]
+    engine_node.bind(first)
+    kubelet.crash(first, SERVERS_LAST_WORDS)
+    anew = eventually("a new plan", lambda: get(kubectl)["status"]["plan"].get("shortage") and get(kubectl))
+    assert (planned["gpus"], anew["status"]["plan"]["gpus"]) == (2, 4)
+    assert engine_node.requests == [
+        f"/containerLogs/{NAMESPACE}/{first}/vllm?limitBytes=262144&previous=true&tailLines=500"
+    ]
+    second = kubelet.starts()
+    kubelet.crash(second, TOO_LITTLE)
+    failed = await_phase(kubectl, "Failed")["status"]
+    stalled = next(each for each in failed["conditions"] if each["type"] == "Stalled")
+    assert stalled["reason"] == "EngineOutOfMemory"
+    reckoned = failed["plan"]["memory"]["kvCache"] / 2**30
+    assert stalled["message"].startswith(
+        f"vLLM found 0.25 GiB for the KV cache on each NVIDIA-A10G where {reckoned:.2f} GiB were planned; set "
+    )
+    assert {each["tensor_parallel"] for each in measurements(kubectl)} == {2, 4}
+    asked = {"spec": {"serving": {"maxModelLen": 256, "concurrency": 1}}}
+    kubectl("patch", "finetunedmodel", "support-bot", "--type=merge", "-p", json.dumps(asked))
+    third = kubelet.starts()
+    assert third not in (first, second)
+    kubelet.ready()
+    await_phase(kubectl, "Ready")

@@ -55,6 +55,38 @@ class RejectedSize(Tolerant):
     """Why, with the numbers."""
 
 
+class Measured(Tolerant):
+    """What vLLM said of a GPU's memory when it started under this plan; of several ranks, the one that holds most."""
+
+    weight_bytes: int | None = None
+    """What loading the weights took, in bytes."""
+    kv_cache_bytes: int | None = None
+    """What was left for the KV cache, in bytes."""
+    kv_cache_tokens: int | None = None
+    """How many tokens of requests that holds."""
+    max_concurrency: float | None = None
+    """How many requests of the whole context that holds at once."""
+    by: str | None = None
+    """A hash of the pods that it was measured of."""
+
+
+class Shortage(Tolerant):
+    """A start that vLLM gave up for lack of memory, and which this plan answers."""
+
+    accelerator_class: str
+    """The kind of GPU."""
+    tensor_parallel_size: int
+    """Over how many of them each layer was split."""
+    pipeline_parallel_size: int
+    """In how many stages the layers were."""
+    planned_bytes: int
+    """What was planned for the KV cache of each GPU, in bytes."""
+    found_bytes: int | None = None
+    """What vLLM found for it, in bytes; absent if it did not say."""
+    correction_bytes: int
+    """How much more than estimated is held by a plan of these sizes, in bytes."""
+
+
 class Plan(Tolerant):
     """What the operator decided from the facts and the spec."""
 
@@ -106,6 +138,10 @@ class Plan(Tolerant):
     """Why each of these was chosen, one sentence each."""
     rejected: Annotated[tuple[RejectedSize, ...], Field(max_length=MOST_REJECTED)] | None = None
     """What was not chosen, and why."""
+    measured: Measured | None = None
+    """What the engine said of its memory when it started."""
+    shortage: Shortage | None = None
+    """Of the plan before this one, which was made anew once for it."""
     by: str | None = None
     """A hash of what was planned; while it is the same, what serves is not planned anew."""
 

@@ -86,6 +86,7 @@ def reasons(found: Sizing) -> list[str]:
         _dtype_reason(found),
         _context_reason(found),
         _batch_reason(found),
+        *_correction_reason(found),
     ]
 
 
@@ -159,3 +160,11 @@ def _batch_reason(found: Sizing) -> str:
     if option.batch == default:
         return sentence + f"vLLM's default for {accelerator.name}"
     return sentence + f"vLLM's default of {default.tokens} and {default.sequences} leaves too little for the KV cache"
+
+
+def _correction_reason(found: Sizing) -> list[str]:
+    correction = found.option.memory.correction
+    if not correction:
+        return []
+    held = f"{gib(abs(correction))} {'more' if correction > 0 else 'less'}"
+    return [f"{held} of reserves than estimated: what vLLM was measured to hold of {found.option.accelerator.name}"]

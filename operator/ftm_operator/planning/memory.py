@@ -64,11 +64,14 @@ class RankMemory:
     slack: int
     lora: int
     cache: KVCache
+    correction: int = 0
+    """What an engine was measured to hold beyond all these; below zero where it held less."""
 
     @property
     def held(self) -> int:
         """All but the KV cache."""
-        return self.weights + self.activations + self.graphs + self.non_torch + self.rotary + self.slack + self.lora
+        estimated = self.weights + self.activations + self.graphs + self.non_torch + self.rotary + self.slack
+        return estimated + self.lora + self.correction
 
     @property
     def left(self) -> int:
@@ -105,6 +108,7 @@ class RankMemory:
             "rotary": self.rotary,
             "slack": self.slack,
             **({"lora": self.lora} if self.lora else {}),
+            **({"measuredCorrection": self.correction} if self.correction else {}),
             "kvCacheNeeded": self.cache.needed_bytes(sequences, context),
             "kvCache": self.left,
         }

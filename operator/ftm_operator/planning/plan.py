@@ -15,6 +15,7 @@ from ftm_operator.planning.accelerators import AcceleratorClass
 from ftm_operator.planning.constraints import NOT_IN_FLOAT16
 from ftm_operator.planning.decision import Decision, decide
 from ftm_operator.planning.sized_plan import sized_plan
+from ftm_operator.planning.sizing import Correction
 from ftm_operator.planning.tensor_parallel import Rejection, rejections, valid_sizes
 
 ENGINE_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
@@ -40,10 +41,12 @@ def plan(
     classes: Sequence[AcceleratorClass] = (),
     *,
     several_nodes: bool = True,
+    corrections: Sequence[Correction] = (),
 ) -> Planned | Rejection:
     """How to build and serve the model, or the first rule that forbids what the spec asks for.
 
-    `classes`: the GPUs that exist. `several_nodes`: whether a replica may be spread over nodes.
+    `classes`: the GPUs that exist. `several_nodes`: whether a replica may be spread over nodes. `corrections`: by what
+    was measured of the same model.
     """
     serving, base = spec.serving, facts.base
     size = serving.tensor_parallel_size or 1
@@ -52,7 +55,7 @@ def plan(
         return decision
     on_gpus = decision.engine == "vLLM"
     if on_gpus and classes:
-        sized = sized_plan(name, spec, facts, classes, decision, several_nodes=several_nodes)
+        sized = sized_plan(name, spec, facts, classes, decision, several_nodes=several_nodes, corrections=corrections)
         return sized if isinstance(sized, Rejection) else Planned(*sized)
     if forbidden := _forbidden(spec, base, size, on_gpus=on_gpus):
         return forbidden

@@ -17,7 +17,7 @@ from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.quantization import Scheme
 from ftm_operator.planning.remedies import remedies
 from ftm_operator.planning.requested import offered, request_of
-from ftm_operator.planning.sizing import NoFit, Request, Sizing, size
+from ftm_operator.planning.sizing import Correction, NoFit, Request, Sizing, size
 from ftm_operator.planning.tensor_parallel import Rejection
 
 MIB = 2**20
@@ -30,6 +30,7 @@ def sized(
     awq: AwqChoice | None = None,
     *,
     several_nodes: bool = True,
+    corrections: Sequence[Correction] = (),
 ) -> Sizing | NoFit:
     """On which of the classes the model is served, and how."""
     allowed = offered(spec, classes)
@@ -41,7 +42,7 @@ def sized(
             (),
         )
     model = architecture(facts.base)
-    found = [size(model, request, allowed) for request in _requests(spec, awq, several_nodes)]
+    found = [size(model, request, allowed) for request in _requests(spec, awq, several_nodes, corrections)]
     fitting = [each for each in found if isinstance(each, Sizing)]
     return min(fitting, key=lambda each: (each.option.layout.gpus, each.option.layout.nodes)) if fitting else found[0]
 
@@ -54,10 +55,11 @@ def what_would_fit(
     awq: AwqChoice | None = None,
     *,
     several_nodes: bool = True,
+    corrections: Sequence[Correction] = (),
 ) -> list[str]:
     """A sentence for each change that would make the model fit."""
     model, allowed = architecture(facts.base), offered(spec, classes)
-    request = _requests(spec, awq, several_nodes)[0]
+    request = _requests(spec, awq, several_nodes, corrections)[0]
     changes = remedies(model, request, allowed, found)
     if not several_nodes:
         spread = size(model, replace(request, several_nodes=True), allowed)
@@ -78,12 +80,13 @@ def sized_plan(
     decision: Decision,
     *,
     several_nodes: bool = True,
+    corrections: Sequence[Correction] = (),
 ) -> tuple[Plan, Decision] | Rejection:
     """How to serve the model; a Rejection says what is too large, or which rule is broken, and what would fit."""
     awq = decision.awq
-    found = sized(spec, facts, classes, awq, several_nodes=several_nodes)
+    found = sized(spec, facts, classes, awq, several_nodes=several_nodes, corrections=corrections)
     if isinstance(found, NoFit):
-        changes = what_would_fit(spec, facts, classes, found, awq, several_nodes=several_nodes)
+        changes = what_would_fit(spec, facts, classes, found, awq, several_nodes=several_nodes, corrections=corrections)
         return Rejection(found.rule, "; ".join([found.reason, *changes]))
     if awq:
         awq = replace(awq, group_size=found.scheme.group, ranks=found.option.layout.tensor_parallel)
@@ -127,9 +130,11 @@ def sized_plan(
     return plan, decision
 
 
-def _requests(spec: FineTunedModelSpec, awq: AwqChoice | None, several_nodes: bool) -> list[Request]:
+def _requests(
+    spec: FineTunedModelSpec, awq: AwqChoice | None, several_nodes: bool, corrections: Sequence[Correction]
+) -> list[Request]:
     """One for each way in which the weights may be packed, the preferred one first."""
-    request = replace(request_of(spec), several_nodes=several_nodes)
+    request = replace(request_of(spec), several_nodes=several_nodes, corrections=tuple(corrections))
     if awq is None:
         return [request]
     groups = [awq.group_size]

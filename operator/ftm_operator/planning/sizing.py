@@ -37,6 +37,17 @@ STORED_DTYPES = {"BF16": "bfloat16", "F16": "float16"}
 
 
 @dataclass(frozen=True)
+class Correction:
+    """What an engine was found to hold of each GPU beyond the estimate, on this kind of GPU with these sizes."""
+
+    accelerator: str
+    tensor_parallel: int
+    pipeline_parallel: int
+    held_bytes: int
+    """Below zero where it held less."""
+
+
+@dataclass(frozen=True)
 class Request:
     """What is asked for; None leaves it to the planner."""
 
@@ -58,6 +69,8 @@ class Request:
     lora_bytes: int = 0
     several_nodes: bool = True
     """Whether a replica may span nodes, which takes LeaderWorkerSet in a cluster."""
+    corrections: tuple[Correction, ...] = ()
+    """By what was measured of the same model; a later one of the same sizes counts."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +178,10 @@ class _Search:
             return heaviest_stage(model, parts(tp, dtype), pp).total
 
         self.weight_bytes = weight_bytes
+        self.corrections = {
+            (each.accelerator, each.tensor_parallel, each.pipeline_parallel): each.held_bytes
+            for each in request.corrections
+        }
 
     def try_class(self, accelerator: AcceleratorClass, least: int) -> _Trial:
         """The first layout that fits, what was rejected before it, and what came closest."""
@@ -209,6 +226,8 @@ class _Search:
         weights = self.weight_bytes(layout.tensor_parallel, layout.pipeline_parallel, dtype)
         memory = rank_memory(load, weights, layout, accelerator, batch, request.utilization)
         memory = replace(memory, graphs=0) if request.eager else memory
+        sizes = accelerator.name, layout.tensor_parallel, layout.pipeline_parallel
+        memory = replace(memory, correction=self.corrections.get(sizes, 0))
         context = memory.longest_context(request.concurrency, limit)
         return Option(accelerator, layout, dtype, batch, context, memory)
 

@@ -7,12 +7,14 @@ stops an old one, so what works keeps serving until its successor is ready.
 
 from ftm_jobs.contract import Artifact, Facts, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.planning.keys import short_hash
 from ftm_operator.resources import llama_server, vllm
 from ftm_operator.resources.engine import MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS
 from ftm_operator.resources.metadata import (
     ARTIFACT_DIGEST,
     COMPONENT,
     NAME,
+    POD_TEMPLATE,
     Manifest,
     labels,
     metadata,
@@ -65,6 +67,7 @@ def deployment(
             {"tolerations": [toleration.to_json() for toleration in serving.tolerations]} if serving.tolerations else {}
         ),
     }
+    annotations = {ARTIFACT_DIGEST: artifact.digest, POD_TEMPLATE: short_hash([pod, artifact.digest], 16)}
     return with_spec_hash(
         {
             "apiVersion": "apps/v1",
@@ -76,7 +79,7 @@ def deployment(
                 "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
                 "template": {
-                    "metadata": {"labels": child_labels, "annotations": {ARTIFACT_DIGEST: artifact.digest}},
+                    "metadata": {"labels": child_labels, "annotations": annotations},
                     "spec": pod,
                 },
             },
@@ -117,7 +120,7 @@ def _engine(model: FineTunedModel, plan: Plan, facts: Facts, artifact: Artifact,
             **llama_server.engine(model, plan, facts, artifact),
         }
     else:
-        engine = {**container("vllm", settings.vllm_image, settings), **vllm.engine(model, plan, facts)}
+        engine = {**container(vllm.CONTAINER, settings.vllm_image, settings), **vllm.engine(model, plan, facts)}
     return {
         **engine,
         "env": [*engine["env"], HOME],

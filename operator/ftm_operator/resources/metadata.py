@@ -20,6 +20,8 @@ MORE_MEMORY = "ftm.dev/more-memory"
 GENERATION = "ftm.dev/generation"
 """Annotates a Job with the generation of the spec that it was made for."""
 ARTIFACT_DIGEST = "ftm.dev/artifact-digest"
+POD_TEMPLATE = "ftm.dev/pod-template"
+"""Annotates a serving pod with a hash of what it was made from."""
 SPEC_HASH = "ftm.dev/spec-hash"
 
 

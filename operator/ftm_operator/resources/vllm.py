@@ -6,6 +6,7 @@ from ftm_operator.resources.engine import API_KEY, MODEL_DIRECTORY, PORT, SHUTDO
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.pod import quantity
 
+CONTAINER = "vllm"
 MODULE = "vllm.entrypoints.openai.api_server"
 SHARED_MEMORY_BYTES_PER_GPU = 2**30
 ENVIRONMENT = {

@@ -14,7 +14,7 @@ from ftm_operator import controller as controllers
 from ftm_operator.cluster import ApiError, Cluster
 from ftm_operator.controller import Controller
 from ftm_operator.health import Health
-from ftm_operator.reconcile import Result
+from ftm_operator.passes import Result
 from tests.unit.operator.world import NAMESPACE, SETTINGS, World, pod_of, world
 
 LINE = "merge: 3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left"
@@ -101,6 +101,9 @@ class Log:
 
     line: str | None = LINE
     reads: list[str] = field(default_factory=list)
+
+    async def get(self, *_: str) -> None:
+        """There is no ConfigMap of measurements."""
 
     async def last_log_line(self, namespace: str, pod: str) -> str:
         self.reads.append(f"{namespace}/{pod}")

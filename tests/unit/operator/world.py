@@ -22,8 +22,12 @@ from ftm_jobs.contract import (
     Verification,
     merge_key,
 )
+from ftm_operator.engine_feedback import EngineLog, Heard
 from ftm_operator.object_cache import ObjectCache, key_of
-from ftm_operator.reconcile import Apply, Delete, Observed, Result, reconcile
+from ftm_operator.passes import Apply, Delete, Observed, Result
+from ftm_operator.planning.accelerators import AcceleratorClass
+from ftm_operator.planning.measurements import Measurement, added
+from ftm_operator.reconcile import reconcile
 from ftm_operator.resources.metadata import ARTIFACT, STEP
 from ftm_operator.settings import Settings
 
@@ -112,6 +116,10 @@ class World:
     """What was applied or deleted, in order: `Job ftm-merge-…`."""
     progress: dict[str, str] = field(default_factory=dict)
     """What was read of running pods' logs, by pod."""
+    heard: dict[EngineLog, Heard] = field(default_factory=dict)
+    """What was read of engines' logs."""
+    measurements: dict[str, Measurement] = field(default_factory=dict)
+    accelerators: tuple[AcceleratorClass, ...] = ()
     events: list[str] = field(default_factory=list)
     versions: Any = field(default_factory=lambda: itertools.count(2))
 
@@ -145,6 +153,9 @@ class World:
                 deployment=self.cache.get("Deployment", own),
                 service=self.cache.get("Service", own),
                 progress=self.progress,
+                accelerators=self.accelerators,
+                heard=self.heard,
+                measurements=self.measurements,
             ),
             self.settings,
             self.now,
@@ -160,6 +171,7 @@ class World:
                 self._execute(action)
             if result.status is not None:
                 self.put(self.resource(name) | {"status": result.status})
+            self.measurements = added(self.measurements, result.measurements)
             self.events += [f"{notice.type} {notice.reason}" for notice in result.notices]
         raise AssertionError(f"no rest after ten passes: {result}")
 
@@ -259,6 +271,23 @@ class World:
             **dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), replicas),
         }
         self.put(deployment | {"status": status})
+
+    def serving_pod(self, state: Manifest, number: int = 0, *, ready: bool = False, **status: Any) -> Manifest:
+        """A pod of the Deployment as it is now."""
+        deployment = self.cache.get("Deployment", (NAMESPACE, "support-bot"))
+        assert deployment is not None
+        template = deployment["spec"]["template"]
+        made_of = template["metadata"]["annotations"]["ftm.dev/pod-template"]
+        metadata = {"name": f"support-bot-{made_of[:5]}-{number}", "namespace": NAMESPACE, **template["metadata"]}
+        container = {"name": "vllm", "ready": ready, "state": state, **status}
+        return self.put(
+            {
+                "kind": "Pod",
+                "metadata": metadata,
+                "spec": template["spec"],
+                "status": {"containerStatuses": [container]},
+            }
+        )
 
     def serve(self, name: str = "support-bot") -> None:
         """From a new resource to a served model."""

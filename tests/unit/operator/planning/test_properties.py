@@ -10,11 +10,18 @@ from ftm_operator.planning.accelerators import MIB, AcceleratorClass, accelerato
 from ftm_operator.planning.architecture import Architecture
 from ftm_operator.planning.constraints import RULES, Candidate, first_broken
 from ftm_operator.planning.quantization import AWQ, NONE
-from ftm_operator.planning.sizing import NoFit, Request, Sizing, size
+from ftm_operator.planning.sizing import Correction, NoFit, Request, Sizing, size
 from tests.unit.operator.planning.catalogue import MODELS, model_of
 
 names = st.sampled_from(sorted(MODELS))
 memories = st.integers(8 * 1024, 300 * 1024)
+corrections = st.builds(
+    Correction,
+    accelerator=st.sampled_from(["GPU", "A10G", "H100", "T4"]),
+    tensor_parallel=st.sampled_from([1, 2, 4, 8]),
+    pipeline_parallel=st.integers(1, 2),
+    held_bytes=st.integers(-8 * 1024 * MIB, 40 * 1024 * MIB),
+)
 requests = st.builds(
     Request,
     context=st.one_of(st.none(), st.integers(16, 65536)),
@@ -22,6 +29,7 @@ requests = st.builds(
     scheme=st.sampled_from([None, NONE, AWQ]),
     dtype=st.sampled_from(["auto", "bfloat16", "float16"]),
     several_nodes=st.booleans(),
+    corrections=st.lists(corrections, max_size=4).map(tuple),
 )
 places = st.sampled_from(["unknown", "A10G", "A100", "H100", "T4", "L4", "B200"])
 
@@ -91,6 +99,22 @@ def test_what_is_chosen_breaks_no_rule_and_fits(
     assert option.context == (asked.context or option.context) <= model.max_context
     assert option.layout.gpus <= option.accelerator.per_node * option.layout.nodes
     assert option.memory.cache.tokens(option.memory.left, option.context) >= asked.concurrency * option.context
+
+
+@settings(max_examples=150, deadline=None)
+@given(names, requests, memories, st.integers(1, 8), st.integers(0, 40 * 1024))
+def test_an_engine_that_held_more_never_gets_fewer_gpus(
+    name: str, request: Request, memory: int, per_node: int, more: int
+) -> None:
+    model = model_of(name)
+    asked = within(request, model)
+    worse = tuple(replace(each, held_bytes=each.held_bytes + more * MIB) for each in asked.corrections)
+    place = [a_class("GPU", memory, per_node, 1)]
+    after = size(model, replace(asked, corrections=worse), place)
+    if isinstance(after, Sizing):
+        before = size(model, asked, place)
+        assert isinstance(before, Sizing)
+        assert before.option.layout.gpus <= after.option.layout.gpus
 
 
 @settings(max_examples=50, deadline=None)

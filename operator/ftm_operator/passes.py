@@ -1,0 +1,61 @@
+"""What goes into a pass over one FineTunedModel, and what comes out of it. Records alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ftm_operator.engine_feedback import EngineLog, Heard
+from ftm_operator.planning.accelerators import AcceleratorClass
+from ftm_operator.planning.measurements import Measurement, Measurements
+from ftm_operator.resources.metadata import Manifest
+from ftm_operator.summary import Notice
+
+Labelled = Callable[[str, str], Sequence[Manifest]]
+"""(label, value) -> the children in the resource's namespace that carry it."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    resource: Manifest
+    jobs: Labelled
+    pods: Labelled
+    deployment: Manifest | None = None
+    service: Manifest | None = None
+    accelerators: Sequence[AcceleratorClass] = ()
+    """The GPUs that there are."""
+    progress: Mapping[str, str] = field(default_factory=dict)
+    """How far running steps are, by the names of their pods."""
+    heard: Mapping[EngineLog, Heard] = field(default_factory=dict)
+    """What engines' logs say of memory."""
+    measurements: Measurements = field(default_factory=dict)
+    """What engines measured before in the resource's namespace."""
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Server-side apply of a whole child; `why` names what differed."""
+
+    manifest: Manifest
+    why: str
+
+
+@dataclass(frozen=True)
+class Delete:
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Result:
+    actions: tuple[Apply | Delete, ...] = ()
+    status: Manifest | None = None
+    """None: as it is already."""
+    notices: tuple[Notice, ...] = ()
+    retry_after: float | None = None
+    """Seconds until time alone may change the answer."""
+    waits_for: str | None = None
+    """The merge that this resource waits for, as its Job's label names it."""
+    follows: str | None = None
+    """The pod whose log tells how far the merge is."""
+    listens: EngineLog | None = None
+    """The engine's log that this pass needs, or needed."""
+    measurements: tuple[Measurement, ...] = ()
+    """To be kept for later plans."""

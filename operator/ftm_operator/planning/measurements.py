@@ -1,0 +1,97 @@
+"""What engines measured in a namespace, and how it corrects the next plan of the same model and sizes. Pure.
+
+A measurement is kept by artifact, kind of GPU, sizes and the engine's image. Its correction is what the estimate left
+for the KV cache, less what the engine had: that much more is held in the next plan of the same key, or less, if it is
+negative. Where a later start of the same key measures something else, that is what counts.
+
+The artifact is named by its key, not by its digest: a merge's is known before it is built, so that the first plan of
+another resource with the same base, adapters and scales is corrected too. What is quantized has its key from its Job,
+so there it is a model that was already built whose plan is corrected.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ftm_operator.planning.keys import short_hash
+from ftm_operator.planning.sizing import Correction
+
+MOST = 500
+"""In one namespace; the oldest go first."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    artifact: str
+    """The key of what was served."""
+    accelerator: str
+    """The kind of GPU."""
+    tensor_parallel: int
+    pipeline_parallel: int
+    engine: str
+    """Its image."""
+    estimated_bytes: int
+    """For the KV cache, without any correction."""
+    measured_bytes: int
+    """What the engine had for it."""
+    weight_bytes: int | None = None
+    """What the engine said of the weights."""
+    at: str = ""
+    """When, as ISO 8601 in UTC."""
+
+    @property
+    def key(self) -> str:
+        sizes = [self.tensor_parallel, self.pipeline_parallel]
+        return short_hash([self.artifact, self.accelerator, *sizes, self.engine], 16)
+
+    def says_what(self, other: "Measurement | None") -> bool:
+        """Whether the other says the same, whenever it was."""
+        return other is not None and {**asdict(self), "at": ""} == {**asdict(other), "at": ""}
+
+
+Measurements = Mapping[str, Measurement]
+"""By key."""
+
+
+def read(data: Mapping[str, Any]) -> dict[str, Measurement]:
+    """From a ConfigMap's data; what cannot be read, or is not what its key says, is left out."""
+    entries = (_entry(text) for text in data.values())
+    return {each.key: each for each in entries if each and each.key in data}
+
+
+def written(known: Measurements) -> dict[str, str]:
+    """As a ConfigMap's data."""
+    return {key: json.dumps(asdict(each), sort_keys=True) for key, each in sorted(known.items())}
+
+
+def added(known: Measurements, new: Iterable[Measurement]) -> dict[str, Measurement]:
+    """With the new ones, but no more than MOST."""
+    every = {**known, **{each.key: each for each in new}}
+    newest = sorted(every.values(), key=lambda each: (each.at, each.key))[-MOST:]
+    return {each.key: each for each in newest}
+
+
+def corrections(known: Measurements, artifact: str | None, engine: str) -> tuple[Correction, ...]:
+    """Of one artifact under one engine."""
+    return tuple(
+        Correction(
+            each.accelerator,
+            each.tensor_parallel,
+            each.pipeline_parallel,
+            each.estimated_bytes - each.measured_bytes,
+        )
+        for _, each in sorted(known.items())
+        if (each.artifact, each.engine) == (artifact, engine)
+    )
+
+
+def _entry(text: Any) -> Measurement | None:
+    try:
+        values = json.loads(text)
+        found = Measurement(**{each.name: values[each.name] for each in fields(Measurement) if each.name in values})
+    except (TypeError, ValueError):
+        return None
+    numbers = (found.tensor_parallel, found.pipeline_parallel, found.estimated_bytes, found.measured_bytes)
+    words = (found.artifact, found.accelerator, found.engine, found.at)
+    return found if all(type(each) is int for each in numbers) and all(type(each) is str for each in words) else None

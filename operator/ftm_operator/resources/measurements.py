@@ -1,0 +1,19 @@
+"""The ConfigMap that keeps what engines measured in a namespace. Owned by nobody: it outlives the models."""
+
+from ftm_operator.planning.measurements import Measurements, written
+from ftm_operator.resources.metadata import COMPONENT, MANAGED_BY, MANAGER, Manifest
+
+CONFIG_MAP = "ftm-measurements"
+
+
+def config_map(namespace: str, known: Measurements) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": CONFIG_MAP,
+            "namespace": namespace,
+            "labels": {MANAGED_BY: MANAGER, COMPONENT: "measurements"},
+        },
+        "data": written(known),
+    }
