@@ -26,6 +26,7 @@ PATHS = {
     "Event": ("v1", "events"),
     "ConfigMap": ("v1", "configmaps"),
     "Node": ("v1", "nodes"),
+    "ResourceClaimTemplate": ("resource.k8s.io/v1", "resourceclaimtemplates"),
     "ResourceSlice": ("resource.k8s.io/v1", "resourceslices"),
 }
 CHILDREN = ("Job", "Deployment", "Service", "Pod")

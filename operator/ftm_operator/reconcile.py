@@ -50,6 +50,8 @@ from ftm_operator.resources.job import (
 )
 from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, NAME, STEP, Manifest, owned_by
 from ftm_operator.resources.pod import Source
+from ftm_operator.resources.resource_claim import claims_devices, lacks_claim
+from ftm_operator.resources.resource_claim import template as claim_template
 from ftm_operator.resources.service import service as build_service
 from ftm_operator.rollout import RollingOut, rollout
 from ftm_operator.settings import Settings
@@ -313,12 +315,12 @@ class _Pass:
             if child and not owned_by(child, model):
                 return name_taken(child)
         self._apply(build_service(model), self.observed.service)
-        if (
-            self._apply(build_deployment(model, plan, facts, artifact, secret_name, self.settings), live)
-            or live is None
-        ):
+        desired = build_deployment(model, plan, facts, artifact, secret_name, self.settings)
+        if claims_devices(plan) and (difference(desired, live) or lacks_claim(self._serving_pods(), self.now)):
+            self.actions.append(Apply(claim_template(model, plan), "the pods claim their GPUs by it"))
+        if self._apply(desired, live) or live is None:
             return Hold("Deploying", Reason.ROLLING_OUT, "the Deployment is being applied")
-        pods = self.observed.pods(NAME, model.metadata.name)
+        pods = self._serving_pods()
         state = rollout(live, pods)
         if isinstance(state, RollingOut):
             if state.lost_at and self._forgotten(artifact, state.lost_at):
@@ -331,6 +333,9 @@ class _Pass:
         self.progress.serving = state.message
         self._harvest(plan, artifact, live, pods)
         return None
+
+    def _serving_pods(self) -> Sequence[Manifest]:
+        return self.observed.pods(NAME, self._name)
 
     def _harvest(self, plan: Plan, artifact: Artifact, live: Manifest, pods: Sequence[Manifest]) -> None:
         """What the engine measured when it started; its log is read only as long as that is not known."""

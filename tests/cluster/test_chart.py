@@ -214,6 +214,11 @@ def test_the_operator_may_keep_what_engines_measured_and_touch_no_other_config_m
     assert can(installed, "create", "configmaps", ACCOUNT)
 
 
+def test_the_operator_may_say_how_pods_claim_their_gpus(installed: Kubectl) -> None:
+    for verb in ("create", "patch"):
+        assert can(installed, verb, "resourceclaimtemplates.resource.k8s.io", ACCOUNT)
+
+
 @pytest.mark.parametrize("resource", ["nodes", "resourceslices.resource.k8s.io"])
 def test_the_operator_may_learn_which_gpus_there_are(installed: Kubectl, resource: str) -> None:
     assert can(installed, "list", resource, ACCOUNT)

@@ -32,7 +32,7 @@ SERVING = {
     "device": "Auto",
     "replicas": 1,
     "dtype": "auto",
-    "accelerator": {"resource": "nvidia.com/gpu"},
+    "accelerator": {"resource": "nvidia.com/gpu", "allocation": "DevicePlugin"},
 }
 
 
@@ -125,7 +125,7 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
             "maxModelLen": 4096,
             "dtype": "bfloat16",
             "tensorParallelSize": 2,
-            "accelerator": {"resource": "amd.com/gpu"},
+            "accelerator": {"resource": "amd.com/gpu", "allocation": "DynamicResources"},
             "gpuMemoryUtilization": 0.85,
             "servedModelName": "acme/support:v2",
             "apiKeySecretName": "api-key",

@@ -50,7 +50,7 @@ def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFacto
     admin("apply", "--server-side", "--force-conflicts", "-f", "crds")
     admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
     admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    process = OperatorProcess(control_plane, NAMESPACE, tmp_path_factory.mktemp("gpus"), resync_seconds=60.0)
+    process = OperatorProcess(control_plane, NAMESPACE, tmp_path_factory.mktemp("gpus"), resync_seconds=20.0)
     process.permit()
     yield process
     if process.running():
@@ -66,7 +66,7 @@ def kubectl(operator: OperatorProcess) -> Iterator[Kubectl]:
     operator.environment.clear()
     inside("delete", "finetunedmodels", "--all", "--wait")
     inside("delete", ",".join(CHILDREN), "--all", "--force", "--wait=false")
-    inside("delete", "nodes", "-l", "example.test/pool")
+    inside("delete", "nodes,resourceslices", "-l", "example.test/pool")
     inside("delete", "configmap", MEASUREMENTS, "--ignore-not-found")
     eventually("an empty namespace", lambda: not children(inside))
 
@@ -186,6 +186,45 @@ def test_what_serves_stays_where_it_is_when_other_gpus_come_and_its_own_go(
     found = await_phase(kubectl, "Ready")
     assert found["status"]["plan"]["acceleratorClass"] == "NVIDIA-A10G"
     assert kubectl.get("deployment", "support-bot")["metadata"]["generation"] == before
+
+
+def publish(kubectl: Kubectl, node: str, product: str, gpus: int) -> None:
+    """What a DRA driver writes for a node."""
+    devices = [
+        {
+            "name": f"gpu-{number}",
+            "attributes": {"productName": {"string": product}, "type": {"string": "gpu"}},
+            "capacity": {"memory": {"value": f"{MIB[product]}Mi"}},
+        }
+        for number in range(gpus)
+    ]
+    pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
+    kubectl.apply(
+        {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceSlice",
+            "metadata": {"name": f"{node}-gpus", "labels": {"example.test/pool": "gpus"}},
+            "spec": {"driver": "gpu.nvidia.com", "nodeName": node, "pool": pool, "devices": devices},
+        }
+    )
+
+
+def test_published_gpus_are_claimed_by_the_memory_that_is_needed(kubectl: Kubectl, operator: OperatorProcess) -> None:
+    publish(kubectl, "dynamic", "NVIDIA-A10G", 4)
+    operator.start()
+    build(inspect(kubectl, accelerator={"allocation": "DynamicResources"}))
+    pod, engine = container(kubectl)
+    assert engine["resources"]["claims"] == [{"name": "gpus"}]
+    assert "nvidia.com/gpu" not in engine["resources"].get("limits", {})
+    claim = eventually("a ResourceClaim of a pod", lambda: next(iter(kubectl.list("resourceclaims")), None))
+    (asked,) = claim["spec"]["devices"]["requests"]
+    assert (asked["exactly"]["deviceClassName"], asked["exactly"]["count"]) == ("gpu.nvidia.com", 2)
+    (selector,) = asked["exactly"]["selectors"]
+    assert selector["cel"]["expression"] == get(kubectl)["status"]["plan"]["deviceSelector"]
+    (used,) = pod["resourceClaims"]
+    kubectl("delete", "resourceclaimtemplate", used["resourceClaimTemplateName"])
+    kubectl("delete", "pods", "-l", "ftm.dev/step=serve", "--force")
+    eventually("the template is there again", lambda: kubectl.list("resourceclaimtemplates"))
 
 
 def test_without_any_known_gpu_the_plan_says_that_it_is_not_sized(kubectl: Kubectl, operator: OperatorProcess) -> None:

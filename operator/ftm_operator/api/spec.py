@@ -260,6 +260,9 @@ class Accelerator(Resource):
         ),
     ] = "nvidia.com/gpu"
     """The extended resource that a device plugin offers."""
+    allocation: Literal["DevicePlugin", "DynamicResources"] = "DevicePlugin"
+    """How pods get their GPUs. DevicePlugin: as that extended resource. DynamicResources: by a ResourceClaim, from what
+    a driver publishes in ResourceSlices; any GPU with the memory that the plan needs will do."""
 
 
 NodeSelector = Annotated[dict[str, LabelValue], Field(max_length=64), ATOMIC_MAP]

@@ -118,6 +118,8 @@ class Plan(Tolerant):
     """The kind of GPU that was chosen; absent where none is known."""
     gpus: int | None = None
     """How many accelerators one replica asks for; 0 on CPU."""
+    device_selector: str | None = None
+    """Which devices a ResourceClaim takes, in CEL; absent where GPUs are an extended resource."""
     node_selector: dict[str, str] | None = None
     """The labels of the nodes that have that kind of GPU."""
     gpu_memory_utilization: float | None = None

@@ -27,6 +27,10 @@ UNKNOWN_LEAST_BYTES = 448 * MIB
 MARKETING_SHARE = 1.12
 """A declared memory up to so much above the label means that same GPU: an A10G is sold as 24 GB and has 23028 MiB."""
 GPU_RESOURCE = "nvidia.com/gpu"
+DRA_DRIVER = "gpu.nvidia.com"
+"""The driver that publishes NVIDIA's GPUs in ResourceSlices, and the device class of whole ones."""
+DRA_PARTS = "mig.nvidia.com"
+"""The device class of parts of them."""
 PRODUCT_LABEL = "nvidia.com/gpu.product"
 
 
@@ -167,6 +171,7 @@ def _declared_class(written: DeclaredClass) -> AcceleratorClass:
     return replace(
         found,
         shared_by=written.shared_by,
+        by_claim=written.resource in (DRA_DRIVER, DRA_PARTS),
         rank=found.rank if written.cost is None else written.cost,
         capability=version_of(capability) if capability else found.capability,
         node_labels={PRODUCT_LABEL: written.product} if written.product else None,

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from ftm_operator.planning.accelerators import (
+    DRA_DRIVER,
+    DRA_PARTS,
     GIB,
     GPU_RESOURCE,
     MIB,
@@ -16,8 +18,6 @@ from ftm_operator.planning.accelerators import (
     quantity_bytes,
     version_of,
 )
-
-DRA_DRIVER = "gpu.nvidia.com"
 
 
 def classes_of_nodes(nodes: Iterable[Mapping[str, Any]]) -> list[AcceleratorClass]:
@@ -108,18 +108,13 @@ def _device(device: Mapping[str, Any]) -> tuple[str, int, str, bool] | None:
 
 def _class_of_devices(kind: tuple[str, int, str, bool], per_node: int, nodes: int) -> AcceleratorClass:
     product, memory, version, is_part = kind
-    found = accelerator_class(product, memory, per_node, nodes, DRA_DRIVER, product)
+    found = accelerator_class(product, memory, per_node, nodes, DRA_PARTS if is_part else DRA_DRIVER, product)
     return replace(
         found,
         partition=is_part,
         by_claim=True,
         capability=version_of(version) if re.match(r"[0-9]+\.[0-9]+", version) else found.capability,
     )
-
-
-def memory_floor(needed_bytes: int) -> str:
-    """The CEL expression of a ResourceClaim that takes devices with at least so much memory."""
-    return f"device.capacity['{DRA_DRIVER}'].memory.compareTo(quantity('{-(-needed_bytes // MIB)}Mi')) >= 0"
 
 
 def _named_apart(classes: list[AcceleratorClass]) -> list[AcceleratorClass]:

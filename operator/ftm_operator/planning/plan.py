@@ -54,7 +54,7 @@ def plan(
     if isinstance(decision, Rejection):
         return decision
     on_gpus = decision.engine == "vLLM"
-    if on_gpus and classes:
+    if on_gpus and (classes or serving.accelerator.allocation == "DynamicResources"):
         sized = sized_plan(name, spec, facts, classes, decision, several_nodes=several_nodes, corrections=corrections)
         return sized if isinstance(sized, Rejection) else Planned(*sized)
     if forbidden := _forbidden(spec, base, size, on_gpus=on_gpus):

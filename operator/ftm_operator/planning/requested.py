@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
-from ftm_operator.planning.accelerators import GPU_RESOURCE, AcceleratorClass
+from ftm_operator.planning.accelerators import DRA_DRIVER, GPU_RESOURCE, AcceleratorClass
 from ftm_operator.planning.reserves import UTILIZATION
 from ftm_operator.planning.sizing import CONCURRENCY, Request
 
@@ -29,9 +29,32 @@ def request_of(spec: FineTunedModelSpec) -> Request:
 
 
 def offered(spec: FineTunedModelSpec, classes: Sequence[AcceleratorClass]) -> list[AcceleratorClass]:
-    """The classes that the spec may be placed on: all, or those of the resource that it names."""
-    resource = spec.serving.accelerator.resource
-    return [each for each in classes if resource in (GPU_RESOURCE, each.resource)]
+    """The classes that the spec may be placed on: all that are allocated as it says, or those of the resource that it
+    names."""
+    asked = spec.serving.accelerator
+    by_claim = asked.allocation == "DynamicResources"
+    return [
+        each
+        for each in classes
+        if each.by_claim == by_claim and (by_claim or asked.resource in (GPU_RESOURCE, each.resource))
+    ]
+
+
+def nothing_offered(spec: FineTunedModelSpec, classes: Sequence[AcceleratorClass]) -> str:
+    """Why no class may be taken, and what may."""
+    asked = spec.serving.accelerator
+    if asked.allocation == "DynamicResources":
+        return (
+            f"no GPU is published in ResourceSlices of {DRA_DRIVER}; install its driver, or set "
+            "spec.serving.accelerator.allocation to DevicePlugin"
+        )
+    plugged = sorted({each.resource for each in classes if not each.by_claim})
+    if not plugged:
+        return "all GPUs are published in ResourceSlices; set spec.serving.accelerator.allocation to DynamicResources"
+    return (
+        f"no kind of GPU is asked for as {asked.resource}; "
+        f"set spec.serving.accelerator.resource to {' or '.join(plugged)}"
+    )
 
 
 def _flags(arguments: Sequence[str]) -> dict[str, str]:

@@ -14,9 +14,10 @@ from ftm_operator.planning.answer import gpu_memory_utilization, pod_json, reaso
 from ftm_operator.planning.architecture import architecture
 from ftm_operator.planning.awq import GROUP_SIZES, AwqChoice
 from ftm_operator.planning.decision import Decision
+from ftm_operator.planning.device_claim import device_selector
 from ftm_operator.planning.quantization import Scheme
 from ftm_operator.planning.remedies import remedies
-from ftm_operator.planning.requested import offered, request_of
+from ftm_operator.planning.requested import nothing_offered, offered, request_of
 from ftm_operator.planning.sizing import Correction, NoFit, Request, Sizing, size
 from ftm_operator.planning.tensor_parallel import Rejection
 
@@ -37,8 +38,7 @@ def sized(
     if not allowed:
         return NoFit(
             "NoAccelerators",
-            f"no kind of GPU is asked for as {spec.serving.accelerator.resource}; "
-            f"set spec.serving.accelerator.resource to {' or '.join(sorted({each.resource for each in classes}))}",
+            nothing_offered(spec, classes),
             (),
         )
     model = architecture(facts.base)
@@ -108,6 +108,7 @@ def sized_plan(
         accelerator=option.accelerator.resource,
         accelerator_class=option.accelerator.name,
         gpus=layout.gpus,
+        device_selector=device_selector(found) if option.accelerator.by_claim else None,
         node_selector=pod.get("nodeSelector"),
         gpu_memory_utilization=gpu_memory_utilization(found),
         max_num_batched_tokens=option.batch.tokens,

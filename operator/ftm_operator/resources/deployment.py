@@ -31,6 +31,7 @@ from ftm_operator.resources.pod import (
     source_mounts,
     source_volumes,
 )
+from ftm_operator.resources.resource_claim import claims_devices, pod_claims
 from ftm_operator.settings import Settings
 
 DRAIN_SECONDS = 15
@@ -62,6 +63,7 @@ def deployment(
             *([] if plan.engine == LLAMA_CPP else [vllm.shared_memory(plan)]),
             *source_volumes([source]),
         ],
+        **({"resourceClaims": pod_claims(model, plan)} if claims_devices(plan) else {}),
         **({"nodeSelector": node_selector} if node_selector else {}),
         **(
             {"tolerations": [toleration.to_json() for toleration in serving.tolerations]} if serving.tolerations else {}

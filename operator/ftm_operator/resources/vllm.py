@@ -5,6 +5,7 @@ from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.resources.engine import API_KEY, MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS, environment
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.pod import quantity
+from ftm_operator.resources.resource_claim import CLAIM, claims_devices
 
 CONTAINER = "vllm"
 MODULE = "vllm.entrypoints.openai.api_server"
@@ -65,5 +66,12 @@ def _resources(model: FineTunedModel, plan: Plan, facts: Facts) -> Manifest:
     host = plan.host or {"cpu": "1", "memory": quantity(facts.base.weight_bytes + 2 * 2**30)}
     return {
         "requests": {"cpu": host["cpu"], "memory": host["memory"], **asked.get("requests", {})},
-        "limits": {**asked.get("limits", {}), str(plan.accelerator): str(plan.gpus)},
+        **_devices(plan, asked.get("limits", {})),
     }
+
+
+def _devices(plan: Plan, limits: Manifest) -> Manifest:
+    """The GPUs, as an extended resource or by the pod's claim, beside the limits that the spec sets."""
+    if claims_devices(plan):
+        return {"claims": [{"name": CLAIM}], **({"limits": limits} if limits else {})}
+    return {"limits": {**limits, str(plan.accelerator): str(plan.gpus)}}

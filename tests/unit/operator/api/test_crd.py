@@ -64,6 +64,7 @@ def test_defaults_are_in_the_schema_and_only_where_there_is_one() -> None:
         "spec.serving.dtype": "auto",
         "spec.serving.accelerator": {},
         "spec.serving.accelerator.resource": "nvidia.com/gpu",
+        "spec.serving.accelerator.allocation": "DevicePlugin",
         "spec.jobs": {},
         "spec.suspend": False,
         "status": {"observedGeneration": -1},

@@ -99,3 +99,34 @@ def test_a_resource_that_is_named_is_the_only_one_that_is_taken() -> None:
 )
 def test_what_a_spec_says_of_memory_is_what_is_asked(serving: dict[str, Any], wanted: Request) -> None:
     assert request_of(spec(**serving)) == wanted
+
+
+def claimed(**serving: Any) -> FineTunedModelSpec:
+    accelerator = {"allocation": "DynamicResources"}
+    return spec(dtype="float16", accelerator=accelerator, **serving)
+
+
+PUBLISHED = declared_classes([{"name": "A10G", "perNode": 4, "resource": "gpu.nvidia.com"}])
+
+
+def test_a_claim_asks_for_the_memory_that_the_plan_needs_and_the_chosen_kind_has_it() -> None:
+    short, long = (planned(claimed(maxModelLen=length), PUBLISHED) for length in (1024, 4096))
+    floors = [int(str(each.device_selector).partition("quantity('")[2].partition("Mi')")[0]) for each in (short, long)]
+    assert (short.accelerator, short.gpus) == ("gpu.nvidia.com", 1)
+    assert 17_000 < floors[0] < floors[1] <= 23028
+    assert str(long.device_selector) == (
+        f"device.capacity['gpu.nvidia.com'].memory.compareTo(quantity('{floors[1]}Mi')) >= 0"
+    )
+
+
+def test_gpus_are_taken_as_they_are_allocated_and_a_wrong_allocation_names_the_right_one() -> None:
+    assert planned(spec(maxModelLen=4096), [*PUBLISHED, *A10G]).device_selector is None
+    only_published = plan("support-bot", spec(), MISTRAL, PUBLISHED)
+    assert only_published == Rejection(
+        "NoAccelerators",
+        "all GPUs are published in ResourceSlices; set spec.serving.accelerator.allocation to DynamicResources",
+    )
+    for classes in ((), A10G):
+        none_published = plan("support-bot", claimed(), MISTRAL, classes)
+        assert isinstance(none_published, Rejection)
+        assert none_published.reason.startswith("no GPU is published in ResourceSlices of gpu.nvidia.com; install its")
