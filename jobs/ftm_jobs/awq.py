@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from ftm_jobs.awq_documents import quantized_config
-from ftm_jobs.awq_layout import AUTOAWQ_MODEL_TYPES, GROUP_SIZES, Layout, block_of, plan_layout
+from ftm_jobs.awq_layout import GROUP_SIZES, Layout, block_of, plan_layout
 from ftm_jobs.calibration import BUNDLED_FILE, load_calibration
 from ftm_jobs.chat import load_template, render
 from ftm_jobs.checkpoint import read_headers
 from ftm_jobs.configs import CONFIG_FILE, parse_base_config, parse_json
-from ftm_jobs.contract import AWQ_RECIPE, MANIFEST_NAME, ManifestInput, Report, awq_key
+from ftm_jobs.contract import AUTOAWQ_MODEL_TYPES, AWQ_RECIPE, MANIFEST_NAME, ManifestInput, Report, awq_key
 from ftm_jobs.errors import Failed, InvalidInput, Reason
 from ftm_jobs.headers import Header, Tensor
 from ftm_jobs.index import INDEX_FILE, weight_files
@@ -186,7 +186,7 @@ def _check_engine(engine: Engine, config: Mapping[str, Any]) -> None:
         raise InvalidInput(
             Reason.UNSUPPORTED_MODEL,
             f'model_type "{model_type}" is not one that AutoAWQ knows ({", ".join(AUTOAWQ_MODEL_TYPES)}): '
-            "write quantization.awq.engine: llm-compressor",
+            "write quantization.awq.engine: LLMCompressor",
         )
 
 

@@ -36,9 +36,10 @@ with warnings.catch_warnings(record=True):  # that nobody maintains it
     from awq.utils.utils import get_best_device
 
 from ftm_jobs.awq_documents import loadable_config
-from ftm_jobs.awq_layout import AUTOAWQ_MODEL_TYPES, PACKED, Layout
+from ftm_jobs.awq_layout import PACKED, Layout
 from ftm_jobs.awq_packing import LARGEST, SMALLEST_RANGE, quantize
 from ftm_jobs.awq_weights import WeightFiles, Weights
+from ftm_jobs.contract import AUTOAWQ_MODEL_TYPES
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.output import OutputTensor
 
@@ -321,7 +322,7 @@ def _parts(name: str, shape: tuple[int, ...], group_size: int) -> list[OutputTen
 
 
 def unknown(what: str) -> InvalidInput:
-    return InvalidInput(Reason.UNSUPPORTED_MODEL, f"{what}: write quantization.awq.engine: llm-compressor")
+    return InvalidInput(Reason.UNSUPPORTED_MODEL, f"{what}: write quantization.awq.engine: LLMCompressor")
 
 
 def _set(module: nn.Module, name: str, value: torch.Tensor) -> None:

@@ -57,7 +57,7 @@ def loadable_config(config: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidInput(
             Reason.UNSUPPORTED_MODEL,
             "config.json has rope_parameters by kind of layer, which AutoAWQ's transformers does not know: "
-            "write quantization.awq.engine: llm-compressor",
+            "write quantization.awq.engine: LLMCompressor",
         )
     scaling = {name: value for name, value in rope.items() if name not in ("rope_theta", "partial_rotary_factor")}
     for name in ("rope_theta", "partial_rotary_factor"):

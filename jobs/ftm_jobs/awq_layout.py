@@ -33,21 +33,6 @@ GROUP_SIZES = (128, 64, 32)
 PACKED = 8
 """Weights of 4 bits in an int32."""
 PADDING_LIMIT = 1 / 16
-AUTOAWQ_MODEL_TYPES = (
-    "cohere",
-    "gemma",
-    "gemma2",
-    "llama",
-    "mistral",
-    "phi3",
-    "qwen2",
-    "qwen3",
-    "stablelm",
-)
-"""config.json's model_type where engine autoawq is known to work; for the others there is llm-compressor.
-
-Fewer than AutoAWQ names: where it scales an activation (starcoder2, falcon, …) there would be a weight that no engine
-reads, and of experts some would see no text."""
 WIDTH_FIELDS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
 """Of config.json: widths inside an MLP."""
 

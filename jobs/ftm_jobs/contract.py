@@ -24,6 +24,22 @@ MERGE_RECIPE = 1
 AWQ_RECIPE = 1
 GGUF_RECIPE = 1
 VERIFY_RECIPE = 1
+AUTOAWQ_MODEL_TYPES = (
+    "cohere",
+    "gemma",
+    "gemma2",
+    "llama",
+    "mistral",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "stablelm",
+)
+"""config.json's model_type where engine autoawq is known to work: AutoAWQ 0.2.9 knows it (awq/models/auto.py), its
+transformers loads it and vLLM reads the result; for the others there is llm-compressor.
+
+Fewer than AutoAWQ names: where it scales an activation (starcoder2, falcon, …) there would be a weight that no engine
+reads, and of experts some would see no text."""
 HELD_OUT_TOKENS = 1024
 """How much text a verification measures, at most: every model that is compared runs all of it, on CPUs if need be."""
 MANIFEST_NAME = "manifest.json"

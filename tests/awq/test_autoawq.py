@@ -9,7 +9,7 @@ import numpy
 import pytest
 import torch
 
-from ftm_jobs.awq_layout import AUTOAWQ_MODEL_TYPES
+from ftm_jobs.contract import AUTOAWQ_MODEL_TYPES
 from tests.assets.facts import FACTS
 from tests.awq.conftest import Made
 from tests.awq.environments import ask_vllm, jobs_environment, python_of, run_tasks
@@ -213,4 +213,4 @@ def test_a_model_that_autoawq_does_not_know_is_refused_by_name(tmp_path: Path, m
     report = json.loads(done.stdout.splitlines()[-1])
     assert (done.returncode, report["reason"]) == (2, "UnsupportedModel")
     assert report["message"].startswith('model_type "gemma3_text" is not one that AutoAWQ knows (cohere, gemma,')
-    assert report["message"].endswith("write quantization.awq.engine: llm-compressor")
+    assert report["message"].endswith("write quantization.awq.engine: LLMCompressor")

@@ -20,7 +20,7 @@ from tests.assets import work_quietly
 from tests.assets.facts import FACTS
 from tests.cluster.stack import stack
 from tests.cluster.unavailable import Unavailable
-from tests.e2e.story import CHILDREN, OPERATOR, Story, manifest
+from tests.e2e.story import CHILDREN, NAMESPACE, OPERATOR, Story, manifest
 from tests.seaweedfs import ADMIN
 from tests.unit.operator.kstatus import violations
 
@@ -64,6 +64,21 @@ def test_2b_it_was_served_only_after_every_figure_was_within_its_bound(story: St
     passed = {check["name"] for check in built["verification"]["checks"] if check["passed"]}
     assert passed >= {"MergeAgrees", "AdapterEffect"}
     assert b"<html" in story.read(f"built/{built['report']['key']}/report.html")
+
+
+def test_2c_a_person_reads_the_report_and_why_so_many_gpus(story: Story, tmp_path: Path) -> None:
+    secrets = {**story.stack.s3.secret(ADMIN), "KUBECONFIG": str(story.stack.cluster.kubeconfig)}
+    environment = {**os.environ, **secrets, "XDG_CACHE_HOME": str(tmp_path)}
+
+    def ftm(command: str) -> str:
+        arguments = [str(Path(sys.executable).with_name("ftm")), command, NAME, "-n", NAMESPACE]
+        return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout
+
+    told = ftm("report")
+    assert "ok      MergeAgrees" in told
+    assert "\nverified\n" in told
+    assert "<html" in Path(told.splitlines()[-1].removeprefix("page ")).read_text()
+    assert "accelerators            1 x NVIDIA-A10G (nvidia.com/gpu) for each replica" in ftm("explain")
 
 
 def test_3_what_is_served_is_the_artifact_whose_digests_status_and_manifest_hold(story: Story) -> None:

@@ -9,26 +9,11 @@ where that costs little, which changes no output.
 from dataclasses import dataclass
 from typing import Literal
 
-from ftm_jobs.contract import BaseFacts
+from ftm_jobs.contract import AUTOAWQ_MODEL_TYPES, BaseFacts
 from ftm_operator.api.v1alpha1 import AWQ
 from ftm_operator.planning.tensor_parallel import Rejection
 
 GROUP_SIZES = (128, 64, 32)
-AUTOAWQ_MODEL_TYPES = frozenset(
-    {
-        "cohere",
-        "gemma",
-        "gemma2",
-        "llama",
-        "mistral",
-        "phi3",
-        "qwen2",
-        "qwen3",
-        "stablelm",
-    }
-)
-"""What AutoAWQ 0.2.9 knows (awq/models/auto.py), its transformers can load and vLLM can read; as in the Job's own
-awq_layout. The others are LLMCompressor's."""
 
 Engine = Literal["autoawq", "llm-compressor"]
 

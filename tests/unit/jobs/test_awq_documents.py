@@ -60,6 +60,6 @@ def test_plain_rope_has_no_scaling_and_an_old_config_stays_as_it_is() -> None:
 
 
 def test_rope_settings_by_kind_of_layer_are_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"write quantization\.awq\.engine: llm-compressor") as refused:
+    with pytest.raises(InvalidInput, match=r"write quantization\.awq\.engine: LLMCompressor") as refused:
         loadable_config({"rope_parameters": {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {}}})
     assert refused.value.reason == Reason.UNSUPPORTED_MODEL
