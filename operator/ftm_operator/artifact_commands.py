@@ -14,13 +14,16 @@ from pydantic import ValidationError
 from ftm_jobs.contract import Catalogue, Manifest, Outcome, QuantizedBase, Step, StoredArtifact
 from ftm_operator import local
 from ftm_operator.api.v1alpha1 import KIND
-from ftm_operator.cluster import ApiError, Cluster, NoCluster
+from ftm_operator.cluster import OPTIONAL, ApiError, Cluster, NoCluster
 from ftm_operator.references import references
+from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
 from ftm_operator.source_commands import Output, OutputOption, format_bytes, source
 
 app = typer.Typer(
     help="List, show, verify or remove what a store of artifacts holds.", no_args_is_help=True, rich_markup_mode=None
 )
+REFERRING = ("Deployment", LEADER_WORKER_SET, "Pod")
+"""Kinds of children whose pods fetch artifacts."""
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE_URI", help="s3://bucket/prefix or a path.")]
 
 
@@ -157,5 +160,6 @@ def _referred_to() -> set[str]:
 async def _observe() -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     async with Cluster.connect() as cluster:
         models = (await cluster.list(KIND)).items
-        children = [*(await cluster.list("Deployment")).items, *(await cluster.list("Pod")).items]
+        kinds = [kind for kind in REFERRING if kind not in OPTIONAL or await cluster.serves(kind)]
+        children = [item for kind in kinds for item in (await cluster.list(kind)).items]
     return models, children

@@ -15,6 +15,7 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from ftm_operator.api.v1alpha1 import API_VERSION, KIND, PLURAL
+from ftm_operator.resources import leader_worker_set
 from ftm_operator.resources.metadata import MANAGED_BY, MANAGER, Manifest
 
 PATHS = {
@@ -28,8 +29,11 @@ PATHS = {
     "Node": ("v1", "nodes"),
     "ResourceClaimTemplate": ("resource.k8s.io/v1", "resourceclaimtemplates"),
     "ResourceSlice": ("resource.k8s.io/v1", "resourceslices"),
+    leader_worker_set.KIND: (leader_worker_set.API_VERSION, leader_worker_set.PLURAL),
 }
-CHILDREN = ("Job", "Deployment", "Service", "Pod")
+OPTIONAL = (leader_worker_set.KIND,)
+"""Of children's kinds, those that a cluster may lack."""
+CHILDREN = ("Job", "Deployment", "Service", "Pod", *OPTIONAL)
 CHILD_SELECTOR = f"{MANAGED_BY}={MANAGER}"
 PAGE_SIZE = 500
 REQUEST_SECONDS = 30
@@ -93,6 +97,17 @@ class Cluster:
             if not (token := page["metadata"].get("continue")):
                 return Listing(items, int(page["metadata"]["resourceVersion"]))
             query["continue"] = token
+
+    async def serves(self, kind: str) -> bool:
+        """Whether the API server knows the kind in the version that is used here."""
+        api_version, plural = PATHS[kind]
+        try:
+            known = await self._request("GET", _root(api_version))
+        except ApiError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return False
+            raise
+        return any(resource["name"] == plural for resource in known["resources"])
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         try:
@@ -182,9 +197,12 @@ class Cluster:
 
 def path(kind: str, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
     api_version, plural = PATHS[kind]
-    root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
-    parts = [root, *(("namespaces", namespace) if namespace else ()), plural, name, subresource]
+    parts = [_root(api_version), *(("namespaces", namespace) if namespace else ()), plural, name, subresource]
     return "/".join(part for part in parts if part)
+
+
+def _root(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
 def _message(content: bytes) -> str:

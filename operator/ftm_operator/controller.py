@@ -14,7 +14,7 @@ from http import HTTPStatus
 from ftm_jobs.contract import progress_in
 from ftm_operator import gpu_inventory
 from ftm_operator.api.v1alpha1 import API_VERSION, KIND
-from ftm_operator.cluster import CHILDREN, ApiError, Cluster
+from ftm_operator.cluster import CHILDREN, OPTIONAL, ApiError, Cluster
 from ftm_operator.engine_logs import EngineLogs
 from ftm_operator.gpu_inventory import GpuInventory
 from ftm_operator.health import Health
@@ -24,6 +24,8 @@ from ftm_operator.passes import Apply, Delete, Observed, Result
 from ftm_operator.planning.measurements import Measurements
 from ftm_operator.reconcile import reconcile
 from ftm_operator.resources.event import event
+from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
+from ftm_operator.resources.leader_worker_set import group_name
 from ftm_operator.resources.metadata import ARTIFACT, NAME, Manifest
 from ftm_operator.settings import Settings
 from ftm_operator.summary import Notice
@@ -33,7 +35,7 @@ WORKERS = 8
 PROGRESS_SECONDS = 10.0
 """Between two looks at the log of a running merge, and so between the status writes that tell of it."""
 UNREADABLE_LOG_SECONDS = 60.0
-KINDS = (KIND, *CHILDREN)
+KINDS = (KIND, *(kind for kind in CHILDREN if kind not in OPTIONAL))
 log = logging.getLogger("ftm_operator.controller")
 
 
@@ -58,6 +60,8 @@ class Controller:
         self._health = health
         self._cache = ObjectCache()
         self._gpus = GpuInventory(settings.accelerators)
+        self._optional: set[str] = set()
+        """Of the kinds that a cluster may lack, those that this one had when everything was last listed."""
         self._queue: WorkQueue[Key] = WorkQueue()
         self._waiters: dict[tuple[str, str], set[Key]] = defaultdict(set)
         self._foreign: dict[tuple[str, Key], Manifest] = {}
@@ -146,9 +150,9 @@ class Controller:
             self._queue.add_after(key, max(result.retry_after, 1.0))
 
     def _observe(self, resource: Manifest, measurements: Measurements) -> Observed:
-        key = namespace, _ = key_of(resource)
+        key = namespace, name = key_of(resource)
 
-        def child(kind: str) -> Manifest | None:
+        def child(kind: str, key: Key = key) -> Manifest | None:
             return self._foreign.pop((kind, key), None) or self._cache.get(kind, key)
 
         return Observed(
@@ -156,8 +160,10 @@ class Controller:
             jobs=lambda label, value: self._cache.labelled("Job", namespace, label, value),
             pods=lambda label, value: self._cache.labelled("Pod", namespace, label, value),
             deployment=child("Deployment"),
+            leader_worker_set=child(LEADER_WORKER_SET, (namespace, group_name(name))),
             service=child("Service"),
             accelerators=self._gpus.classes,
+            several_nodes=LEADER_WORKER_SET in self._optional,
             progress={one.pod: one.progress for one in (self._followed.get(key),) if one and one.progress},
             heard=self._engine_logs.heard(key),
             measurements=measurements,
@@ -192,7 +198,7 @@ class Controller:
             case Delete():
                 await self._cluster.delete(manifest)
                 self._cache.remove(kind, key)
-                log.info("%s/%s: deleted finished %s", *key, kind)
+                log.info("%s/%s: deleted %s", *key, kind)
             case Apply(why="absent") if found := await self._cluster.get(kind, *key):
                 await self._adopt(found, manifest)
             case Apply(why=why):
@@ -243,7 +249,8 @@ class Controller:
     async def _resync(self) -> None:
         """Lists everything, repairs the cache, and looks at every resource again."""
         first = not self._health.resynced
-        for kind in KINDS:
+        await self._look_for_optional_kinds()
+        for kind in (*KINDS, *self._optional):
             missed: list[Manifest] = []
             for namespace in self._settings.namespaces or (None,):
                 missed += await self._resync_kind(kind, namespace)
@@ -254,6 +261,19 @@ class Controller:
                 await self._list_gpus(kind)
         self._enqueue_all()
         self._health.resync_finished()
+
+    async def _look_for_optional_kinds(self) -> None:
+        """What a kind told of is forgotten when the kind is gone, since its objects went with it."""
+        for kind in OPTIONAL:
+            there = await self._cluster.serves(kind)
+            if there and kind not in self._optional:
+                log.info("the cluster has %s: they are made where they are needed", kind)
+                self._optional.add(kind)
+            elif not there and kind in self._optional:
+                log.warning("the cluster has no %s any more", kind)
+                self._optional.discard(kind)
+                self._cache.forget(kind)
+                self._health.watch_ended(kind)
 
     async def _list_gpus(self, kind: str) -> None:
         """A cluster may be older than ResourceSlices, or may not let them be read: then the others count."""

@@ -5,8 +5,8 @@ container's last words tell, or else the end of its log: vLLM's API server ends 
 than what Kubernetes keeps of last words. A failed start for lack of memory is answered by one new plan for what
 the spec asks; after that a person must act.
 
-A pod counts if it was made from the Deployment's present template, and a plan is proven once a pod of that template has
-started: whatever fails later is no matter of sizes.
+A pod counts if it was made from the present template of what serves, and a plan is proven once a pod of that template
+has started: whatever fails later is no matter of sizes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +29,7 @@ from ftm_operator.planning.measured import (
 from ftm_operator.planning.measurements import Measurement, Measurements, corrections
 from ftm_operator.planning.sizing import Correction
 from ftm_operator.reasons import Reason
+from ftm_operator.resources.leader_worker_set import answering_template, answers
 from ftm_operator.resources.metadata import POD_TEMPLATE, Manifest
 from ftm_operator.resources.vllm import CONTAINER
 from ftm_operator.summary import Hold
@@ -67,15 +68,15 @@ class Heard:
     lack: Lack | None = None
 
 
-def template_of(deployment: Manifest) -> str | None:
+def template_of(child: Manifest) -> str | None:
     """The hash that the pods of the present template carry."""
-    annotations = deployment["spec"]["template"]["metadata"].get("annotations") or {}
+    annotations = answering_template(child)["metadata"].get("annotations") or {}
     return annotations.get(POD_TEMPLATE)
 
 
-def current(deployment: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
-    """The pods that are made from the Deployment's present template and are not on their way out."""
-    wanted = template_of(deployment)
+def current(child: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
+    """The pods that are made from the present template of what serves and are not on their way out."""
+    wanted = template_of(child)
     return [
         pod
         for pod in pods
@@ -85,14 +86,15 @@ def current(deployment: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
     ]
 
 
-def is_proven(plan: Plan, deployment: Manifest) -> bool:
+def is_proven(plan: Plan, child: Manifest) -> bool:
     """Whether an engine has started under this plan, or none is asked."""
-    return plan.engine != ENGINE or (plan.measured is not None and plan.measured.by == template_of(deployment))
+    return plan.engine != ENGINE or (plan.measured is not None and plan.measured.by == template_of(child))
 
 
 def started(pods: Sequence[Manifest]) -> EngineLog | None:
     """The log of the first pod that answers."""
-    return next((EngineLog(pod["metadata"]["name"], failed=False) for pod in pods if _engine(pod).get("ready")), None)
+    ready = (pod["metadata"]["name"] for pod in pods if answers(pod) and _engine(pod).get("ready"))
+    return next((EngineLog(name, failed=False) for name in ready), None)
 
 
 def failed_start(pods: Sequence[Manifest], heard: Mapping[EngineLog, Heard]) -> tuple[EngineLog | None, Lack | None]:

@@ -60,7 +60,8 @@ def _choices(plan: Plan) -> dict[str, object]:
     choices: dict[str, object] = {"engine": plan.engine, "quantization": plan.quantization}
     if plan.gpus:
         kind = f" {plan.accelerator_class}" if plan.accelerator_class else ""
-        choices["accelerators"] = f"{plan.gpus} x{kind} ({plan.accelerator}) for each replica"
+        where = f", on {plan.nodes} nodes" if plan.nodes else ""
+        choices["accelerators"] = f"{plan.gpus} x{kind} ({plan.accelerator}) for each replica{where}"
         choices["tensor-parallel size"] = plan.tensor_parallel_size
     if plan.pipeline_parallel_size:
         choices["pipeline stages"] = plan.pipeline_parallel_size

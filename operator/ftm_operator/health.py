@@ -36,6 +36,10 @@ class Health:
         if silent and version >= silent[0]:
             del self._silent_watches[kind]
 
+    def watch_ended(self, kind: str) -> None:
+        """The cluster no longer has this kind, so nothing will be told of it."""
+        self._silent_watches.pop(kind, None)
+
     def problem(self) -> str | None:
         """What is wrong, in one sentence; None when all is well."""
         now = self._clock()

@@ -59,6 +59,11 @@ class ObjectCache:
                 missed.append(known)
         return missed
 
+    def forget(self, kind: str) -> None:
+        """There is no object of the kind any more."""
+        for key in self.keys(kind):
+            self.remove(kind, key)
+
     def _unindex(self, kind: str, key: Key) -> None:
         if known := self._objects[kind].get(key):
             for place in self._places(kind, known):

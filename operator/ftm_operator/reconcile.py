@@ -22,7 +22,7 @@ from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus, Meas
 from ftm_operator.drift import difference
 from ftm_operator.holds import incomplete, name_taken, report_or_hold
 from ftm_operator.job_state import Due, Running, State, finished, job_state
-from ftm_operator.passes import Apply, Delete, Observed, Result
+from ftm_operator.passes import Apply, Delete, Observed, Result, owned_serving, serving_children
 from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.keys import (
     REFRESH_ANNOTATION,
@@ -48,6 +48,7 @@ from ftm_operator.resources.job import (
     quantize_job,
     verify_job,
 )
+from ftm_operator.resources.leader_worker_set import leader_worker_set as build_groups
 from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, NAME, STEP, Manifest, owned_by
 from ftm_operator.resources.pod import Source
 from ftm_operator.resources.resource_claim import claims_devices, lacks_claim
@@ -74,7 +75,7 @@ def reconcile(observed: Observed, settings: Settings, now: datetime) -> Result:
         return _result(resource, before, status, [], None, None)
     run = _Pass(model, before, observed, settings, now)
     hold = run.hold()
-    status = summarise(model, before, run.progress, hold, observed.deployment, now)
+    status = summarise(model, before, run.progress, hold, owned_serving(observed, model), now)
     run.prune()
     result = _result(resource, before, status, run.actions, hold, run.waits_for)
     return replace(result, follows=run.follows, listens=run.listens, measurements=tuple(run.measurements))
@@ -197,7 +198,8 @@ class _Pass:
         known, gpus = self.before.plan, {each.name for each in self.observed.accelerators}
         if known is None or known.by != by or not (gpus or known.accelerator_class):
             return None
-        if not self.before.ready_replicas and known.accelerator_class not in gpus:
+        unplaced = not self.before.ready_replicas and known.accelerator_class not in gpus
+        if unplaced or (known.nodes and not self.observed.several_nodes):
             return None
         return again(self.model.spec, facts, known)
 
@@ -213,8 +215,8 @@ class _Pass:
             self.settings.vllm_image,
             answered,
         )
-        gpus = self.observed.accelerators
-        planned = make_plan(self._name, self.model.spec, facts, gpus, several_nodes=False, corrections=corrections)
+        gpus, spread = self.observed.accelerators, self.observed.several_nodes
+        planned = make_plan(self._name, self.model.spec, facts, gpus, several_nodes=spread, corrections=corrections)
         if answered and isinstance(planned, Planned):
             return replace(planned, plan=planned.plan.model_copy(update={"shortage": answered}))
         return planned
@@ -310,17 +312,18 @@ class _Pass:
         return replace(state, message=f"{work.doing}: {progress} ({state.message})") if progress else state
 
     def _served(self, facts: Facts, plan: Plan, artifact: Artifact, secret_name: str | None) -> Hold | None:
-        model, live = self.model, self.observed.deployment
+        model, build = self.model, build_groups if plan.nodes else build_deployment
+        wanted = build(model, plan, facts, artifact, secret_name, self.settings)
+        live, other = serving_children(self.observed, model, wanted)
         for child in (live, self.observed.service):
             if child and not owned_by(child, model):
                 return name_taken(child)
         self._apply(build_service(model), self.observed.service)
-        desired = build_deployment(model, plan, facts, artifact, secret_name, self.settings)
-        if claims_devices(plan) and (difference(desired, live) or lacks_claim(self._serving_pods(), self.now)):
-            self.actions.append(Apply(claim_template(model, plan), "the pods claim their GPUs by it"))
-        if self._apply(desired, live) or live is None:
-            return Hold("Deploying", Reason.ROLLING_OUT, "the Deployment is being applied")
         pods = self._serving_pods()
+        if claims_devices(plan) and (difference(wanted, live) or lacks_claim(pods, self.now)):
+            self.actions.append(Apply(claim_template(model, plan), "the pods claim their GPUs by it"))
+        if self._apply(wanted, live) or live is None:
+            return Hold("Deploying", Reason.ROLLING_OUT, f"the {wanted['kind']} is being applied")
         state = rollout(live, pods)
         if isinstance(state, RollingOut):
             if state.lost_at and self._forgotten(artifact, state.lost_at):
@@ -331,6 +334,8 @@ class _Pass:
                 return hold
             return Hold("Failed" if state.stalled else "Deploying", state.reason, state.message, state.stalled)
         self.progress.serving = state.message
+        if other:
+            self.actions.append(Delete(other))
         self._harvest(plan, artifact, live, pods)
         return None
 

@@ -14,7 +14,8 @@ from ftm_operator.resources.metadata import Manifest
 def references(models: Iterable[Manifest], children: Iterable[Manifest]) -> set[str]:
     """Keys of artifacts that the resources name in their status, that they are building, and that their Pods fetch.
 
-    `children` are Deployments and Pods: an older Pod may start again, and fetches what it was made for.
+    `children` are Deployments, LeaderWorkerSets and Pods: an older Pod may start again, and fetches what it was made
+    for.
     """
     found: set[str] = set()
     for resource in models:

@@ -4,6 +4,7 @@ A Hold becomes Ready=False with its reason, and Stalled=True or Reconciling=True
 changes of conditions between the status before and after, with the same reasons.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -15,6 +16,7 @@ from ftm_operator.reasons import Reason
 from ftm_operator.resources.deployment import selector
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.service import endpoint
+from ftm_operator.rollout import replicas
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,16 @@ def summarise(
     before: FineTunedModelStatus,
     progress: Progress,
     hold: Hold | None,
-    deployment: Manifest | None,
+    serving: Sequence[Manifest],
     now: datetime,
 ) -> FineTunedModelStatus:
-    """The status after a pass. What an earlier pass yielded stays until it is replaced."""
-    generation, live = model.metadata.generation, (deployment or {}).get("status", {})
-    observations = [*_readiness(hold, progress), *_steps(before, progress, hold), _available(live)]
+    """The status after a pass. What an earlier pass yielded stays until it is replaced.
+
+    `serving`: what serves, which is two children while one kind takes over from the other.
+    """
+    generation, found = model.metadata.generation, [replicas(child) for child in serving]
+    available = _available(sum(each.available for each in found))
+    observations = [*_readiness(hold, progress), *_steps(before, progress, hold), available]
     return FineTunedModelStatus(
         observed_generation=generation,
         phase=hold.phase if hold else "Ready",
@@ -88,9 +94,9 @@ def summarise(
         facts=progress.facts or before.facts,
         plan=progress.plan or before.plan,
         artifacts=_artifacts(before, progress),
-        endpoint=endpoint(model) if deployment else None,
-        replicas=live.get("replicas", 0),
-        ready_replicas=live.get("readyReplicas", 0),
+        endpoint=endpoint(model) if serving else None,
+        replicas=sum(each.all for each in found),
+        ready_replicas=sum(child.get("status", {}).get("readyReplicas", 0) for child in serving),
         selector=",".join(f"{label}={value}" for label, value in selector(model).items()),
     )
 
@@ -222,8 +228,7 @@ def _inspected_sentence(facts: Facts) -> str:
     )
 
 
-def _available(live: Manifest) -> Observation:
-    available = live.get("availableReplicas", 0)
+def _available(available: int) -> Observation:
     if available:
         return Observation(
             "Available",

@@ -78,7 +78,7 @@ def _built() -> Path:
         if not program.exists():
             program.parent.mkdir(parents=True, exist_ok=True)
             aside = program.with_suffix(f".{os.getpid()}")
-            go = _go(_required(r"^go ([\d.]+)$", go_mod))
+            go = go_program(_required(r"^go ([\d.]+)$", go_mod))
             with step("building Kubernetes and etcd from Go modules (5 to 10 minutes when Go's cache is cold)"):
                 _build(go, aside, _required(r"k8s\.io/kubernetes v([\d.]+)", go_mod))
             aside.replace(program)
@@ -117,7 +117,8 @@ def go_on_path(at_least: str) -> Path | None:
     return Path(program) if found and _parts(found[1]) >= _parts(at_least) else None
 
 
-def _go(at_least: str) -> Path:
+def go_program(at_least: str) -> Path:
+    """Go of at least this version: the machine's own, else one that is fetched."""
     if program := go_on_path(at_least):
         return program
     root = GO.unpacked() / "go"

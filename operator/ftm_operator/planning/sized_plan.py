@@ -66,8 +66,8 @@ def what_would_fit(
         if isinstance(spread, Sizing):
             option = spread.option
             changes.append(
-                f"{option.layout.gpus} x {option.accelerator.name} on {option.layout.nodes} nodes hold it: a replica "
-                "over several nodes takes LeaderWorkerSet, which this operator does not make yet; choose larger GPUs"
+                f"{option.layout.gpus} x {option.accelerator.name} on {option.layout.nodes} nodes hold it, which takes "
+                "LeaderWorkerSet: install it (its CRD and controller), or choose larger GPUs"
             )
     return changes
 

@@ -20,7 +20,15 @@ ENVIRONMENT = {
 }
 
 
+MASTER_PORT = 29501
+"""Where the nodes of a replica meet; vLLM's default."""
+
+
 def arguments(model: FineTunedModel, plan: Plan, directory: str = MODEL_DIRECTORY, port: int = PORT) -> list[str]:
+    return ["--model", directory, *_settings(model, plan, port, [])]
+
+
+def _settings(model: FineTunedModel, plan: Plan, port: int, nodes: list[str]) -> list[str]:
     """The plan's choices first and the user's own arguments last. vLLM finds by itself how the weights are
     quantized."""
     serving = model.spec.serving
@@ -32,7 +40,6 @@ def arguments(model: FineTunedModel, plan: Plan, directory: str = MODEL_DIRECTOR
         "--max-num-seqs": plan.max_num_seqs,
     }
     return [
-        *("--model", directory),
         *("--served-model-name", str(plan.served_model_name)),
         *("--port", str(port)),
         *("--dtype", str(plan.dtype)),
@@ -40,6 +47,7 @@ def arguments(model: FineTunedModel, plan: Plan, directory: str = MODEL_DIRECTOR
         *("--tensor-parallel-size", str(plan.tensor_parallel_size)),
         *("--shutdown-timeout", str(SHUTDOWN_SECONDS)),
         *(word for flag, value in sized.items() if value for word in (flag, str(value))),
+        *nodes,
         *serving.extra_args,
     ]
 
@@ -53,6 +61,27 @@ def engine(model: FineTunedModel, plan: Plan, facts: Facts) -> Manifest:
     }
 
 
+def node_engine(model: FineTunedModel, plan: Plan, facts: Facts, leader: str, rank: str, *, headless: bool) -> Manifest:
+    """One node's part of a replica that spans several. The first answers, and the others are headless, which of vLLM's
+    commands `vllm serve` alone can be.
+
+    `leader`: the first node's address. `rank`: which node this is, from 0.
+    """
+    nodes = [
+        *("--nnodes", str(plan.nodes)),
+        *("--node-rank", rank),
+        *("--master-addr", leader),
+        *("--master-port", str(MASTER_PORT)),
+        *(["--headless"] if headless else []),
+    ]
+    return {
+        "command": ["vllm", "serve", MODEL_DIRECTORY],
+        "args": _settings(model, plan, PORT, nodes),
+        "env": environment(model, dict(ENVIRONMENT), API_KEY),
+        "resources": _resources(model, plan, facts),
+    }
+
+
 def shared_memory(plan: Plan) -> Manifest:
     """The volume through which the ranks of a replica exchange tensors."""
     unsized = {"sharedMemory": quantity((plan.tensor_parallel_size or 1) * SHARED_MEMORY_BYTES_PER_GPU)}
@@ -61,17 +90,18 @@ def shared_memory(plan: Plan) -> Manifest:
 
 
 def _resources(model: FineTunedModel, plan: Plan, facts: Facts) -> Manifest:
-    """GPUs by the plan; host memory for the weights while they load, unless the spec says otherwise."""
+    """Of one pod: GPUs by the plan; host memory for the weights while they load, unless the spec says otherwise."""
     asked = model.spec.serving.resources.to_json() if model.spec.serving.resources else {}
+    gpus = (plan.gpus or 0) // (plan.nodes or 1)
     host = plan.host or {"cpu": "1", "memory": quantity(facts.base.weight_bytes + 2 * 2**30)}
     return {
         "requests": {"cpu": host["cpu"], "memory": host["memory"], **asked.get("requests", {})},
-        **_devices(plan, asked.get("limits", {})),
+        **_devices(plan, gpus, asked.get("limits", {})),
     }
 
 
-def _devices(plan: Plan, limits: Manifest) -> Manifest:
+def _devices(plan: Plan, gpus: int, limits: Manifest) -> Manifest:
     """The GPUs, as an extended resource or by the pod's claim, beside the limits that the spec sets."""
     if claims_devices(plan):
         return {"claims": [{"name": CLAIM}], **({"limits": limits} if limits else {})}
-    return {"limits": {**limits, str(plan.accelerator): str(plan.gpus)}}
+    return {"limits": {**limits, str(plan.accelerator): str(gpus)}}

@@ -39,3 +39,8 @@ def test_what_was_measured_is_beside_the_estimate() -> None:
 def test_before_the_engine_has_started_there_is_the_estimate_alone() -> None:
     assert "memory of the GPU, as estimated\n  weights                  13.00 GiB\n" in told(PLAN)
     assert "KV cache, measured" not in told(PLAN)
+
+
+def test_a_replica_over_several_nodes_says_over_how_many() -> None:
+    text = told(PLAN.model_copy(update={"gpus": 4, "nodes": 2, "pipeline_parallel_size": 2}))
+    assert "  accelerators            4 x A10G (nvidia.com/gpu) for each replica, on 2 nodes\n" in text

@@ -120,6 +120,7 @@ class World:
     """What was read of engines' logs."""
     measurements: dict[str, Measurement] = field(default_factory=dict)
     accelerators: tuple[AcceleratorClass, ...] = ()
+    several_nodes: bool = False
     events: list[str] = field(default_factory=list)
     versions: Any = field(default_factory=lambda: itertools.count(2))
 
@@ -151,9 +152,11 @@ class World:
                 jobs=lambda label, value: self.cache.labelled("Job", NAMESPACE, label, value),
                 pods=lambda label, value: self.cache.labelled("Pod", NAMESPACE, label, value),
                 deployment=self.cache.get("Deployment", own),
+                leader_worker_set=self.cache.get("LeaderWorkerSet", (NAMESPACE, f"{name}-nodes")),
                 service=self.cache.get("Service", own),
                 progress=self.progress,
                 accelerators=self.accelerators,
+                several_nodes=self.several_nodes,
                 heard=self.heard,
                 measurements=self.measurements,
             ),
@@ -271,6 +274,30 @@ class World:
             **dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), replicas),
         }
         self.put(deployment | {"status": status})
+
+    def groups(self, name: str = "support-bot") -> Manifest:
+        found = self.cache.get("LeaderWorkerSet", (NAMESPACE, f"{name}-nodes"))
+        assert found is not None
+        return found
+
+    def groups_answer(self, count: int = 1, *, leaders_ready: bool = True) -> None:
+        """Every group is of the present template, with all its pods, and its controller says that it is ready."""
+        found = self.groups()
+        for number in range(count):
+            self.group_pod("leaderTemplate", f"{number}", ready=leaders_ready)
+            self.group_pod("workerTemplate", f"{number}-1", ready=True)
+        status = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), count)
+        self.put(found | {"status": status})
+
+    def group_pod(self, template: str, number: str, *, ready: bool, **status: Any) -> Manifest:
+        found = self.groups()
+        made_of = found["spec"]["leaderWorkerTemplate"][template]
+        metadata = {"name": f"{found['metadata']['name']}-{number}", "namespace": NAMESPACE, **made_of["metadata"]}
+        state = {
+            "conditions": [{"type": "Ready", "status": str(ready)}],
+            "containerStatuses": [{"name": "vllm", "ready": ready, "state": {"running": {}}}],
+        }
+        return self.put({"kind": "Pod", "metadata": metadata, "spec": made_of["spec"], "status": state | status})
 
     def serving_pod(self, state: Manifest, number: int = 0, *, ready: bool = False, **status: Any) -> Manifest:
         """A pod of the Deployment as it is now."""

@@ -53,7 +53,10 @@ def test_a_replica_that_would_span_nodes_is_refused_with_what_it_takes() -> None
     few = declared_classes([{"name": "A10G", "perNode": 1, "nodes": 4}])
     found = plan("support-bot", spec(maxModelLen=8192, dtype="float16"), MISTRAL, few, several_nodes=False)
     assert isinstance(found, Rejection)
-    assert "2 x A10G on 2 nodes hold it: a replica over several nodes takes LeaderWorkerSet" in found.reason
+    assert (
+        "2 x A10G on 2 nodes hold it, which takes LeaderWorkerSet: install it (its CRD and controller), or"
+        in found.reason
+    )
 
 
 def test_a_plan_that_nothing_holds_says_what_would() -> None:
