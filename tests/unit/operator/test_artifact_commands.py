@@ -1,14 +1,17 @@
 """`ftm artifacts`: what reaches the Jobs' command, what is printed, and what a cluster refers to."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from ftm_jobs.contract import Catalogue, Manifest, ManifestFile, ManifestInput, Outcome, Step, StoredArtifact
 from ftm_operator import artifact_commands, local
 from ftm_operator.api.v1alpha1 import FineTunedModel
+from ftm_operator.cluster import Listing
 from ftm_operator.planning.keys import merged_key
 from ftm_operator.references import references
 from tests.unit.operator.test_cli import ftm
@@ -44,6 +47,28 @@ def cluster_with(monkeypatch: pytest.MonkeyPatch, *models: Any) -> None:
         return list(models), []
 
     monkeypatch.setattr(artifact_commands, "_observe", observe)
+
+
+class OneGroup:
+    """A cluster whose only child is a LeaderWorkerSet, if it has such."""
+
+    def __init__(self, has_groups: bool) -> None:
+        self._items: dict[str, list[dict[str, Any]]] = {
+            "FineTunedModel": [resource(KEPT)],
+            "Deployment": [],
+            "Pod": [],
+            **({"LeaderWorkerSet": [{"spec": {"args": [f"{STORE}/{SERVED}"]}}]} if has_groups else {}),
+        }
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Self]:
+        yield self
+
+    async def serves(self, kind: str) -> bool:
+        return kind in self._items
+
+    async def list(self, kind: str) -> Listing:
+        return Listing(self._items[kind], 1)
 
 
 def resource(key: str) -> dict[str, Any]:
@@ -121,6 +146,15 @@ def test_gc_keeps_what_the_cluster_refers_to_and_only_says_what_it_would_do(
     code, _, err = ftm(capsys, "artifacts", "gc", STORE)
     assert (code, command.ran) == (0, ["gc", STORE, "--keep", KEPT, OTHER])
     assert err == "ftm: 3 FineTunedModels refer to 2 artifacts\n"
+
+
+@pytest.mark.parametrize("has_groups", [True, False], ids=["with LeaderWorkerSet", "without it"])
+def test_gc_keeps_what_a_leader_worker_set_without_pods_would_fetch(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, has_groups: bool
+) -> None:
+    monkeypatch.setattr(artifact_commands, "Cluster", OneGroup(has_groups))
+    assert ftm(capsys, "artifacts", "gc", STORE)[0] == 0
+    assert command.ran == ["gc", STORE, "--keep", KEPT, *([SERVED] if has_groups else [])]
 
 
 def test_gc_with_keep_asks_no_cluster_and_acts_when_told_to(

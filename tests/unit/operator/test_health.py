@@ -43,3 +43,12 @@ def test_unhealthy_when_a_watch_stays_silent_about_what_a_list_found() -> None:
     assert health.problem()
     health.watch_delivered("Job", 7)
     assert health.problem() is None
+
+
+def test_a_kind_that_the_cluster_no_longer_has_is_not_waited_for() -> None:
+    clock = Clock()
+    health = Health(300, clock)
+    health.watch_missed("LeaderWorkerSet", 7)
+    health.watch_ended("LeaderWorkerSet")
+    clock.now = 61
+    assert health.problem() is None

@@ -225,6 +225,9 @@ def test_what_serves_on_one_node_serves_until_the_groups_answer() -> None:
     assert found
     assert found["status"] == "True"
     assert status(scene)["readyReplicas"] == 1
+    scene.put(scene.groups() | {"status": {"replicas": 1}})
+    scene.settle()
+    assert (status(scene)["replicas"], status(scene)["readyReplicas"]) == (2, 1)
     scene.groups_answer()
     scene.settle()
     assert kinds(scene) == {"LeaderWorkerSet"}

@@ -51,3 +51,10 @@ def test_the_list_of_one_namespace_says_nothing_of_another() -> None:
     cache.put("Pod", pod("p", 1, namespace="b"))
     cache.replace("Pod", [], 10, "a")
     assert cache.get("Pod", ("b", "p"))
+
+
+def test_a_kind_that_is_gone_leaves_nothing_behind() -> None:
+    cache = ObjectCache()
+    cache.put("Pod", pod("p", 1, **{"ftm.dev/name": "x"}))
+    cache.forget("Pod")
+    assert (cache.keys("Pod"), names(cache, "x")) == ([], [])
