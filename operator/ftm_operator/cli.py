@@ -27,7 +27,7 @@ from ftm_operator.gpu_classes_file import read_classes
 from ftm_operator.manifest_file import read_manifest
 from ftm_operator.planning.accelerators import AcceleratorClass
 from ftm_operator.planning.answer import sizing_json
-from ftm_operator.planning.awq import AwqChoice
+from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.plan import Planned
 from ftm_operator.planning.plan import plan as make_plan
 from ftm_operator.planning.sized_plan import sized, what_would_fit
@@ -118,7 +118,7 @@ def plan(
     found = _read_facts(facts) if facts else local.inspect(model)
     planned = make_plan(model.metadata.name, model.spec, found)
     if classes and isinstance(planned, Planned) and planned.decision.engine == "vLLM":
-        _plan_on(model, found, classes, planned.decision.awq, output)
+        _plan_on(model, found, classes, planned.decision, output)
         return
     result = planned if isinstance(planned, Rejection) else planned.plan
     if output is PlanOutput.JSON:
@@ -130,14 +130,17 @@ def plan(
 
 
 def _plan_on(
-    model: FineTunedModel, facts: Facts, classes: list[AcceleratorClass], awq: AwqChoice | None, output: PlanOutput
+    model: FineTunedModel, facts: Facts, classes: list[AcceleratorClass], decision: Decision, output: PlanOutput
 ) -> None:
+    awq = decision.awq
     result = sized(model.spec, facts, classes, awq)
+    decided = [] if isinstance(result, NoFit) else list(decision.reasons)
     remedies = what_would_fit(model.spec, facts, classes, result, awq) if isinstance(result, NoFit) else []
     if output is PlanOutput.JSON:
-        print(json.dumps(sizing_json(result, remedies), indent=2))
+        answer = sizing_json(result, remedies)
+        print(json.dumps({**answer, "reasons": [*decided, *answer["reasons"]]}, indent=2))
     else:
-        print(sizing_table.format_sizing(model, result, remedies))
+        print(sizing_table.format_sizing(model, result, remedies, decided))
     if isinstance(result, NoFit):
         raise typer.Exit(INFEASIBLE)
 

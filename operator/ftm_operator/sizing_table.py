@@ -21,8 +21,8 @@ ITEMS = {
 }
 
 
-def format_sizing(model: FineTunedModel, found: Sizing | NoFit, remedies: list[str]) -> str:
-    """The whole output of `ftm plan --gpus`."""
+def format_sizing(model: FineTunedModel, found: Sizing | NoFit, remedies: list[str], decided: list[str]) -> str:
+    """The whole output of `ftm plan --gpus`. `decided`: why this engine and these weights."""
     if isinstance(found, NoFit):
         lines = [f"{model.metadata.name} cannot be served as asked", f"  {found.rule}: {found.reason}"]
         lines += ["what would fit", *(f"  {each}" for each in remedies)] if remedies else []
@@ -30,7 +30,7 @@ def format_sizing(model: FineTunedModel, found: Sizing | NoFit, remedies: list[s
     choices = {**_choices(found), "served model name": model.served_model_name}
     lines = [model.metadata.name, *(f"  {name:<23} {value}" for name, value in choices.items())]
     lines += ["memory of each GPU" if found.option.layout.gpus > 1 else "memory of the GPU", *_memory(found)]
-    lines += ["why", *(f"  {reason}" for reason in reasons(found))]
+    lines += ["why", *(f"  {reason}" for reason in [*decided, *reasons(found)])]
     return "\n".join([*lines, *_rejections(found.rejected)])
 
 

@@ -62,6 +62,8 @@ memory of each GPU
   KV cache                 12.02 GiB  (4.01 GiB needed)
   in all                   20.30 GiB
 why
+  vLLM on GPUs: the default
+  not quantized: spec.objective is Quality
   2 x a10g: the fewest GPUs that hold on each 6.74 GiB of weights, 1.53 GiB of reserves and 4.01 GiB of KV cache for \
 8 x 8192 tokens in 20.30 GiB
   tensor-parallel size 2: 32 attention heads and 8 key-value heads divide
