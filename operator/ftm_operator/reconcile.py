@@ -30,7 +30,6 @@ from ftm_operator.planning.keys import (
     merged_key,
     planned_by,
     quantized_by,
-    short_hash,
     verified_by,
 )
 from ftm_operator.planning.measurements import Measurement
@@ -41,9 +40,9 @@ from ftm_operator.reasons import Reason
 from ftm_operator.resources.deployment import deployment as build_deployment
 from ftm_operator.resources.job import (
     artifacts_source,
+    build_id,
     inspect_job,
     may_have_more_memory,
-    merge_id,
     merge_job,
     quantize_job,
     verify_job,
@@ -231,7 +230,7 @@ class _Pass:
         def job(attempt: int, *, more_memory: bool) -> Manifest:
             return merge_job(self.model, facts, store, key, attempt, self.settings, more_memory=more_memory)
 
-        report = self._build(_MERGE, merge_id(key, store.uri), job)
+        report = self._build(_MERGE, build_id(key, store.uri), job)
         if isinstance(report, Hold):
             return report
         self.progress.merged = report.artifact
@@ -248,7 +247,7 @@ class _Pass:
             self.progress.quantized, self.progress.quantized_by = known.quantized, by
             self.progress.notes = known.notes
             return merged, known.quantized
-        identity = short_hash([by, store.uri.rstrip("/")], 16)
+        identity = build_id(by, store.uri)
 
         def job(attempt: int, *, more_memory: bool) -> Manifest:
             return quantize_job(
@@ -271,7 +270,7 @@ class _Pass:
         if known and known.verification and known.verified_by == by:
             self.progress.report, self.progress.verified_by = known.report, by
             return self._judged(known.verification)
-        identity = short_hash([by, store.uri.rstrip("/")], 16)
+        identity = build_id(by, store.uri)
 
         def job(attempt: int, *, more_memory: bool) -> Manifest:
             return verify_job(
@@ -380,9 +379,9 @@ class _Pass:
         """Forgets an artifact that was lost after it was last built, with the Jobs that say it is complete."""
         store = artifact.uri.rpartition("/")[0]
         if artifact is self.progress.quantized:
-            identity = short_hash([self.progress.quantized_by, store], 16)
+            identity = build_id(str(self.progress.quantized_by), store)
         else:
-            identity = merge_id(artifact.key, store)
+            identity = build_id(artifact.key, store)
         jobs = [job for job in self.observed.jobs(ARTIFACT, identity) if finished(job)]
         if any(lost_at <= job["status"].get("completionTime", "") for job in jobs):
             return False

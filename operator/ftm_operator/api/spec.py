@@ -325,8 +325,8 @@ class Serving(Resource):
     device: Literal["Auto", "GPU", "CPU"] = "Auto"
     """Where the model is served; Auto: on CPUs with llama.cpp, else on GPUs."""
     concurrency: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
-    """How many requests a replica of llama.cpp answers side by side, each with the whole context; absent: 4. vLLM
-    shares its cache among as many as fit."""
+    """How many requests of the whole context a replica holds at once: llama.cpp's slots, absent: 4; of vLLM, whose
+    cache is shared among as many as fit, what GPUs are chosen for, absent: 8."""
     replicas: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
     """How many serving Pods there are; `kubectl scale` and autoscalers set it. 0 keeps the artifact and serves
     nothing."""

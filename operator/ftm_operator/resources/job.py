@@ -106,8 +106,8 @@ def calibration_source(model: FineTunedModel) -> Source | None:
     return Source("calibration", calibration.uri, calibration.secret_name) if calibration else None
 
 
-def merge_id(key: str, artifacts_uri: str) -> str:
-    """Names the merge of one artifact into one store: resources that need the same share its Job."""
+def build_id(key: str, artifacts_uri: str) -> str:
+    """Names what is built of one key into one store: resources that need the same share its Job."""
     return short_hash([key, artifacts_uri.rstrip("/")], 16)
 
 
@@ -142,7 +142,7 @@ def merge_job(
 ) -> Manifest:
     arguments = [Step.MERGE, *merge_arguments(model, facts), "--artifacts", artifacts.argument()]
     sources = [*merge_sources(model, facts), replace(artifacts, writable=True)]
-    work = _shared(Step.MERGE, merge_id(key, artifacts.uri), attempt, settings.merge_image, sources, arguments)
+    work = _shared(Step.MERGE, build_id(key, artifacts.uri), attempt, settings.merge_image, sources, arguments)
     return _job(model, work, settings, more_memory=more_memory)
 
 
