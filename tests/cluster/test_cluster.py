@@ -12,6 +12,7 @@ from tests.cluster.cluster import NodeCluster
 from tests.cluster.cluster import control_plane as another_one
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl, KubectlError
+from tests.cluster.service import reached
 
 SERVER = "import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, port=8000, bind='0.0.0.0')"
 
@@ -69,6 +70,7 @@ def restricted(node_cluster: NodeCluster) -> Kubectl:
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "server"}}
     inside.apply(pod("server"), {**service, "spec": {"selector": {"run": "server"}, "ports": ports}})
     inside.wait("pod/server", "condition=Ready", 60)
+    reached(inside, "server")
     return inside
 
 

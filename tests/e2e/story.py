@@ -13,6 +13,7 @@ import yaml
 from ftm_jobs.contract import MANIFEST_NAME, Manifest
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.progress import say
+from tests.cluster.service import reached
 from tests.cluster.stack import OPERATOR_NAMESPACE, RELEASE, Stack
 from tests.seaweedfs import ARTIFACTS
 
@@ -86,7 +87,7 @@ class Story:
 
     def ask(self, name: str, question: str) -> str:
         """The greedy answer through the model's Service."""
-        address = self.kubectl.get("service", name)["spec"]["clusterIP"]
+        address = reached(self.kubectl, name)
         body = {"model": name, "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 64}
         request = urllib.request.Request(
             f"http://{address}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
