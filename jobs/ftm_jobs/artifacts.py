@@ -5,7 +5,6 @@ killed; gc takes it once nothing in it was written for a day. An artifact loses 
 stops gc, nothing half removed looks complete.
 """
 
-import hashlib
 import re
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +13,12 @@ from datetime import datetime, timedelta
 from ftm_jobs.contract import ARTIFACT_KEY, MANIFEST_NAME, Catalogue, Manifest, ManifestFile, Outcome, StoredArtifact
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.manifest import read_manifest
-from ftm_jobs.pipeline import in_order
 from ftm_jobs.progress import Progress, size
 from ftm_jobs.source import Source
 from ftm_jobs.stores import WritableStore, open_artifacts
+from ftm_jobs.stream import sha256_of
 
 ABANDONED_AFTER = timedelta(days=1)
-READERS = 6
 FOLDERS_AT_ONCE = 8
 _KEY = re.compile(ARTIFACT_KEY)
 
@@ -130,17 +128,10 @@ def _manifest(folder: WritableStore) -> Manifest:
 
 def _verify_file(folder: WritableStore, file: ManifestFile, progress: Progress) -> str | None:
     """What is wrong with the file."""
-    digest = hashlib.sha256()
-
-    def read(offset: int) -> bytearray:
-        return folder.read(file.path, offset, min(folder.block_bytes, file.size - offset))
-
-    for block in in_order(read, range(0, file.size, folder.block_bytes), threads=READERS, ahead=2 * READERS):
-        digest.update(block)
-        progress.add(len(block))
-    if digest.hexdigest() == file.sha256:
+    found = sha256_of(folder, file.path, file.size, progress)
+    if found == file.sha256:
         return None
-    return f"{file.path} has sha256 {digest.hexdigest()}, not {file.sha256}"
+    return f"{file.path} has sha256 {found}, not {file.sha256}"
 
 
 def _garbage(found: StoredArtifact, keep: Collection[str], now: datetime) -> StoredArtifact | None:

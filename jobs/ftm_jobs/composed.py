@@ -17,7 +17,7 @@ class ComposedFile(Store):
 
     def __init__(self, base: Base, file: OutputFile) -> None:
         self.uri = base.store.uri
-        self.block_bytes = base.store.block_bytes
+        self.block_bytes, self.readers = base.store.block_bytes, base.store.readers
         self._base = base.store
         self._file = file
         self._sealed = all(base.stats[name].sealed for name in file.sources)

@@ -6,8 +6,10 @@ is of the weight without the adapters that were merged before, which PEFT theref
 time rounding: the same is done here, row by row.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 
@@ -55,6 +57,18 @@ class Factors:
             parts.append(self._product(*self._of_expert(index), start, taken))
             first, count = first + taken, count - taken
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def added_to(self, stored: torch.Tensor, first: int, rows: int) -> torch.Tensor:
+        """What `stored`, the rows from `first` on, becomes with the update, in fp32.
+
+        A power of two scales without rounding, so the matrix kernel may then scale and add while it multiplies.
+        """
+        count, columns = stored.shape
+        at_once = self.expert is None and self.form is Form.LINEAR and abs(math.frexp(self.scaling)[0]) == 0.5
+        if at_once and _adds_as_it_multiplies(count, len(self.a), columns):
+            summed = stored.to(torch.float32, copy=True)
+            return summed.addmm_(self.b[first : first + count], self.a, alpha=self.scaling)
+        return self.delta(first, count, rows).add_(stored)
 
     def _product(self, a: torch.Tensor, b: torch.Tensor, first: int, count: int) -> torch.Tensor:
         if self.form is Form.LINEAR:
@@ -155,12 +169,13 @@ class _Merging:
     unmerged: torch.Tensor | None = None
 
     def merge(self, factors: Factors) -> None:
+        if factors.magnitude is None and not factors.rounded:
+            self.rows.copy_(factors.added_to(self.rows, self.first, self.tensor.rows))
+            self.merged.append((factors, None))
+            return
         delta = factors.delta(self.first, len(self.rows), self.tensor.rows)
         if factors.magnitude is None:
-            if factors.rounded:
-                self.rows += delta.to(self.rows.dtype)
-            else:
-                self.rows.copy_(delta.add_(self.rows))
+            self.rows += delta.to(self.rows.dtype)
             self.merged.append((factors, None))
             return
         norm = self._norm(factors, delta)
@@ -197,6 +212,18 @@ class _Merging:
         return (factors.magnitude[self.first : self.first + len(self.rows)] / norm).view(-1, 1)
 
 
+@lru_cache
+def _adds_as_it_multiplies(rows: int, rank: int, columns: int) -> bool:
+    """Whether C + AB is, bit for bit, the sum of C and the finished product AB.
+
+    It is where a sum of `rank` products is made at one go. Kernels split longer ones and add C in between, and some for
+    small matrices begin with C; where is up to the processor and the library, so it is tried.
+    """
+    numbers = torch.Generator().manual_seed(0)
+    a, b, c = (torch.randn(shape, generator=numbers) for shape in ((rows, rank), (rank, columns), (rows, columns)))
+    return torch.equal(torch.addmm(c, a, b, alpha=2), (a @ b).mul_(2).add_(c))
+
+
 def _norm(weight: torch.Tensor, delta: torch.Tensor, form: Form) -> torch.Tensor:
     """Of each output (peft/tuners/lora/dora.py, get_weight_norm)."""
     if form is Form.TRANSPOSED:
@@ -208,7 +235,7 @@ def _norm(weight: torch.Tensor, delta: torch.Tensor, form: Form) -> torch.Tensor
 
 def _check_finite(tensor: OutputTensor, chunk: torch.Tensor) -> None:
     """A sum is finite only if all it adds are; one that is not may have overflowed: each element is looked at then."""
-    if torch.isfinite(chunk.sum(dtype=_SUMMED_IN[chunk.dtype])) or torch.isfinite(chunk).all():
+    if math.isfinite(chunk.sum(dtype=_SUMMED_IN[chunk.dtype]).item()) or torch.isfinite(chunk).all():
         return
     raise InvalidInput(
         Reason.UNSUPPORTED_ADAPTER,

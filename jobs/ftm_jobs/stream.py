@@ -7,25 +7,21 @@ that were read have the sha256 that the source declares.
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
 from ftm_jobs.contract import ManifestFile
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.layout import Block
-from ftm_jobs.pipeline import in_order
+from ftm_jobs.pipeline import Stage, through
 from ftm_jobs.progress import Progress
 from ftm_jobs.stores import NotCopied, Stat, Store, WritableStore, Writer
 
-READERS = 4
-BLOCKS_READ_AHEAD = 6
-BLOCKS_PER_STAGE = 2
-CHANGERS = max(1, min(4, len(os.sched_getaffinity(0)) - 1))
-"""One processor is left to hash what they changed."""
+PROCESSORS = min(4, len(os.sched_getaffinity(0)))
+"""More do not help: the bytes of a file are hashed one after the other."""
 
 P = TypeVar("P")
 
@@ -79,11 +75,13 @@ def _copy(
 ) -> ManifestFile:
     digest = None if stat.sealed else hashlib.sha256()
     with target as writer:
-        for data in _read(source, stat):
-            if digest:
-                digest.update(data)
+
+        def write(data: memoryview) -> None:
             writer.write(data)
             count(len(data))
+
+        hashed = [Stage[memoryview](digest.update, ordered=True)] if digest else []
+        _read(source, stat, *hashed, Stage(write, ordered=True))
         if digest:
             _prove(source, stat, digest.hexdigest())
     sha256 = digest.hexdigest() if digest else stat.sha256
@@ -94,9 +92,12 @@ def _copy(
 def sha256_of(store: Store, path: str, size: int, progress: Progress) -> str:
     """Of the file's bytes, read once."""
     digest = hashlib.sha256()
-    for data in _read(store, Stat(path, size, "")):
+
+    def see(data: memoryview) -> None:
         digest.update(data)
         progress.add(len(data))
+
+    _read(store, Stat(path, size, ""), Stage(see, ordered=True))
     return digest.hexdigest()
 
 
@@ -119,17 +120,16 @@ def rewrite(
 ) -> ManifestFile:
     """The file with `change` applied to each of `blocks`, which cover it in order."""
     rewriting = _Rewriting(source, stat, change, witness)
-    changers = max(BLOCKS_PER_STAGE, CHANGERS)
-    if stat.sealed:
-        changed = in_order(rewriting.read_and_apply, blocks, threads=CHANGERS, ahead=changers)
-    else:
-        read = in_order(rewriting.read, blocks, threads=READERS, ahead=BLOCKS_READ_AHEAD)
-        seen = in_order(rewriting.see, read, threads=1, ahead=BLOCKS_PER_STAGE)
-        changed = in_order(rewriting.apply, seen, threads=CHANGERS, ahead=changers)
     with target.writer(stat.path, stat.size) as writer:
-        hashed = rewriting.hash(changed)
-        for count in in_order(partial(rewriting.write, writer), hashed, threads=1, ahead=BLOCKS_PER_STAGE):
-            progress.add(count)
+
+        def write(loaded: _Loaded[P]) -> None:
+            writer.write(loaded.data)
+            rewriting.reuse(loaded)
+            progress.add(loaded.block.size)
+
+        seen = [] if stat.sealed else [Stage(rewriting.see, ordered=True)]
+        changed = [Stage(rewriting.apply), Stage(rewriting.hash, ordered=True), Stage(write, ordered=True)]
+        through(blocks, rewriting.read, [*seen, *changed], **_at_once(source))
         rewriting.prove()
     return ManifestFile(path=stat.path, size=stat.size, sha256=rewriting.after.hexdigest())
 
@@ -137,7 +137,6 @@ def rewrite(
 @dataclass(frozen=True)
 class _Loaded(Generic[P]):
     block: Block
-    whole: bytearray
     data: memoryview
     prepared: P
 
@@ -152,38 +151,25 @@ class _Rewriting(Generic[P]):
         self._buffers = _Buffers(source.block_bytes)
 
     def read(self, block: Block) -> _Loaded[P]:
-        whole = self._buffers.take(block.size)
-        data = memoryview(whole)[: block.size]
+        data = self._buffers.take(block.size)
         prepared = self._change.prepare(block)
         self._source.read_into(self._stat.path, block.offset, data)
-        return _Loaded(block, whole, data, prepared)
+        return _Loaded(block, data, prepared)
 
-    def see(self, loaded: _Loaded[P]) -> _Loaded[P]:
+    def see(self, loaded: _Loaded[P]) -> None:
         if self._before:
             self._before.update(loaded.data)
         if self._witness:
             self._witness.see(loaded.block, loaded.data)
-        return loaded
 
-    def apply(self, loaded: _Loaded[P]) -> _Loaded[P]:
+    def apply(self, loaded: _Loaded[P]) -> None:
         self._change.apply(loaded.block, loaded.data, loaded.prepared)
-        return loaded
 
-    def read_and_apply(self, block: Block) -> _Loaded[P]:
-        return self.apply(self.read(block))
+    def hash(self, loaded: _Loaded[P]) -> None:
+        self.after.update(loaded.data)
 
-    def hash(self, changed: Generator[_Loaded[P]]) -> Iterator[_Loaded[P]]:
-        """In the thread that asks for the blocks, while others read, change and write."""
-        with closing(changed):
-            for loaded in changed:
-                self.after.update(loaded.data)
-                yield loaded
-
-    def write(self, writer: Writer, loaded: _Loaded[P]) -> int:
-        writer.write(loaded.data)
-        loaded.data.release()
-        self._buffers.give_back(loaded.whole)
-        return loaded.block.size
+    def reuse(self, loaded: _Loaded[P]) -> None:
+        self._buffers.give_back(loaded.data)
 
     def prove(self) -> None:
         if self._before:
@@ -199,22 +185,37 @@ class _Buffers:
     smallest: int
     free: SimpleQueue[bytearray] = field(default_factory=SimpleQueue)
 
-    def take(self, size: int) -> bytearray:
+    def take(self, size: int) -> memoryview:
         try:
             found = self.free.get_nowait()
         except Empty:
             found = bytearray()
-        return found if len(found) >= size else bytearray(max(size, self.smallest))
+        if len(found) < size:
+            found = bytearray(max(size, self.smallest))
+        return memoryview(found)[:size]
 
-    def give_back(self, buffer: bytearray) -> None:
-        self.free.put(buffer)
+    def give_back(self, data: memoryview) -> None:
+        assert isinstance(data.obj, bytearray)
+        self.free.put(data.obj)
+        data.release()
 
 
-def _read(source: Store, stat: Stat) -> Iterator[bytearray]:
-    def read(offset: int) -> bytearray:
-        return source.read(stat.path, offset, min(source.block_bytes, stat.size - offset))
+def _read(source: Store, stat: Stat, *stages: Stage[memoryview]) -> None:
+    """The file's bytes through the stages, in blocks."""
+    buffers = _Buffers(source.block_bytes)
 
-    return in_order(read, range(0, stat.size, source.block_bytes), threads=READERS, ahead=BLOCKS_READ_AHEAD)
+    def read(offset: int) -> memoryview:
+        data = buffers.take(min(source.block_bytes, stat.size - offset))
+        source.read_into(stat.path, offset, data)
+        return data
+
+    offsets = range(0, stat.size, source.block_bytes)
+    through(offsets, read, [*stages, Stage(buffers.give_back)], **_at_once(source))
+
+
+def _at_once(source: Store) -> dict[str, int]:
+    threads = PROCESSORS + source.readers
+    return {"threads": threads, "ahead": threads + 2}
 
 
 def _prove(source: Store, stat: Stat, found: str) -> None:

@@ -157,10 +157,13 @@ class Bench:
         return self._work / name
 
     def _fresh_prefix(self) -> str:
+        """In a bucket made anew, since the server gives back the disk of a bucket but not of its objects."""
         client = self._server.client()
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=ARTIFACTS):
             for found in page.get("Contents", []):
                 client.delete_object(Bucket=ARTIFACTS, Key=found["Key"])
+        client.delete_bucket(Bucket=ARTIFACTS)
+        client.create_bucket(Bucket=ARTIFACTS)
         return f"s3://{ARTIFACTS}/bench"
 
     def _run(self, *command: str, environment: Mapping[str, str] | None = None) -> Process:

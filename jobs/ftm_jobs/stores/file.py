@@ -23,6 +23,8 @@ _PARTIAL = ".partial"
 class FileStore(WritableStore):
     block_bytes = 2 * 1024 * 1024
     """Small enough to stay in a processor's cache while it is read, changed, hashed and written."""
+    readers = 0
+    """The kernel reads ahead."""
 
     def __init__(self, root: str | Path, uri: str | None = None) -> None:
         """`uri` names the folder where its path is not what a person knows it by."""

@@ -46,6 +46,8 @@ class Store(ABC):
     """Resolved: an hf:// URI carries the commit."""
     block_bytes = 8 * 1024 * 1024
     """How much to read at once, by a request of its own."""
+    readers = 4
+    """How many threads may wait for such requests beside those that compute."""
 
     @abstractmethod
     def list(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -108,23 +108,25 @@ class MultipartUpload:
         self._bucket = bucket
         self._key = key
         self._part_bytes = part_bytes(size)
-        self._buffer = bytearray()
+        self._part = bytearray(self._part_bytes)
+        self._filled = 0
         self._parts = Parts(client, bucket, key)
 
     def write(self, data: Buffer) -> None:
         view = memoryview(data)
         while len(view):
-            room = self._part_bytes - len(self._buffer)
-            self._buffer += view[:room]
-            view = view[room:]
-            if len(self._buffer) == self._part_bytes:
+            taken = view[: self._part_bytes - self._filled]
+            self._part[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            view = view[len(taken) :]
+            if self._filled == self._part_bytes:
                 self._send()
 
     def complete(self) -> None:
         """Raises the client's error of the first part that failed."""
         if not self._parts.begun:
-            self._client.put_object(Bucket=self._bucket, Key=self._key, Body=bytes(self._buffer))
-        elif self._buffer:
+            self._client.put_object(Bucket=self._bucket, Key=self._key, Body=self._take())
+        elif self._filled:
             self._send()
         self._parts.complete()
 
@@ -133,7 +135,7 @@ class MultipartUpload:
         self._parts.abort(wait=wait)
 
     def _send(self) -> None:
-        body, self._buffer = bytes(self._buffer), bytearray()
+        body = self._take()
 
         def send(upload_id: str, number: int) -> "CompletedPartTypeDef":
             sent = self._client.upload_part(
@@ -142,3 +144,10 @@ class MultipartUpload:
             return {"ETag": sent["ETag"], "PartNumber": number}
 
         self._parts.add(send)
+        self._part = bytearray(self._part_bytes)
+
+    def _take(self) -> bytes:
+        """What is filled. boto takes a bytearray as it takes bytes, and a part is not copied."""
+        del self._part[self._filled :]
+        self._filled = 0
+        return cast("bytes", self._part)
