@@ -48,9 +48,9 @@ fi
 export VIRTUAL_ENV=$PWD/.venv
 say "installing $(grep -c '==' requirements/dev.txt) packages (the first time, some 5 GB) …"
 if [ -t 2 ]; then
-    .venv/bin/uv pip sync --require-hashes requirements/dev.txt
+    .venv/bin/uv pip sync --compile-bytecode --require-hashes requirements/dev.txt
 else # without its list of every package
-    .venv/bin/uv pip sync --require-hashes requirements/dev.txt 2> >(grep -vE '^ [-+~] ' >&2)
+    .venv/bin/uv pip sync --compile-bytecode --require-hashes requirements/dev.txt 2> >(grep -vE '^ [-+~] ' >&2)
 fi
 .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
 say "ready: .venv/bin/ftm --help"

@@ -17,6 +17,7 @@ from tests.cluster.locks import alone
 from tests.cluster.progress import step
 
 ROOT = Path(__file__).parents[2]
+INSTALL = "pip", "sync", "--quiet", "--compile-bytecode", "--require-hashes"
 THREADS = 2
 """Sums are added up in an order that depends on it."""
 
@@ -25,7 +26,8 @@ def python_of(engine: str) -> Path:
     """The interpreter that has what requirements/quantize-<engine>.txt pins: awq or compressor."""
     requirements = ROOT / f"requirements/quantize-{engine}.txt"
     folder = cache("venvs", engine)
-    wanted, installed = hashlib.sha256(requirements.read_bytes()).hexdigest(), folder / ".installed"
+    wanted = hashlib.sha256(b" ".join([requirements.read_bytes(), *map(str.encode, INSTALL)])).hexdigest()
+    installed = folder / ".installed"
     if not installed.exists() or installed.read_text() != wanted:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with alone("venvs", "another installation to end"), step(f"installing quantize-{engine}.txt (once, 5 GB)"):
@@ -39,7 +41,7 @@ def _install(folder: Path, requirements: Path) -> None:
     if not (folder / "bin/python").exists():
         _run([str(uv), "venv", "--quiet", "--python", sys.executable, str(folder)])
     _run(
-        [str(uv), "pip", "sync", "--quiet", "--require-hashes", str(requirements)],
+        [str(uv), *INSTALL, str(requirements)],
         {"VIRTUAL_ENV": str(folder)},
     )
 

@@ -52,48 +52,41 @@ def main() -> None:
     parsed = parser.parse_args()
     folder = Path(_run((sys.executable, "-m", "tests.bench.model", parsed.size)).output.strip())
     base, adapter = folder / "base", folder / "adapter"
-    with _folder() as work, seaweedfs(work / "seaweedfs") as server:
-        bench = Bench(base, adapter, work, server)
-        figures = bench.measure(parsed.runs)
-        differing = bench.differing_elements()
+    with _folder() as work:
+        files = Files(base, adapter, work)
+        figures = [*files.measure(parsed.runs), files.peft()]
+        differing = files.differing_elements()
+        with seaweedfs(work / "seaweedfs") as server:  # its own work would slow down what needs no store
+            objects = Objects(base, adapter, server)
+            figures += objects.measure(parsed.runs)
+        assert files.merged == objects.merged, "merges of the same inputs differ"
     _print_table(figures, base, differing)
     print(json.dumps(_summary(figures, differing)), flush=True)
 
 
-class Bench:
-    """One folder for each side's output, emptied before each run."""
+class Files:
+    """What needs no store: one folder for each side's output, emptied before each run."""
 
-    def __init__(self, base: Path, adapter: Path, work: Path, server: Server) -> None:
-        self._base, self._adapter, self._work, self._server = base, adapter, work, server
-        self._s3_base = server.upload(MODELS, "base", base)
-        self._s3_adapter = server.upload(MODELS, "adapter", adapter)
-        self._files: set[tuple[ManifestFile, ...]] = set()
+    def __init__(self, base: Path, adapter: Path, work: Path) -> None:
+        self._base, self._adapter, self._work = base, adapter, work
+        self.merged: set[tuple[ManifestFile, ...]] = set()
+        """Of each merge; one, when they are all the same."""
 
     def measure(self, runs: int) -> list[Figures]:
-        rounds = []
-        for number in range(runs):
-            print(f"round {number + 1} of {runs} …", file=sys.stderr, flush=True)
-            rounds.append(
-                [self._cp(), self._cp_sha256(), self._ours(), self._ours_new(), self._s3_copy(), self._ours_s3()]
-            )
-        found = [
-            Figures(
-                name=same[0].name,
-                total_seconds=median(run.total_seconds for run in same),
-                seconds=median(run.seconds for run in same),
-                peak_rss_bytes=max(run.peak_rss_bytes for run in same),
-            )
-            for same in zip(*rounds, strict=True)
-        ]
-        print("PEFT …", file=sys.stderr, flush=True)
-        return [*found, self._peft()]
+        return _medians(lambda: [self._cp(), self._cp_sha256(), self._ours(), self._ours_new()], runs)
+
+    def peft(self) -> Figures:
+        self._run(sys.executable, "-c", "import peft, transformers")  # warm, as what ours imports is by now
+        done = self._run(*_SIDES, "peft", str(self._base), str(self._adapter), str(self._fresh("peft")))
+        return Figures("PEFT", done.seconds, _seconds(done), done.peak_rss_bytes)
 
     def differing_elements(self) -> int:
         """Between ours and PEFT's, over all tensors."""
-        assert len(self._files) == 1, "merges of the same inputs differ"
         compared = _run(
             (sys.executable, "-m", "tests.bench.compare", str(self._work / "ours"), str(self._work / "peft"))
         )
+        for name in ("ours", "peft"):
+            self._fresh(name)
         return int(compared.output)
 
     def _cp(self) -> Figures:
@@ -103,60 +96,73 @@ class Bench:
     def _cp_sha256(self) -> Figures:
         script = 'cp -r "$1" "$2" && openssl dgst -sha256 "$2"/*'
         done = self._run("sh", "-c", script, "sh", str(self._base), str(self._fresh("cp")))
+        self._fresh("cp")
         return Figures("cp, openssl dgst -sha256", done.seconds, done.seconds, done.peak_rss_bytes)
 
     def _ours(self) -> Figures:
-        sources = self._base.as_uri(), self._adapter.as_uri()
-        return self._merge("ours, file to file", *sources, lambda: self._fresh("ours").as_uri())
+        return self._merge("ours, file to file", lambda: None)
 
     def _ours_new(self) -> Figures:
         """Of a base that this machine has never merged, so that it is hashed before for the artifact's key."""
         digests = self._work / "digests"
+        return self._merge(
+            "ours, base not seen before",
+            lambda: shutil.rmtree(digests, ignore_errors=True),
+            {"XDG_CACHE_HOME": str(digests)},
+        )
 
-        def fresh() -> str:
-            shutil.rmtree(digests, ignore_errors=True)
-            return self._fresh("ours").as_uri()
+    def _merge(self, name: str, before: Callable[[], None], environment: Mapping[str, str] | None = None) -> Figures:
+        def merge(*program: str) -> Process:
+            before()
+            sources = "merge", "--base", self._base.as_uri(), "--adapter", self._adapter.as_uri()
+            return self._run(*program, *sources, "--artifacts", self._fresh("ours").as_uri(), environment=environment)
 
-        sources, environment = (self._base.as_uri(), self._adapter.as_uri()), {"XDG_CACHE_HOME": str(digests)}
-        return self._merge("ours, base not seen before", *sources, fresh, environment)
-
-    def _s3_copy(self) -> Figures:
-        environment = self._server.secret(ADMIN)
-        done = self._run(*_SIDES, "s3-copy", self._s3_base, self._fresh_prefix(), environment=environment)
-        return Figures("S3 to S3 copy by boto3", done.seconds, _seconds(done), done.peak_rss_bytes)
-
-    def _ours_s3(self) -> Figures:
-        return self._merge("ours, S3 to S3", self._s3_base, self._s3_adapter, self._fresh_prefix)
-
-    def _merge(
-        self, name: str, base: str, adapter: str, fresh: Callable[[], str], environment: Mapping[str, str] | None = None
-    ) -> Figures:
-        environment = {**self._server.secret(ADMIN), **(environment or {})}
-        sources = "merge", "--base", base, "--adapter", adapter, "--artifacts"
-        whole = self._run(sys.executable, "-m", "ftm_jobs", *sources, fresh(), environment=environment)
-        inner = self._run(*_SIDES, "ours", *sources, fresh(), environment=environment)
-        artifact = Report.model_validate_json(inner.output.splitlines()[-2]).artifact
-        assert artifact
-        self._files.add(self._manifest(artifact.uri).files)
-        peak = max(whole.peak_rss_bytes, inner.peak_rss_bytes)
-        return Figures(name, whole.seconds, _seconds(inner), peak)
-
-    def _manifest(self, uri: str) -> Manifest:
-        if uri.startswith("file://"):
-            return Manifest.model_validate_json(Path(uri.removeprefix("file://"), MANIFEST_NAME).read_bytes())
-        key = f"{uri.removeprefix(f's3://{ARTIFACTS}/')}/{MANIFEST_NAME}"
-        return Manifest.model_validate_json(self._server.client().get_object(Bucket=ARTIFACTS, Key=key)["Body"].read())
-
-    def _peft(self) -> Figures:
-        arguments = str(self._base), str(self._adapter), str(self._fresh("peft"))
-        done = self._run(*_SIDES, "peft", *arguments)
-        return Figures("PEFT", done.seconds, _seconds(done), done.peak_rss_bytes)
+        figures, artifact = _whole_and_inner(name, merge)
+        manifest = Path(artifact.removeprefix("file://"), MANIFEST_NAME)
+        self.merged.add(Manifest.model_validate_json(manifest.read_bytes()).files)
+        return figures
 
     def _fresh(self, name: str) -> Path:
         shutil.rmtree(self._work / name, ignore_errors=True)
         return self._work / name
 
-    def _fresh_prefix(self) -> str:
+    def _run(self, *command: str, environment: Mapping[str, str] | None = None) -> Process:
+        os.sync()
+        for path in self._base.iterdir():
+            with path.open("rb") as file:
+                while file.read(1 << 24):
+                    pass
+        return _run(command, environment)
+
+
+class Objects:
+    """The same in S3, on a real server, whose own work is on this machine too."""
+
+    def __init__(self, base: Path, adapter: Path, server: Server) -> None:
+        self._server = server
+        self._base = server.upload(MODELS, "base", base)
+        self._adapter = server.upload(MODELS, "adapter", adapter)
+        self.merged: set[tuple[ManifestFile, ...]] = set()
+
+    def measure(self, runs: int) -> list[Figures]:
+        return _medians(lambda: [self._copy(), self._ours()], runs)
+
+    def _copy(self) -> Figures:
+        done = self._run(*_SIDES, "s3-copy", self._base, self._fresh())
+        return Figures("S3 to S3 copy by boto3", done.seconds, _seconds(done), done.peak_rss_bytes)
+
+    def _ours(self) -> Figures:
+        def merge(*program: str) -> Process:
+            sources = "merge", "--base", self._base, "--adapter", self._adapter
+            return self._run(*program, *sources, "--artifacts", self._fresh())
+
+        figures, artifact = _whole_and_inner("ours, S3 to S3", merge)
+        key = f"{artifact.removeprefix(f's3://{ARTIFACTS}/')}/{MANIFEST_NAME}"
+        manifest = self._server.client().get_object(Bucket=ARTIFACTS, Key=key)["Body"].read()
+        self.merged.add(Manifest.model_validate_json(manifest).files)
+        return figures
+
+    def _fresh(self) -> str:
         """In a bucket made anew, since the server gives back the disk of a bucket but not of its objects."""
         client = self._server.client()
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=ARTIFACTS):
@@ -166,13 +172,34 @@ class Bench:
         client.create_bucket(Bucket=ARTIFACTS)
         return f"s3://{ARTIFACTS}/bench"
 
-    def _run(self, *command: str, environment: Mapping[str, str] | None = None) -> Process:
+    def _run(self, *command: str) -> Process:
         os.sync()
-        for path in self._base.iterdir():
-            with path.open("rb") as file:
-                while file.read(1 << 24):
-                    pass
-        return _run(command, environment)
+        return _run(command, self._server.secret(ADMIN))
+
+
+def _medians(measure: Callable[[], list[Figures]], runs: int) -> list[Figures]:
+    rounds = []
+    for number in range(runs):
+        print(f"round {number + 1} of {runs} …", file=sys.stderr, flush=True)
+        rounds.append(measure())
+    return [
+        Figures(
+            name=same[0].name,
+            total_seconds=median(run.total_seconds for run in same),
+            seconds=median(run.seconds for run in same),
+            peak_rss_bytes=max(run.peak_rss_bytes for run in same),
+        )
+        for same in zip(*rounds, strict=True)
+    ]
+
+
+def _whole_and_inner(name: str, merge: Callable[..., Process]) -> tuple[Figures, str]:
+    """A merge by the command as it is, and one that measures itself without imports; the latter's URI."""
+    whole, inner = merge(sys.executable, "-m", "ftm_jobs"), merge(*_SIDES, "ours")
+    artifact = Report.model_validate_json(inner.output.splitlines()[-2]).artifact
+    assert artifact
+    peak = max(whole.peak_rss_bytes, inner.peak_rss_bytes)
+    return Figures(name, whole.seconds, _seconds(inner), peak), artifact.uri
 
 
 def _seconds(done: Process) -> float:
@@ -217,7 +244,7 @@ def _print_table(figures: Sequence[Figures], base: Path, differing: int) -> None
 
 
 def _summary(figures: Sequence[Figures], differing: int) -> dict[str, float | int]:
-    cp, cp_sha256, ours, ours_new, s3_copy, ours_s3, peft = figures
+    cp, cp_sha256, ours, ours_new, peft, s3_copy, ours_s3 = figures
     return {
         "cp_seconds": round(cp.seconds, 3),
         "cp_sha256_seconds": round(cp_sha256.seconds, 3),
