@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from ftm_jobs import lora, rounding
-from ftm_jobs.adapted import AdaptedWeights
+from ftm_jobs.changes import Changes
 from ftm_jobs.configs import CONFIG_FILE
 from ftm_jobs.inputs import Inputs
 from ftm_jobs.kinds import Form, LowRank, RoundTrip
@@ -35,7 +35,7 @@ class Adapted:
     """What the adapters make of a base's tensors."""
 
     inputs: Inputs
-    weights: AdaptedWeights
+    changes: Changes
     by_name: Mapping[str, OutputTensor]
 
     @cached_property
@@ -61,7 +61,7 @@ class Adapted:
 
 def adapted(inputs: Inputs) -> Adapted:
     tensors = {tensor.name: tensor for file in inputs.output.files for tensor in file.tensors}
-    return Adapted(inputs, AdaptedWeights(inputs), tensors)
+    return Adapted(inputs, Changes(inputs), tensors)
 
 
 class UnmergedTensors:
@@ -121,7 +121,7 @@ class UnmergedLayers:
             if module and module in modules:
                 tensor = self.adapters.by_name[name]
                 low_rank = tuple(change for change in tensor.changes if isinstance(change, LowRank))
-                factors = self.adapters.weights.changes(dataclasses.replace(tensor, changes=low_rank))
+                factors = self.adapters.changes.of(dataclasses.replace(tensor, changes=low_rank))
                 added = [found for found in factors if isinstance(found, lora.Factors)]
                 handles.append(modules[module].register_forward_hook(_add(added)))
         return handles
@@ -145,7 +145,7 @@ def _changed(base: TensorSource, adapters: Adapted, tensor: OutputTensor) -> tor
     else:
         found = base.read(tensor.origin.tensor.name).float().clone().contiguous()
     exact = dataclasses.replace(tensor, dtype="F32")
-    lora.change(exact, _bytes(found), 0, adapters.weights.changes(tensor))
+    lora.change(exact, _bytes(found), 0, adapters.changes.of(tensor))
     return found
 
 

@@ -64,7 +64,7 @@ class Factors:
         A power of two scales without rounding, so the matrix kernel may then scale and add while it multiplies.
         """
         count, columns = stored.shape
-        at_once = self.expert is None and self.form is Form.LINEAR and abs(math.frexp(self.scaling)[0]) == 0.5
+        at_once = self.expert is None and self.form is Form.LINEAR and math.frexp(self.scaling)[0] == 0.5
         if at_once and _adds_as_it_multiplies(count, len(self.a), columns):
             summed = stored.to(torch.float32, copy=True)
             return summed.addmm_(self.b[first : first + count], self.a, alpha=self.scaling)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from ftm_jobs import destination, stream
+from ftm_jobs.adapted import AdaptedWeights
 from ftm_jobs.allocator import keep_freed_memory
 from ftm_jobs.checkpoint import ADAPTER_FILE
 from ftm_jobs.contract import (
@@ -74,8 +75,17 @@ def merge_to(
 
 
 def _begin_importing() -> None:
-    """torch takes seconds to import: meanwhile the sources are listed and hashed."""
-    threading.Thread(target=importlib.import_module, args=("ftm_jobs.adapted",)).start()
+    """torch takes seconds: meanwhile sources are listed and hashed, and what no adapter changes is written."""
+
+    def work() -> None:
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(0.0001)  # else what runs meanwhile waits 5 ms each time that it needs the interpreter
+        try:
+            importlib.import_module("ftm_jobs.changes")
+        finally:
+            sys.setswitchinterval(usual)
+
+    threading.Thread(target=work).start()
 
 
 def _key(inputs: Inputs) -> str:
@@ -101,8 +111,6 @@ def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
 
 def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[ManifestFile]:
     """Weight files first, so that what fails on them leaves nothing but finished ones behind."""
-    from ftm_jobs.adapted import AdaptedWeights
-
     keep_freed_memory()
     base = inputs.base
     proven = [adapter.stats[ADAPTER_FILE] for adapter in inputs.adapters if adapter.stats[ADAPTER_FILE].sha256]

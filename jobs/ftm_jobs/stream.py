@@ -22,6 +22,8 @@ from ftm_jobs.stores import NotCopied, Stat, Store, WritableStore, Writer
 
 PROCESSORS = min(4, len(os.sched_getaffinity(0)))
 """More do not help: the bytes of a file are hashed one after the other."""
+BLOCKS_AHEAD = 6
+"""With fewer, threads wait for each other; with more, blocks leave the processors' cache before they are written."""
 
 P = TypeVar("P")
 
@@ -215,7 +217,7 @@ def _read(source: Store, stat: Stat, *stages: Stage[memoryview]) -> None:
 
 def _at_once(source: Store) -> dict[str, int]:
     threads = PROCESSORS + source.readers
-    return {"threads": threads, "ahead": threads + 2}
+    return {"threads": threads, "ahead": max(BLOCKS_AHEAD, threads + 2)}
 
 
 def _prove(source: Store, stat: Stat, found: str) -> None:

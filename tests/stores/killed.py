@@ -13,7 +13,7 @@ import time
 
 import torch  # noqa: F401 - forks have it
 
-import ftm_jobs.adapted
+import ftm_jobs.changes
 import ftm_jobs.stores.s3  # noqa: F401
 from ftm_jobs import manifest
 from ftm_jobs.__main__ import main
