@@ -44,7 +44,7 @@ _ROWS = {"gate_proj", "up_proj", "w1", "w3"}
 _COLUMNS = {"down_proj", "w2"}
 _HALVES = {"gate_up_proj"}
 """Gate and up in one: each half of the rows is one of them."""
-_SPLIT_INPUT = _COLUMNS | {"o_proj", "out_proj", "wo", "dense", "c_proj", "fc2", "fc_out", "dense_4h_to_h"}
+_SPLIT_INPUT = _COLUMNS | {"o_proj", "out_proj", "wo", "dense", "c_proj", "fc2", "fc_out", "dense_4h_to_h", "x_proj"}
 _KEY_VALUE = {"k_proj", "v_proj"}
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ftm_operator.planning.accelerators import AcceleratorClass
 from ftm_operator.planning.constraints import LAYOUT_RULES, TENSOR_PARALLEL_RULES, Candidate, first_broken
 from ftm_operator.planning.memory import Layout
+from ftm_operator.planning.padding import padded
 from ftm_operator.planning.tensor_parallel import Rejection
 
 MOST_NODES = 16
@@ -69,4 +70,5 @@ def _node_counts(nodes: int) -> Iterable[int]:
 
 
 def _with(base: Candidate, layout: Layout) -> Candidate:
-    return Candidate(base.model, layout, base.accelerator, base.dtype, base.scheme)
+    model = padded(base.model, base.scheme, layout.tensor_parallel)
+    return Candidate(model, layout, base.accelerator, base.dtype, base.scheme)

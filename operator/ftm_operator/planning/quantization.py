@@ -33,6 +33,8 @@ class Scheme:
     zero_point: bool = False
     experts_only: bool = False
     """Only the experts are packed."""
+    in_the_making: bool = False
+    """A Job will pack them, and pads what padding.py says."""
 
     @property
     def packs(self) -> bool:

@@ -15,7 +15,8 @@ from ftm_operator.planning.architecture import architecture
 from ftm_operator.planning.awq import GROUP_SIZES, AwqChoice
 from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.device_claim import device_selector
-from ftm_operator.planning.quantization import Scheme
+from ftm_operator.planning.padding import padded_widths
+from ftm_operator.planning.quantization import Method, Scheme
 from ftm_operator.planning.remedies import remedies
 from ftm_operator.planning.requested import nothing_offered, offered, request_of
 from ftm_operator.planning.sizing import Correction, NoFit, Request, Sizing, size
@@ -124,11 +125,22 @@ def sized_plan(
         reasons=(
             f"Merged: {adapters} adapter{'s' if adapters > 1 else ''} folded into the weights",
             *decision.reasons,
+            *_padding(found),
             *reasons(found),
         ),
         rejected=tuple(RejectedSize.model_validate(rejected_json(each)) for each in found.rejected[:MOST_REJECTED]),
     )
     return plan, decision
+
+
+def _padding(found: Sizing) -> list[str]:
+    ranks = found.option.layout.tensor_parallel
+    widths = sorted(padded_widths(found.model, found.scheme, ranks).items())
+    return [
+        f"MLP width {width} padded with zeros to {new}: whole groups of {found.scheme.group}"
+        + (f" on each of {ranks} ranks" if ranks > 1 else "")
+        for width, new in widths
+    ]
 
 
 def _requests(
@@ -141,6 +153,6 @@ def _requests(
     groups = [awq.group_size]
     if spec.quantization.awq.group_size is None:
         groups += [group for group in GROUP_SIZES if group < awq.group_size]
-    if awq.engine == "autoawq":
-        return [replace(request, scheme=Scheme("awq", 4, group, zero_point=True)) for group in groups]
-    return [replace(request, scheme=Scheme("compressed-tensors", 4, group, zero_point=True)) for group in groups]
+    method: Method = "awq" if awq.engine == "autoawq" else "compressed-tensors"
+    schemes = [Scheme(method, 4, group, zero_point=True, in_the_making=True) for group in groups]
+    return [replace(request, scheme=scheme) for scheme in schemes]

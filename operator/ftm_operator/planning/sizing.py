@@ -24,6 +24,7 @@ from ftm_operator.planning.architecture import Architecture
 from ftm_operator.planning.constraints import BFLOAT16_CAPABILITY, CLASS_RULES, NOT_IN_FLOAT16, Candidate, first_broken
 from ftm_operator.planning.layouts import layouts
 from ftm_operator.planning.memory import Layout, Load, RankMemory, gib, rank_memory
+from ftm_operator.planning.padding import padded
 from ftm_operator.planning.quantization import Scheme
 from ftm_operator.planning.reserves import SMALL_BATCH, UTILIZATION, Batch, default_batch
 from ftm_operator.planning.tensor_parallel import Rejection
@@ -170,14 +171,18 @@ class _Search:
         self.scheme = request.scheme or model.quantization
 
         @cache
+        def model_on(ranks: int) -> Architecture:
+            return padded(model, self.scheme, ranks)
+
+        @cache
         def parts(tp: int, dtype: str) -> list[RankPart]:
-            return rank_parts(model, tp, dtype, self.scheme)
+            return rank_parts(model_on(tp), tp, dtype, self.scheme)
 
         @cache
         def weight_bytes(tp: int, pp: int, dtype: str) -> int:
             return heaviest_stage(model, parts(tp, dtype), pp).total
 
-        self.weight_bytes = weight_bytes
+        self.model_on, self.weight_bytes = model_on, weight_bytes
         self.corrections = {
             (each.accelerator, each.tensor_parallel, each.pipeline_parallel): each.held_bytes
             for each in request.corrections
@@ -220,9 +225,10 @@ class _Search:
 
     def option(self, accelerator: AcceleratorClass, layout: Layout, dtype: str, batch: Batch, limit: int) -> Option:
         request = self.request
-        load = Load(
-            self.model, dtype, self.scheme, dtype if request.cache_dtype == "auto" else "fp8", request.lora_bytes
-        )
+        model, cache_dtype = self.model_on(layout.tensor_parallel), "fp8"
+        if request.cache_dtype == "auto":
+            cache_dtype = dtype
+        load = Load(model, dtype, self.scheme, cache_dtype, request.lora_bytes)
         weights = self.weight_bytes(layout.tensor_parallel, layout.pipeline_parallel, dtype)
         memory = rank_memory(load, weights, layout, accelerator, batch, request.utilization)
         memory = replace(memory, graphs=0) if request.eager else memory

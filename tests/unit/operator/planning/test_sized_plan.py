@@ -17,6 +17,8 @@ from tests.unit.operator.world import adapter_facts, resource
 
 A10G = declared_classes([{"name": "A10G", "perNode": 4}])
 MISTRAL = Facts(base=base_facts_of("mistral-7b-v0.1"), adapters=(adapter_facts(),))
+QWEN = MISTRAL.model_copy(update={"base": base_facts_of("qwen2-0.5b")})
+"""7 attention heads of 64 on each of two ranks: 448 inputs, which 128 does not divide."""
 
 
 def spec(**serving: Any) -> FineTunedModelSpec:
@@ -39,14 +41,14 @@ def test_a_plan_on_known_gpus_has_their_sizes_and_reasons() -> None:
 
 def test_a_smaller_group_is_taken_where_the_layout_needs_it_and_the_quantizer_is_told() -> None:
     asked = FineTunedModel.model_validate(
-        resource(serving={"tensorParallelSize": 4}, quantization={"method": "AWQ"})
+        resource(serving={"tensorParallelSize": 2}, quantization={"method": "AWQ"})
     ).spec
-    found = plan("support-bot", asked, MISTRAL.model_copy(update={"base": base_facts_of("llama-2-7b")}), A10G)
+    found = plan("support-bot", asked, QWEN, A10G)
     assert isinstance(found, Planned)
-    assert (found.plan.quantization, found.plan.gpus, found.plan.group_size) == ("AWQ", 4, 64)
+    assert (found.plan.quantization, found.plan.gpus, found.plan.group_size) == ("AWQ", 2, 64)
     assert found.decision.awq is not None
-    assert (found.decision.awq.group_size, found.decision.awq.ranks) == (64, 4)
-    assert again(asked, MISTRAL.model_copy(update={"base": base_facts_of("llama-2-7b")}), found.plan) == found
+    assert (found.decision.awq.group_size, found.decision.awq.ranks) == (64, 2)
+    assert again(asked, QWEN, found.plan) == found
 
 
 def test_a_replica_that_would_span_nodes_is_refused_with_what_it_takes() -> None:
