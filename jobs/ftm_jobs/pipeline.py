@@ -60,9 +60,9 @@ def through(
     """
     line = _Line(iter(items), begin, [_Station(stage) for stage in stages], ahead)
     workers = [threading.Thread(target=line.work, daemon=True) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
     try:
+        for worker in workers:
+            worker.start()
         for worker in workers:
             worker.join()
     except BaseException:

@@ -119,7 +119,7 @@ def test_the_first_error_ends_all_stages_and_their_threads(place: str) -> None:
 
     assert done == list(range(len(done)))
     assert len(done) <= 5
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_what_is_interrupted_waits_for_no_stage_and_begins_no_other() -> None:
