@@ -53,6 +53,7 @@ def through(
 ) -> None:
     """What `begin` makes of each item through all stages, with at most `ahead` of them begun and not yet done.
 
+    As oneTBB's parallel_pipeline, with filters that are parallel or serial in order, and `ahead` live tokens.
     The stages share the threads: one keeps its item while the next stage is free, so that the item's bytes stay in that
     processor's cache, and takes the item that is furthest otherwise. So no processor is idle, whichever stage is the
     slowest, and threads seldom wait for each other. The first error ends it, and is raised when what is in a stage has
