@@ -6,6 +6,8 @@ the mean square, than rounding it with a bit less would be. Formulae are the mer
 adapter mean what they should is what the comparison of logits shows. Pure but for reading tensors.
 """
 
+from collections.abc import Iterable
+
 import torch
 
 from ftm_jobs.tensor_source import StoredTensors
@@ -26,10 +28,13 @@ class MergedWeights:
 
     def differences(self) -> list[Difference]:
         extra = [
-            Difference(f"tensor {name}", "absent", "in the merged model")
+            Difference(f"tensor {name}", "no tensor of base+adapter", "one of the merged model")
             for name in sorted(self._merged.names - self._found.keys())
         ]
         return [found for found in self._found.values() if found] + extra
+
+    def unseen(self, names: Iterable[str]) -> list[str]:
+        return sorted(set(names) - self._found.keys())
 
     @property
     def compared(self) -> int:

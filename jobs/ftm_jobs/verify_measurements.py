@@ -102,6 +102,9 @@ def measure(task: Task) -> Measured:
     for question, given in zip(asked, measured.answers.get(ADAPTED, []), strict=True):
         measured.texts.append(Text(question.question.prompt, (*question.tokens, *given.tokens)))
     _compare_models(groups, gguf, asked, ends, measured)
+    coarse = base.models[COARSE].source
+    for name in weights.unseen(coarse.names):
+        coarse.read(name)  # what no text runs through: encoders of images, layers beyond the decoder
     measured.weights, measured.compared = weights.differences(), weights.compared
     for group in groups:
         group.shared.close()
