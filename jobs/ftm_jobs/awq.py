@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ftm_jobs.awq_documents import quantized_config
+from ftm_jobs.awq_documents import quantized_config, with_widths
 from ftm_jobs.awq_layout import GROUP_SIZES, Layout, block_of, plan_layout
 from ftm_jobs.calibration import BUNDLED_FILE, load_calibration
 from ftm_jobs.chat import load_template, render
@@ -146,7 +146,8 @@ def quantize_awq(model: Path, out: Path, settings: AwqSettings, samples: Sequenc
     blocks = token_blocks(model, samples, settings.sequence_length, settings.sequences)
     out.mkdir(parents=True, exist_ok=True)
     files = [header.file for header in headers]
-    quantization = _run(settings, model, out, {**config, **layout.widths}, files, layout, blocks, _in_blocks(headers))
+    padded = with_widths(config, layout.widths)
+    quantization = _run(settings, model, out, padded, files, layout, blocks, _in_blocks(headers))
     (out / CONFIG_FILE).write_bytes(quantized_config(config_text, quantization, layout.widths))
     _copy_others(model, out, set(files))
     return Quantized(

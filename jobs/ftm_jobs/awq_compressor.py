@@ -1,7 +1,13 @@
 """AWQ by llm-compressor: newer architectures, in the compressed-tensors format that vLLM reads as well.
 
-Its search runs block by block on an accelerator; the model itself is in main memory. Three things are mended.
+Its search runs block by block on an accelerator; the model itself is in main memory. What is mended:
 
+- It scales layers of architectures that it does not know, and of some that it does, so that the scales do not cancel:
+  it is told which to scale (awq_scalings.py), in the language model alone; encoders stay as they are.
+- It adds 1 to the weights of norms that are stored without, as Gemma's are, and takes it off again, in 16 bits, so
+  that all of them lose digits: those that are not scaled are put back.
+- It names experts in its own way, which no engine would look for: they get the names they had, and no file leaves
+  here whose tensors are not those of the model.
 - Without an accelerator it pins memory all the same, which raises: pinning is left out there.
 - transformers saves config.json anew. Only its quantization_config is taken; the caller edits the model's own file.
 - An MLP that must be padded is padded in a copy of the weight files, which is what is loaded.
@@ -11,6 +17,7 @@ Nothing is downloaded: the model is a folder, the calibration text is token numb
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -22,23 +29,38 @@ from typing import Any
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", TQDM_DISABLE="1")
 
 import torch
+from compressed_tensors.offload import update_offload_parameter
 from datasets import Dataset, disable_progress_bars
 from llmcompressor import oneshot
+from llmcompressor.modeling.moe.linearize import linearize_moe
 from llmcompressor.modifiers.quantization import QuantizationModifier
-from llmcompressor.modifiers.transform.awq import AWQModifier
+from llmcompressor.modifiers.transform.awq import AWQMapping, AWQModifier, get_layer_mappings_from_model
 from llmcompressor.pipelines.cache import IntermediatesCache
 from loguru import logger
+from torch import nn
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers.core_model_loading import WeightRenaming
 
 from ftm_jobs.awq_layout import Layout
+from ftm_jobs.awq_scalings import PROVEN, Scaling, proven_by_names
 from ftm_jobs.awq_weights import WeightFiles, Weights
 from ftm_jobs.configs import CONFIG_FILE
+from ftm_jobs.contract import ENCODERS
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.output import OutputTensor
 
 BITS = 4
-IGNORED = ["lm_head", r"re:.*\.gate$", r"re:.*router$", r"re:.*shared_expert_gate$"]
+IGNORED = [
+    "lm_head",
+    r"re:.*\.gate$",
+    r"re:.*router$",
+    r"re:.*shared_expert_gate$",
+    rf"re:(?:.*\.)?(?:{'|'.join(ENCODERS)})[^.]*(?:\..*)?$",
+]
+PARTS = (".weight_packed", ".weight_scale", ".weight_zero_point", ".weight_shape")
+EXPERTS = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+"""What some checkpoints call the layers of an expert, and llm-compressor."""
 
 
 def run(
@@ -53,25 +75,18 @@ def run(
 ) -> dict[str, Any]:
     """Write the quantized weight files to `out`; returns the quantization_config that belongs to them.
 
-    Raises InvalidInput (UnsupportedModel) for an architecture that transformers or llm-compressor does not know.
+    Raises InvalidInput (UnsupportedModel) for an architecture that transformers or llm-compressor does not know, and
+    where there is nothing to scale.
     """
-    _quieten()
-    if not torch.accelerator.is_available():
-        IntermediatesCache.pin_memory = lambda *_arguments, **_named: None
     with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
         folder = Path(temporary)
         source = _padded_copy(model, folder / "padded", config, files, layout) if layout.padded else model
-        loaded = _load(source)
-        oneshot(
-            model=loaded,
-            dataset=Dataset.from_dict({"input_ids": blocks, "attention_mask": [[1] * len(ids) for ids in blocks]}),
-            recipe=_recipe(layout.group_size, symmetric=symmetric),
-            num_calibration_samples=len(blocks),
-            max_seq_length=max(map(len, blocks)),
-            shuffle_calibration_samples=False,
-        )
+        loaded = load(source, config)
+        quantize(loaded, model, layout.group_size, blocks, symmetric=symmetric)
         saved = folder / "saved"
+        _name_experts(loaded, layout)
         loaded.save_pretrained(saved, save_compressed=True)
+        _check_names(Weights(model, files, layout), saved, layout)
         for path in sorted(saved.glob("*.safetensors*")):
             shutil.move(path, out / path.name)
             (out / path.name).chmod(0o644)
@@ -79,40 +94,117 @@ def run(
     return found
 
 
-def _quieten() -> None:
-    """A Job's log has lines, not bars; what the libraries warn of stays."""
-    logger.remove()
-    logger.add(sys.stderr, level="WARNING", format="{message}")
-    disable_progress_bars()
-    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
-
-
-def _load(source: Path) -> Any:
-    causal: Any = AutoModelForCausalLM
-    try:
-        return causal.from_pretrained(source, dtype="auto", trust_remote_code=False, local_files_only=True)
-    except (ValueError, KeyError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise InvalidInput(
-            Reason.UNSUPPORTED_MODEL,
-            f"transformers beside llm-compressor cannot load the model ({text}): write method: GGUF or None",
-        ) from error
-
-
-def _recipe(group_size: int, *, symmetric: bool) -> list[Any]:
-    arguments = {
-        "num_bits": BITS,
+def quantize(
+    model: Any, folder: Path, group_size: int, blocks: list[list[int]], *, symmetric: bool, bits: int = BITS
+) -> None:
+    """Scale and round the model in memory. Raises InvalidInput (UnsupportedModel)."""
+    _quieten()
+    if not torch.accelerator.is_available():
+        IntermediatesCache.pin_memory = lambda *_arguments, **_named: None
+    tokenizer: Any = PreTrainedTokenizerFast
+    settings = {
+        "num_bits": bits,
         "type": "int",
         "symmetric": symmetric,
         "strategy": "group",
         "group_size": group_size,
         "dynamic": False,
     }
-    groups = {"group_0": {"targets": ["Linear"], "weights": arguments}}
-    return [
-        AWQModifier(duo_scaling="both"),
+    groups = {"group_0": {"targets": ["Linear"], "weights": settings}}
+    mappings = _mappings(model)
+    vectors = {name: each.detach().clone() for name, each in model.named_parameters() if each.dim() == 1}
+    recipe = [
+        AWQModifier(duo_scaling="both", mappings=mappings),
         QuantizationModifier(config_groups=groups, ignore=IGNORED),
     ]
+    try:
+        oneshot(
+            model=model,
+            processor=tokenizer(tokenizer_file=str(folder / "tokenizer.json")),
+            dataset=Dataset.from_dict({"input_ids": blocks, "attention_mask": [[1] * len(ids) for ids in blocks]}),
+            recipe=recipe,
+            num_calibration_samples=len(blocks),
+            max_seq_length=max(map(len, blocks)),
+            shuffle_calibration_samples=False,
+        )
+    except ValueError as error:
+        raise _unsupported(f"llm-compressor cannot work on the model ({_line(error)})") from error
+    scaled = [re.compile(each.smooth_layer.removeprefix("re:")) for each in mappings]
+    for name, vector in vectors.items():
+        module, _, parameter = name.rpartition(".")
+        if not any(pattern.match(module) for pattern in scaled):
+            update_offload_parameter(model.get_submodule(module), parameter, vector)
+
+
+def _mappings(model: Any) -> list[AWQMapping]:
+    """What AWQ scales. Raises InvalidInput (UnsupportedModel) where there is nothing."""
+    names = {module: name for name, module in model.named_modules()}
+    decoder: str = names[model.get_decoder()]
+    if type(model).__name__ in PROVEN:
+        known = get_layer_mappings_from_model(model)
+        found = [Scaling(each.smooth_layer, tuple(each.balance_layers)) for each in known]
+    else:
+        inside = {name: module for module, name in names.items() if name.startswith(f"{decoder}." if decoder else "")}
+        linears = {name: module for name, module in inside.items() if isinstance(module, nn.Linear)}
+        shapes = {name: (each.out_features, each.in_features) for name, each in linears.items()}
+        found = list(proven_by_names(shapes, inside.keys() - linears.keys()))
+    if not found:
+        raise _unsupported(f"AWQ finds nothing to scale in a {type(model).__name__}, and would only round it")
+    scoped = [each.within(decoder) for each in found]
+    return [AWQMapping(each.smoothed, list(each.balanced)) for each in scoped]
+
+
+def _name_experts(model: Any, layout: Layout) -> None:
+    """Save experts under the names that the model's own files have for them."""
+    roles = {linear.role for linear in layout.linears}
+    model._weight_conversions = [
+        *(getattr(model, "_weight_conversions", None) or []),
+        *(
+            WeightRenaming(rf"\.experts\.(\d+)\.{own}\.", rf".experts.\1.{name}.")
+            for own, name in EXPERTS.items()
+            if own in roles
+        ),
+    ]
+
+
+def _check_names(model: Weights, saved: Path, layout: Layout) -> None:
+    """That the model's tensors and no others were written. Raises InvalidInput (UnsupportedModel) naming one."""
+    files = sorted(path.name for path in saved.glob("*.safetensors"))
+    written = set(Weights(saved, files, layout).names())
+    quantized = {f"{linear.name}{part}" for linear in layout.linears for part in PARTS[:2]}
+    whole = {*model.names()} - {f"{linear.name}.weight" for linear in layout.linears}
+    extra = {f"{linear.name}{part}" for linear in layout.linears for part in PARTS[2:]}
+    wrong = sorted(((quantized | whole) - written) | (written - quantized - whole - extra))
+    if wrong:
+        raise _unsupported(f'llm-compressor gives the model other tensors than it has ("{wrong[0]}")')
+
+
+def _quieten() -> None:
+    """A Job's log has lines, not bars; what is no error, llm-compressor says of every layer."""
+    logger.remove()
+    logger.add(sys.stderr, level="ERROR", format="{message}")
+    disable_progress_bars()
+    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+
+
+def load(source: Path, config: Mapping[str, Any]) -> Any:
+    """The model in main memory, each expert as layers of its own. Raises InvalidInput (UnsupportedModel)."""
+    _quieten()
+    auto: Any = AutoModelForImageTextToText if "vision_config" in config else AutoModelForCausalLM
+    try:
+        model = auto.from_pretrained(source, dtype="auto", trust_remote_code=False, local_files_only=True)
+    except (ValueError, KeyError) as error:
+        raise _unsupported(f"transformers beside llm-compressor cannot load the model ({_line(error)})") from error
+    linearize_moe(model)
+    return model
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _unsupported(what: str) -> InvalidInput:
+    return InvalidInput(Reason.UNSUPPORTED_MODEL, f"{what}: write quantization.method: GGUF or None")
 
 
 def _padded_copy(model: Path, folder: Path, config: Mapping[str, Any], files: Sequence[str], layout: Layout) -> Path:

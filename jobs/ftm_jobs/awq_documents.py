@@ -6,26 +6,30 @@ padded: a file that another version of transformers writes anew loses what that 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftm_jobs.errors import InvalidInput, Reason
 
 QUANTIZATION = "quantization_config"
+_DECODER = json.JSONDecoder()
+_KEY = re.compile(r'[\s,]*("(?:[^"\\]|\\.)*")\s*:\s*')
 
 
 def quantized_config(text: bytes, quantization: Mapping[str, Any], widths: Mapping[str, int]) -> bytes:
-    """config.json with these widths and this quantization_config, every other byte as it was.
+    """config.json with these widths, by dotted names, and this quantization_config, every other byte as it was.
 
     Raises InvalidInput (InvalidConfig) where a width cannot be changed in place.
     """
     edited = text.decode("utf-8")
     for name, width in widths.items():
-        edited, count = re.subn(rf'("{re.escape(name)}"\s*:\s*)\d+', rf"\g<1>{width}", edited)
-        if count != 1:
+        places = list(_places(edited, name.split(".")))
+        if len(places) != 1:
             raise InvalidInput(
-                Reason.INVALID_CONFIG, f"config.json has {name} {count} times, so that it cannot be changed: keep one"
+                Reason.INVALID_CONFIG,
+                f"config.json has {name} {len(places)} times, so that it cannot be changed: keep one",
             )
+        edited = f"{edited[: places[0][0]]}{width}{edited[places[0][1] :]}"
     body, brace, end = edited.rpartition("}")
     content = body.rstrip()
     gap = body[len(content) :]
@@ -35,10 +39,31 @@ def quantized_config(text: bytes, quantization: Mapping[str, Any], widths: Mappi
     value = value.replace("\n", before if "\n" in before else "\n")
     comma = "" if content.endswith("{") else ","
     result = f'{content}{comma}{before}"{QUANTIZATION}": {value}{gap}{brace}{end}'
-    expected = {**json.loads(text), **widths, QUANTIZATION: dict(quantization)}
+    expected = {**with_widths(json.loads(text), widths), QUANTIZATION: dict(quantization)}
     if json.loads(result) != expected:
         raise InvalidInput(Reason.INVALID_CONFIG, "config.json cannot be edited in place: write it without duplicates")
     return result.encode("utf-8")
+
+
+def with_widths(config: Mapping[str, Any], widths: Mapping[str, int]) -> dict[str, Any]:
+    """The config with these fields, by dotted names, changed."""
+    found = dict(config)
+    for name, width in widths.items():
+        field, _, inner = name.partition(".")
+        found[field] = with_widths(found[field], {inner: width}) if inner else width
+    return found
+
+
+def _places(text: str, path: list[str], start: int = 0) -> Iterator[tuple[int, int]]:
+    """Where the values of a field of the JSON object that begins at or after `start` begin and end."""
+    field, *inner = path
+    at = text.index("{", start) + 1
+    while key := _KEY.match(text, at):
+        begin = key.end()
+        _, end = _DECODER.raw_decode(text, begin)
+        if json.loads(key[1]) == field:
+            yield from _places(text, inner, begin) if inner else [(begin, end)]
+        at = end
 
 
 def loadable_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ back where it costs more or where another layer forbids it.
     29568 / 8 = 3696, no multiple of 128  ->  29696 = 29 · 8 · 128, which is 0.4 % more
     hidden 576, MLP 1536, group 128       ->  576 is no multiple of 128: group 64
 
+Encoders of images and sounds, and what joins them on, stay as they are.
+
 Invariants: with what `plan_layout` returns, every rule above holds for every tensor parallel size that was asked for,
 and no group size between the asked one and the returned one could be had within the limit.
 Pure: shapes and parsed JSON come in; imports no torch.
@@ -27,6 +29,8 @@ from dataclasses import dataclass, field
 from math import lcm
 from typing import Any, NoReturn
 
+from ftm_jobs.configs import text_config, text_object
+from ftm_jobs.contract import holds_experts, of_encoder
 from ftm_jobs.errors import InvalidInput, Reason
 
 GROUP_SIZES = (128, 64, 32)
@@ -67,7 +71,7 @@ class Layout:
     linears: tuple[Linear, ...]
     """In their padded shapes."""
     widths: Mapping[str, int] = field(default_factory=dict)
-    """New values of config.json's fields."""
+    """New values of config.json's fields, by dotted names: text_config.intermediate_size."""
     padded: Mapping[int, int] = field(default_factory=dict)
     """New width of an MLP by its old one."""
     notes: tuple[str, ...] = ()
@@ -77,7 +81,7 @@ class Layout:
         module, _, parameter = name.rpartition(".")
         rows, *columns = shape
         role = module.rpartition(".")[2]
-        if parameter not in ("weight", "bias"):
+        if parameter not in ("weight", "bias") or of_encoder(name):
             return tuple(shape)
         if role in _ROWS:
             return (self.padded.get(rows, rows), *columns)
@@ -106,6 +110,12 @@ def plan_layout(
         raise InvalidInput(
             Reason.UNSUITABLE_WIDTHS, f"group size {group_size} is not supported: write {_listed(GROUP_SIZES)}"
         )
+    if together := next((name for name, shape in shapes.items() if holds_experts(name, shape)), None):
+        raise InvalidInput(
+            Reason.UNSUPPORTED_MODEL,
+            f"{together} holds the matrices of all experts of a layer, which AWQ's engines do not take: "
+            "write quantization.method: GGUF or None",
+        )
     sizes = sorted({1, *tensor_parallel})
     linears = quantized_linears(shapes)
     if not linears:
@@ -130,11 +140,11 @@ def plan_layout(
 
 
 def quantized_linears(shapes: Mapping[str, Sequence[int]]) -> tuple[Linear, ...]:
-    """The matrices in a model's blocks, but for routers, norms and embeddings."""
+    """The matrices in a language model's blocks, but for routers, norms and embeddings."""
     found = []
     for name, shape in shapes.items():
         layer = _LAYER.search(name)
-        if layer and len(shape) == 2 and not _UNQUANTIZED.search(layer[1]):
+        if layer and len(shape) == 2 and not _UNQUANTIZED.search(layer[1]) and not of_encoder(name):
             found.append(Linear(name.removesuffix(".weight"), *shape))
     return tuple(found)
 
@@ -173,15 +183,19 @@ def _cost(padded: Mapping[int, int]) -> float:
 
 def _widths(config: Mapping[str, Any], padded: Mapping[int, int]) -> dict[str, int]:
     """config.json's fields to change. Raises InvalidInput where it does not say a width that is padded."""
-    found = {name: padded[config[name]] for name in WIDTH_FIELDS if config.get(name) in padded}
+    inner = text_object(config)
+    places = {"": config} if inner is None else {"": config, f"{inner}.": text_config(config)}
+    said = {
+        f"{prefix}{name}": place[name] for prefix, place in places.items() for name in WIDTH_FIELDS if name in place
+    }
     for width in padded:
-        if width not in [config.get(name) for name in WIDTH_FIELDS]:
+        if width not in said.values():
             raise InvalidInput(
                 Reason.UNSUITABLE_WIDTHS,
                 f"an MLP is {width} wide, which would have to be padded, but none of {_listed(WIDTH_FIELDS)} of "
                 "config.json is: write quantization.method: None or GGUF",
             )
-    return found
+    return {name: padded[width] for name, width in said.items() if width in padded}
 
 
 @dataclass(frozen=True)
@@ -228,7 +242,8 @@ class _Rules:
 
     def _key_value_heads(self) -> int:
         """There are copies of them where there are more ranks than heads."""
-        heads = self.config.get("num_key_value_heads") or self.config.get("num_attention_heads")
+        text = text_config(self.config)
+        heads = text.get("num_key_value_heads") or text.get("num_attention_heads")
         return heads if isinstance(heads, int) and heads > 0 else 1
 
 

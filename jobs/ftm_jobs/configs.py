@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from ftm_jobs.contract import TEXT_OBJECTS
 from ftm_jobs.errors import InvalidInput, Reason
 
 CONFIG_FILE = "config.json"
@@ -128,9 +129,9 @@ def parse_json(what: str, text: bytes, reason: Reason = Reason.INVALID_CONFIG) -
 
 def parse_base_config(what: str, config: Mapping[str, Any]) -> BaseConfig:
     """Raises InvalidInput (InvalidConfig) naming the field."""
-    text = config.get("text_config") or config.get("llm_config") or config
-    if not isinstance(text, dict):
-        raise InvalidInput(Reason.INVALID_CONFIG, f"{what} has a text_config that is not an object")
+    text = text_config(config)
+    if not isinstance(text, Mapping):
+        raise InvalidInput(Reason.INVALID_CONFIG, f"{what} has a {text_object(config)} that is not an object")
     fields = _Fields(what, text)
     hidden, heads = (
         fields.required("hidden_size", "n_embd", "d_model"),
@@ -160,6 +161,17 @@ def parse_base_config(what: str, config: Mapping[str, Any]) -> BaseConfig:
         tied_embeddings=tied if isinstance(tied, bool) else None,
         content=config,
     )
+
+
+def text_object(config: Mapping[str, Any]) -> str | None:
+    """The name of the object that describes the language model; None: config.json itself does."""
+    return next((name for name in TEXT_OBJECTS if config.get(name)), None)
+
+
+def text_config(config: Mapping[str, Any]) -> Any:
+    """What describes the language model: a mapping, in a config.json that is sound."""
+    name = text_object(config)
+    return config if name is None else config[name]
 
 
 def is_multi_query(text: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ import json
 import re
 import zlib
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any
 
@@ -54,8 +54,12 @@ ARTIFACT_KEY = r"(?:merge|awq|gguf|verify)-[0-9a-f]{32}"
 PACKED_FACTS = "factsPacked"
 """Facts as base64 of zlib of JSON: sixteen adapters do not fit a termination message otherwise."""
 LARGEST_FACTS_BYTES = 1024 * 1024
-CONFIG_OBJECTS = ("text_config", "llm_config", "language_config", "vision_config", "quantization_config")
+TEXT_OBJECTS = ("text_config", "llm_config", "language_config")
+"""Objects in a config.json that describe the language model, where it is not alone."""
+CONFIG_OBJECTS = (*TEXT_OBJECTS, "vision_config", "quantization_config")
 """Objects in a config.json that describe a part of the architecture."""
+ENCODERS = ("visual", "vision", "image", "multi_modal", "mm_", "audio", "connector")
+"""How a part of a tensor's name begins that belongs to an encoder of images or sounds, or to what joins it on."""
 _CONFIG_FIELDS = frozenset(
     re.findall(
         r"\w+",
@@ -390,6 +394,16 @@ class Catalogue(Contract):
     message: str
     artifacts: tuple[StoredArtifact, ...] = ()
     manifest: Manifest | None = None
+
+
+def of_encoder(tensor: str) -> bool:
+    """Whether a tensor, by its name, is outside of the language model: those are neither quantized nor padded."""
+    return any(part.startswith(ENCODERS) for part in tensor.split("."))
+
+
+def holds_experts(tensor: str, shape: Sequence[int]) -> bool:
+    """Whether one tensor, by its name, is a matrix of each expert of a layer: engines of AWQ do not read those."""
+    return len(shape) == 3 and any(part.endswith(("experts", "moe")) for part in tensor.split("."))
 
 
 def progress_in(log_line: str) -> str | None:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftm_jobs.configs import BaseConfig
+from ftm_jobs.configs import BaseConfig, text_config
 from ftm_jobs.gguf_file import GgufHeader, Values
 
 DEFAULT_ROPE_BASE = 10000.0
@@ -19,7 +19,7 @@ CHAT_TEMPLATE = "tokenizer.chat_template"
 
 def disagreements(header: GgufHeader, config: BaseConfig, *, has_template: bool) -> list[str]:
     """What the file says otherwise, a clause each; empty when it agrees in all that both know."""
-    content = _text_config(config.content)
+    content = text_config(config.content)
     return [
         *_numbers(header, config, content),
         *_vocabulary(header, config),
@@ -30,11 +30,6 @@ def disagreements(header: GgufHeader, config: BaseConfig, *, has_template: bool)
             else []
         ),
     ]
-
-
-def _text_config(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = content.get("text_config") or content.get("llm_config")
-    return found if isinstance(found, dict) else content
 
 
 def _numbers(header: GgufHeader, config: BaseConfig, content: Mapping[str, Any]) -> Iterator[str]:

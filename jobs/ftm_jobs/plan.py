@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftm_jobs.configs import CONFIG_FILE
+from ftm_jobs.configs import CONFIG_FILE, text_object
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.fit import OUTPUT_LAYERS, BaseTensors, Update, new_output_layer
 from ftm_jobs.index import INDEX_FILE
@@ -214,7 +214,7 @@ def _documents(
 def _config(config: Mapping[str, Any], untied: bool, resized: int | None) -> dict[str, Any]:
     """With only those fields changed that say what has changed, where they are said."""
     found = dict(config)
-    inner = next((name for name in ("text_config", "llm_config") if isinstance(found.get(name), dict)), None)
+    inner = text_object(found)
     places = [found]
     if inner is not None:
         found[inner] = dict(found[inner])

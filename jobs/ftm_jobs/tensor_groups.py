@@ -8,12 +8,10 @@ its multi-token prediction in model.layers.61, and engines load it for speculati
 from collections import Counter
 from collections.abc import Iterable
 
-from ftm_jobs.contract import BEYOND, TensorGroup
+from ftm_jobs.contract import BEYOND, TensorGroup, of_encoder
 from ftm_jobs.headers import Tensor
 
 NUMBER = "*"
-_ENCODERS = ("visual", "vision", "audio", "encoder")
-"""Parts with layers of their own, whose number says nothing of the decoder."""
 
 
 def tensor_groups(tensors: Iterable[Tensor], layers: int) -> tuple[TensorGroup, ...]:
@@ -28,7 +26,7 @@ def tensor_groups(tensors: Iterable[Tensor], layers: int) -> tuple[TensorGroup, 
 def group_name(name: str, layers: int) -> str:
     """The name with a sign for each whole number that is a part of it."""
     parts = name.split(".")
-    decoder = not any(part.startswith(_ENCODERS) for part in parts)
+    decoder = not (of_encoder(name) or any(part.startswith("encoder") for part in parts))
     for position, part in enumerate(parts):
         if part.isdecimal():
             beyond = decoder and position and parts[position - 1] == "layers" and int(part) >= layers

@@ -1,6 +1,7 @@
 """What tests have an AWQ environment do: a list of tasks on stdin as JSON, answers on the last line of stdout.
 
     {"do": "quantize", "model": DIR, "out": DIR, "settings": {…}, "texts": […], "aliasing": false}
+    {"do": "scale", "model": DIR, "ids": [[…], …], "scaled": true, "known": true}   by llm-compressor, in 8 bits
     {"do": "logits", "model": DIR, "ids": […], "to": FILE, "translate": true}   of the model that AutoAWQ sees
 
 "aliasing" puts AutoAWQ's own search back, whose copy of the weights is no copy on a CPU. A refusal is answered as
@@ -10,8 +11,11 @@
 import json
 import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from ftm_jobs.errors import InvalidInput
 
@@ -21,7 +25,7 @@ def main() -> None:
     for task in json.load(sys.stdin):
         started = time.monotonic()
         try:
-            answer = quantize(**task) if task.pop("do") == "quantize" else logits(**task)
+            answer = DO[task.pop("do")](**task)
         except InvalidInput as refused:
             answer = {"refused": refused.message}
         answers.append({**answer, "seconds": time.monotonic() - started})
@@ -76,6 +80,36 @@ def logits(model: str, ids: list[int], to: str, translate: bool = True) -> dict[
         numpy.save(to, loaded(torch.tensor([ids])).logits[0].numpy())
     return {}
 
+
+def scale(model: str, ids: list[list[int]], scaled: bool = True, known: bool = True) -> dict[str, Any]:
+    """Divergence that quantizing to 8 bits makes, where scales that cancel make next to none.
+
+    Not scaled: plain rounding. Not known: with llm-compressor's own choice of what to scale.
+    """
+    import torch
+    from llmcompressor.core import reset_session
+    from llmcompressor.modifiers.transform.awq import get_layer_mappings_from_model
+
+    from ftm_jobs import awq_compressor
+
+    loaded = awq_compressor.load(Path(model), json.loads(Path(model, "config.json").read_text())).float()
+    loaded.config.use_cache = False
+    given = torch.tensor(ids[:1])
+    with torch.no_grad():
+        before = loaded(given).logits.log_softmax(-1)
+    with ExitStack() as stack:
+        if not scaled:
+            stack.enter_context(patch.object(awq_compressor, "_mappings", lambda _model: []))
+        elif not known:
+            stack.enter_context(patch.object(awq_compressor, "_mappings", get_layer_mappings_from_model))
+        awq_compressor.quantize(loaded, Path(model), 32, ids, symmetric=False, bits=8)
+    with torch.no_grad():
+        after = loaded(given).logits.log_softmax(-1)
+    reset_session()
+    return {"divergence": float((before.exp() * (before - after)).sum(-1).mean())}
+
+
+DO: dict[str, Callable[..., dict[str, Any]]] = {"quantize": quantize, "scale": scale, "logits": logits}
 
 if __name__ == "__main__":
     main()

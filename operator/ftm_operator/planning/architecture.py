@@ -14,14 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ftm_jobs.contract import BaseFacts, TensorGroup
+from ftm_jobs.contract import TEXT_OBJECTS, BaseFacts, TensorGroup
 from ftm_operator.planning.quantization import NONE, Scheme, scheme_of_config
 
 AttentionKind = Literal["full", "sliding", "chunked", "state"]
 
 DEFAULT_MAX_CONTEXT = 2048
 """What vLLM takes where a config names no limit. Source: config/model.py, _get_and_verify_max_len."""
-TEXT_OBJECTS = ("text_config", "llm_config", "language_config")
 LAYER_TYPES: Mapping[str, AttentionKind] = {
     "full_attention": "full",
     "attention": "full",

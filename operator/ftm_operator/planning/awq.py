@@ -9,7 +9,7 @@ where that costs little, which changes no output.
 from dataclasses import dataclass
 from typing import Literal
 
-from ftm_jobs.contract import AUTOAWQ_MODEL_TYPES, BaseFacts
+from ftm_jobs.contract import AUTOAWQ_MODEL_TYPES, BaseFacts, holds_experts
 from ftm_operator.api.v1alpha1 import AWQ
 from ftm_operator.planning.tensor_parallel import Rejection
 
@@ -29,6 +29,13 @@ class AwqChoice:
 
 def awq_choice(asked: AWQ, base: BaseFacts, tensor_parallel_size: int) -> AwqChoice | Rejection:
     """The group size and the engine, or the rule that forbids them."""
+    together = next((group.name for group in base.tensors or () if holds_experts(group.name, group.shape)), None)
+    if together:
+        return Rejection(
+            "AWQExperts",
+            f"{together} holds the matrices of all experts of a layer, which AWQ's engines do not take; "
+            "write quantization.method GGUF, or None",
+        )
     engine = _engine(asked, base)
     if isinstance(engine, Rejection):
         return engine

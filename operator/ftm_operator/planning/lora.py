@@ -8,8 +8,9 @@ as the largest rank it is told:
 Embeddings, routers, experts and vision towers are left out. Source: lora/layers and lora/model_manager.py of vLLM 0.32.
 """
 
+from ftm_jobs.contract import of_encoder
 from ftm_operator.planning.architecture import Architecture
-from ftm_operator.planning.tensor_names import LINEAR, NOT_PACKED, is_vision, module_of
+from ftm_operator.planning.tensor_names import LINEAR, NOT_PACKED, module_of
 from ftm_operator.planning.weights import DTYPE_BYTES
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -28,7 +29,7 @@ def lora_bytes(model: Architecture, rank: int, slots: int, dtype: str) -> int:
         for group in model.tensors
         if len(group.shape) == 2
         and module_of(group.name) in LINEAR - NOT_PACKED
-        and not is_vision(group.name)
+        and not of_encoder(group.name)
         and "experts" not in group.name.split(".")
     )
     return slots * rank * widths * DTYPE_BYTES[dtype]

@@ -1,7 +1,7 @@
 """MLP widths of a model that an AWQ Job makes: padded with zeros, so that each rank holds whole groups. Pure.
 
-Zero rows of gate and up with zero columns of down change no output. The Job does this where it adds at most
-PADDING_LIMIT to every width, for models of text alone, and so the planner sizes what will be, not what the base is:
+Zero rows of gate and up with zero columns of down change no output. The Job does this to the language model where it
+adds at most PADDING_LIMIT to every width, and so the planner sizes what will be, not what the base is:
 
     hidden 8192, MLP 29568, groups of 128 over 8 ranks: 29568 / 8 = 3696, no multiple of 128 -> 29696 = 29 · 8 · 128
 """
@@ -9,7 +9,7 @@ PADDING_LIMIT to every width, for models of text alone, and so the planner sizes
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ftm_jobs.contract import TensorGroup
+from ftm_jobs.contract import TensorGroup, of_encoder
 from ftm_operator.planning.architecture import Architecture
 from ftm_operator.planning.quantization import Scheme
 from ftm_operator.planning.tensor_names import module_of
@@ -22,7 +22,7 @@ _HALVES = {"gate_up_proj"}
 
 def padded_widths(model: Architecture, scheme: Scheme, ranks: int) -> dict[int, int]:
     """New widths by old ones; empty where nothing is padded, or where it would add too much."""
-    if not scheme.in_the_making or model.vision:
+    if not scheme.in_the_making:
         return {}
     experts = model.experts
     widths = {model.mlp_width, *((experts.width, experts.shared_width) if experts else ())} - {None, 0}
@@ -51,6 +51,8 @@ def padded(model: Architecture, scheme: Scheme, ranks: int) -> Architecture:
 
 def _padded_tensors(group: TensorGroup, widths: Mapping[int, int]) -> TensorGroup:
     module, (*outer, last) = module_of(group.name), group.shape or (0,)
+    if of_encoder(group.name):
+        return group
     if module in _COLUMNS and outer:
         return group.model_copy(update={"shape": (*outer, widths.get(last, last))})
     if module in _ROWS:

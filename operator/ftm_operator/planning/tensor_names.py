@@ -6,6 +6,8 @@ model (mlp), whether it is in every decoder layer, and so how vLLM divides it (w
 
 from itertools import pairwise
 
+from ftm_jobs.contract import of_encoder
+
 VOCABULARY = {"embed_tokens", "embed_in", "wte", "word_embeddings", "tok_embeddings", "embedding"}
 OUTPUT = {"lm_head", "embed_out", "output_layer"}
 """The output layer, whose rows are the vocabulary's like the embedding's."""
@@ -60,7 +62,6 @@ INPUTS_SPLIT = {
 LINEAR = OUTPUTS_SPLIT | KEYS_AND_VALUES | FUSED_ATTENTION | INPUTS_SPLIT | {"q_a_proj", "kv_a_proj_with_mqa"}
 NOT_PACKED = {"conv1d", "dt_proj", "A", "in_proj_ba"}
 """What quantization leaves as it is."""
-VISION = ("visual", "vision", "image", "multi_modal", "mm_", "audio", "connector")
 LAYER_LISTS = {"layers", "h", "blocks", "layer", "block"}
 PACKED_SUFFIXES = ("_blocks", "_scales", "_bias")
 
@@ -68,7 +69,7 @@ PACKED_SUFFIXES = ("_blocks", "_scales", "_bias")
 def part_of(name: str) -> str:
     """To which item of `Weights` a tensor belongs."""
     components = name.split(".")
-    if is_vision(name):
+    if of_encoder(name):
         return "vision"
     if any(each in VOCABULARY | OUTPUT for each in components):
         return "embedding"
@@ -92,14 +93,10 @@ def module_of(name: str) -> str:
     return module_and_leaf(name)[0]
 
 
-def is_vision(name: str) -> bool:
-    return any(each.startswith(VISION) for each in name.split("."))
-
-
 def place_of(name: str) -> str:
     """Where it lies: layers, first, last or everywhere."""
     components = name.split(".")
-    if is_vision(name) or any(each in VOCABULARY for each in components):
+    if of_encoder(name) or any(each in VOCABULARY for each in components):
         return "first"
     if any(each in OUTPUT for each in components):
         return "last"

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
-from ftm_jobs.contract import BEYOND, TensorGroup
+from ftm_jobs.contract import BEYOND, TensorGroup, of_encoder
 from ftm_operator.planning.architecture import Architecture
 from ftm_operator.planning.quantization import Scheme
 from ftm_operator.planning.tensor_names import (
@@ -34,7 +34,6 @@ from ftm_operator.planning.tensor_names import (
     OUTPUT,
     OUTPUTS_SPLIT,
     VOCABULARY,
-    is_vision,
     module_and_leaf,
     part_of,
     place_of,
@@ -188,7 +187,7 @@ def _group_bytes(group: TensorGroup, model: Architecture, tp: int, dtype: str, s
 
 def _is_packed_by(scheme: Scheme, group: TensorGroup) -> bool:
     module, leaf = module_and_leaf(group.name)
-    if not scheme.packs or len(group.shape) < 2 or is_vision(group.name) or leaf in ("bias", "_bias"):
+    if not scheme.packs or len(group.shape) < 2 or of_encoder(group.name) or leaf in ("bias", "_bias"):
         return False
     if scheme.experts_only:
         return "experts" in group.name.split(".")
@@ -215,7 +214,7 @@ def rank_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, .
         return group.shape
     if "experts" in components:
         return _expert_shape(group, module, bias, tp)
-    if is_vision(group.name):
+    if of_encoder(group.name):
         splits = module in FUSED_ATTENTION | OUTPUTS_SPLIT | KEYS_AND_VALUES
         return _divided(group.shape, 0, tp) if splits else _inputs_divided(group.shape, module, bias, tp)
     if module in KEYS_AND_VALUES:

@@ -37,8 +37,16 @@ def test_what_stood_there_stands_there_still(content: dict[str, Any], indent: An
     assert found.endswith("}" + end)
 
 
+def test_a_width_is_changed_in_the_object_that_it_is_in_and_nowhere_else() -> None:
+    vision = '"vision_config": {"intermediate_size": 8, "note": "}\\" {", "intermediate_size_2": 8}'
+    before = "{" + vision + ', "text_config" : {"a": [{"intermediate_size": 8}], "intermediate_size" :8}}'
+    found = quantized_config(before.encode(), QUANTIZATION, {"text_config.intermediate_size": 16})
+    unchanged = quantized_config(before.encode(), QUANTIZATION, {})
+    assert found == unchanged.replace(b'"intermediate_size" :8', b'"intermediate_size" :16') != unchanged
+
+
 def test_a_width_that_is_there_twice_is_refused() -> None:
-    text = '{"intermediate_size": 8, "text_config": {"intermediate_size": 8}}'
+    text = '{"intermediate_size": 8, "intermediate_size": 8}'
     with pytest.raises(InvalidInput, match=r"config\.json has intermediate_size 2 times"):
         quantized_config(text.encode(), QUANTIZATION, {"intermediate_size": 16})
 

@@ -204,6 +204,35 @@ def test_routers_norms_embeddings_and_the_output_layer_are_not_quantized() -> No
     assert sorted(roles) == sorted(["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "w2"])
 
 
+def test_only_the_language_model_of_a_vision_language_model_is_quantized_and_padded() -> None:
+    text = {f"language_model.{name}": shape for name, shape in llama(*QWEN_72B).items()}
+    tower = "visual.blocks.0.mlp."
+    vision = {f"{tower}down_proj.weight": (1280, 29568), f"{tower}up_proj.weight": (29568, 1280)}
+    nested = {"text_config": config(29568, 8), "vision_config": {"intermediate_size": 29568}}
+    found = plan_layout(nested, {**text, **vision}, 128, (8,))
+    assert found.widths == {"text_config.intermediate_size": 29696}
+    assert not any(linear.name.startswith("visual") for linear in found.linears)
+    assert found.padded_shape(f"{tower}down_proj.weight", (1280, 29568)) == (1280, 29568)
+    assert found.padded_shape(f"language_model.{PREFIX}.mlp.down_proj.weight", (8192, 29568)) == (8192, 29696)
+
+
+def test_key_value_heads_are_those_of_the_language_model() -> None:
+    """Two of them over two ranks: each has 68 outputs; with one head each rank would have it whole."""
+    text = {f"language_model.{name}": shape for name, shape in llama(4096, 16384, 64, 2, 68).items()}
+    nested = {"text_config": config(16384, 2)}
+    with pytest.raises(InvalidInput, match=r"k_proj has an output of 136 split over 2 ranks"):
+        plan_layout(nested, text, 32, (2,))
+
+
+def test_experts_that_lie_in_one_tensor_are_refused_before_anything_is_done() -> None:
+    shapes = {**llama(*MISTRAL_7B), f"{PREFIX}.feed_forward.experts.down_proj": (16, 8192, 5120)}
+    with pytest.raises(
+        InvalidInput, match=r"experts\.down_proj holds the matrices of all experts of a layer"
+    ) as refused:
+        plan_layout(config(14336, 8), shapes)
+    assert refused.value.reason == Reason.UNSUPPORTED_MODEL
+
+
 def test_gate_and_up_in_one_matrix_are_padded_each() -> None:
     shapes = llama(*QWEN_72B)
     del shapes[f"{PREFIX}.mlp.gate_proj.weight"], shapes[f"{PREFIX}.mlp.up_proj.weight"]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from ftm_jobs.contract import TensorGroup
 from ftm_operator.api.errors import InvalidManifest, parse
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.decision import Decision, decide
@@ -92,6 +93,16 @@ def test_the_engine_that_knows_the_architecture(model_type: str, asked: str, eng
         ),
         ({"hidden_size": 100}, {}, "AWQGroups", "write quantization.method GGUF, or None"),
         ({"model_type": "gemma3_text"}, {"engine": "AutoAWQ"}, "AWQEngine", "write awq.engine LLMCompressor or Auto"),
+        (
+            {
+                "tensors": (
+                    TensorGroup(name="model.layers.*.mlp.experts.down_proj", shape=(4, 64, 32), dtype="BF16", count=9),
+                )
+            },
+            {},
+            "AWQExperts",
+            "experts.down_proj holds the matrices of all experts of a layer, which AWQ's engines do not take",
+        ),
     ],
 )
 def test_what_cannot_be_had_is_refused_with_what_can(

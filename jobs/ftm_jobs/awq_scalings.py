@@ -1,0 +1,103 @@
+"""Which layers of a model AWQ may scale against each other: pairs whose scales cancel, so that only rounding changes.
+
+AWQ divides what a layer puts out by s, channel by channel, and multiplies the inputs of the layers that read it by s.
+That changes nothing as long as nothing else reads it and nothing lies between them that is not linear. llm-compressor
+has patterns for some architectures and takes Llama's for all others; of experts they forget routers and shared
+experts' gates, and of unlike layers they raise. A model that was scaled so is another model (measured with 8 bits,
+where rounding is next to nothing: divergence 5 to 30 times that of rounding for Mixtral, OLMoE, PhiMoE, Qwen2-MoE).
+So they are taken for the classes in PROVEN alone. Everywhere else there are pairs that the names of layers prove:
+
+    v_proj -> o_proj       attention mixes values over positions, not over channels; with grouped heads the widths
+                           differ, and there is no such pair
+    up_proj -> down_proj   of act(gate(x)) · up(x), in a layer that has a gate; in each expert by itself
+
+Pure: names and shapes come in; imports neither torch nor llm-compressor.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+PROVEN = frozenset(
+    {
+        "CohereForCausalLM",
+        "Cohere2ForCausalLM",
+        "Ernie4_5ForCausalLM",
+        "Exaone4ForCausalLM",
+        "Gemma2ForCausalLM",
+        "Gemma3ForCausalLM",
+        "Gemma3ForConditionalGeneration",
+        "GemmaForCausalLM",
+        "GraniteForCausalLM",
+        "HeliumForCausalLM",
+        "HunYuanDenseV1ForCausalLM",
+        "LlamaForCausalLM",
+        "Ministral3ForCausalLM",
+        "MinistralForCausalLM",
+        "Mistral3ForConditionalGeneration",
+        "MistralForCausalLM",
+        "Olmo3ForCausalLM",
+        "OlmoForCausalLM",
+        "Phi3ForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3ForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "Qwen3VLForConditionalGeneration",
+        "SeedOssForCausalLM",
+        "SmolLM3ForCausalLM",
+        "StableLmForCausalLM",
+    }
+)
+"""transformers' classes where llm-compressor's own patterns change nothing but rounding."""
+_PAIRS = (
+    ("v_proj", "o_proj", None),
+    ("v_proj", "out_proj", None),
+    ("up_proj", "down_proj", "gate_proj"),
+    ("w3", "w2", "w1"),
+)
+"""A layer, the one that alone reads it, and the gate that it needs to be linear."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Names of modules as llm-compressor matches them: a regular expression after "re:"."""
+
+    smoothed: str
+    balanced: tuple[str, ...]
+
+    def within(self, decoder: str) -> "Scaling":
+        """Of this part of the model alone: encoders have layers of the same names."""
+        return Scaling(_within(self.smoothed, decoder), tuple(_within(each, decoder) for each in self.balanced))
+
+
+def proven_by_names(linears: Mapping[str, tuple[int, int]], others: Iterable[str]) -> tuple[Scaling, ...]:
+    """Of a model's linear layers, by name with (out, in), and its other modules' names. Empty: nothing can be scaled.
+
+    A pair is taken where all layers of both names are such pairs.
+    """
+    names = {*linears, *others}
+
+    def holds(smoothed: str, balanced: str, gate: str | None) -> bool:
+        parents = {name.rpartition(".")[0] for name in linears if name.rpartition(".")[2] in (smoothed, balanced)}
+        return bool(parents) and all(
+            (first := linears.get(f"{parent}.{smoothed}")) is not None
+            and (second := linears.get(f"{parent}.{balanced}")) is not None
+            and first[0] == second[1]
+            and (gate is None or f"{parent}.{gate}" in names)
+            and f"{parent}.v_norm" not in names
+            for parent in parents
+        )
+
+    return tuple(
+        Scaling(rf"re:.*\.{smoothed}$", (rf"re:.*\.{balanced}$",))
+        for smoothed, balanced, gate in _PAIRS
+        if holds(smoothed, balanced, gate)
+    )
+
+
+def _within(pattern: str, decoder: str) -> str:
+    if not decoder or not pattern.startswith("re:.*") or decoder.rpartition(".")[2] in pattern:
+        return pattern
+    return rf"re:{re.escape(decoder)}\.{pattern.removeprefix('re:')}"
