@@ -9,6 +9,9 @@ from typing import Generic, TypeVar
 
 from ftm_jobs.errors import Interrupted
 
+SIGNAL_SECONDS = 1.0
+"""A signal that comes just before the main thread begins to wait is not noticed before the wait ends."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -65,7 +68,8 @@ def through(
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join()
+            while worker.is_alive():
+                worker.join(SIGNAL_SECONDS)
     except BaseException:
         line.stop()
         raise

@@ -1,6 +1,5 @@
 """Ordered, bounded pipelines."""
 
-import os
 import signal
 import threading
 import time
@@ -136,7 +135,7 @@ def test_what_is_interrupted_waits_for_no_stage_and_begins_no_other() -> None:
 
     def signals() -> None:
         stalled.wait()
-        os.kill(os.getpid(), signal.SIGUSR1)
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)  # which does not end the main thread's wait
 
     usual, before = signal.signal(signal.SIGUSR1, interrupt), set(threading.enumerate())
     try:
