@@ -49,6 +49,7 @@ from ftm_jobs.configs import CONFIG_FILE
 from ftm_jobs.contract import ENCODERS
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.output import OutputTensor
+from ftm_jobs.tensor_groups import is_beyond
 
 BITS = 4
 IGNORED = [
@@ -86,7 +87,7 @@ def run(
         saved = folder / "saved"
         _name_experts(loaded, layout)
         loaded.save_pretrained(saved, save_compressed=True)
-        _check_names(Weights(model, files, layout), saved, layout)
+        _check_names(loaded, Weights(model, files, layout), saved, layout)
         for path in sorted(saved.glob("*.safetensors*")):
             shutil.move(path, out / path.name)
             (out / path.name).chmod(0o644)
@@ -167,12 +168,24 @@ def _name_experts(model: Any, layout: Layout) -> None:
     ]
 
 
-def _check_names(model: Weights, saved: Path, layout: Layout) -> None:
-    """That the model's tensors and no others were written. Raises InvalidInput (UnsupportedModel) naming one."""
+def _check_names(loaded: Any, model: Weights, saved: Path, layout: Layout) -> None:
+    """That the model's tensors and no others were written. Raises InvalidInput (UnsupportedModel) naming one.
+
+    But for those that transformers leaves out knowingly: constants that old checkpoints hold, an output layer beside
+    the embedding that it is tied to, layers beyond the decoder's.
+    """
     files = sorted(path.name for path in saved.glob("*.safetensors"))
     written = set(Weights(saved, files, layout).names())
     quantized = {f"{linear.name}{part}" for linear in layout.linears for part in PARTS[:2]}
     whole = {*model.names()} - {f"{linear.name}.weight" for linear in layout.linears}
+    text = loaded.config.get_text_config()
+    whole -= {
+        name
+        for name in whole - written
+        if is_beyond(name, text.num_hidden_layers)
+        or name.endswith(".rotary_emb.inv_freq")
+        or (text.tie_word_embeddings and name.endswith("lm_head.weight"))
+    }
     extra = {f"{linear.name}{part}" for linear in layout.linears for part in PARTS[2:]}
     wrong = sorted(((quantized | whole) - written) | (written - quantized - whole - extra))
     if wrong:
@@ -192,9 +205,18 @@ def load(source: Path, config: Mapping[str, Any]) -> Any:
     _quieten()
     auto: Any = AutoModelForImageTextToText if "vision_config" in config else AutoModelForCausalLM
     try:
-        model = auto.from_pretrained(source, dtype="auto", trust_remote_code=False, local_files_only=True)
+        model, found = auto.from_pretrained(
+            source, dtype="auto", trust_remote_code=False, local_files_only=True, output_loading_info=True
+        )
     except (ValueError, KeyError) as error:
         raise _unsupported(f"transformers beside llm-compressor cannot load the model ({_line(error)})") from error
+    layers = model.config.get_text_config().num_hidden_layers
+    unexpected = [name for name in found["unexpected_keys"] if not is_beyond(name, layers)]
+    wrong = [*found["missing_keys"], *unexpected, *found["mismatched_keys"]]
+    if wrong:
+        raise _unsupported(
+            f'transformers beside llm-compressor knows a model of other tensors ("{min(map(str, wrong))}")'
+        )
     linearize_moe(model)
     return model
 

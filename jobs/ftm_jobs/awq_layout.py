@@ -16,7 +16,8 @@ back where it costs more or where another layer forbids it.
     29568 / 8 = 3696, no multiple of 128  ->  29696 = 29 · 8 · 128, which is 0.4 % more
     hidden 576, MLP 1536, group 128       ->  576 is no multiple of 128: group 64
 
-Encoders of images and sounds, and what joins them on, stay as they are.
+Encoders of images and sounds, and what joins them on, stay as they are. Layers beyond the decoder's, which engines
+load for speculation alone, are no part of the result.
 
 Invariants: with what `plan_layout` returns, every rule above holds for every tensor parallel size that was asked for,
 and no group size between the asked one and the returned one could be had within the limit.
@@ -24,6 +25,7 @@ Pure: shapes and parsed JSON come in; imports no torch.
 """
 
 import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import lcm
@@ -32,6 +34,7 @@ from typing import Any, NoReturn
 from ftm_jobs.configs import text_config, text_object
 from ftm_jobs.contract import holds_experts, of_encoder
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.tensor_groups import is_beyond
 
 GROUP_SIZES = (128, 64, 32)
 PACKED = 8
@@ -117,7 +120,10 @@ def plan_layout(
             "write quantization.method: GGUF or None",
         )
     sizes = sorted({1, *tensor_parallel})
-    linears = quantized_linears(shapes)
+    beyond = {
+        name for name in shapes if is_beyond(name, int(text_config(config).get("num_hidden_layers") or sys.maxsize))
+    }
+    linears = quantized_linears({name: shape for name, shape in shapes.items() if name not in beyond})
     if not linears:
         raise InvalidInput(
             Reason.UNSUPPORTED_MODEL,
@@ -136,7 +142,8 @@ def plan_layout(
     found = Layout(chosen, linears, _widths(config, padded), padded)
     final = tuple(Linear(each.name, *found.padded_shape(f"{each.name}.weight", _shape(each))) for each in linears)
     why = rules.first_objection(group_size) if chosen != group_size else None
-    return Layout(chosen, final, found.widths, padded, _notes(group_size, chosen, why, padded, sizes))
+    notes = _notes(group_size, chosen, why, padded, sizes)
+    return Layout(chosen, final, found.widths, padded, (*notes, *_left_out(beyond)))
 
 
 def quantized_linears(shapes: Mapping[str, Sequence[int]]) -> tuple[Linear, ...]:
@@ -265,6 +272,13 @@ def _notes(
             f"which changes no output, so that groups of {chosen} fit{parallel}"
         )
     return tuple(found)
+
+
+def _left_out(tensors: Collection[str]) -> tuple[str, ...]:
+    blocks = sorted({block_of(name) or name for name in tensors})
+    if not blocks:
+        return ()
+    return (f"left out, since engines load what lies beyond the decoder for speculation alone: {', '.join(blocks)}",)
 
 
 def _listed(values: Collection[object]) -> str:

@@ -93,7 +93,7 @@ _CONFIG_FIELDS = frozenset(
 _LONGEST_CONFIG_LIST = 512
 _DEEPEST_CONFIG = 4
 BEYOND = "+"
-"""In a tensor group's name, the number of a layer that comes after the decoder's, which only speculation loads."""
+"""In a tensor group's name, what comes after the decoder and only speculation loads: a layer's number, or mtp."""
 
 
 Notes = Annotated[tuple[str, ...], Field(exclude_if=lambda notes: not notes)]

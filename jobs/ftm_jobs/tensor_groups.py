@@ -1,8 +1,8 @@
 """Tensors that are alike, put together: a model of 100,000 tensors in a few dozen lines. Pure.
 
 Two tensors are alike if their names differ in whole numbers alone (model.layers.7.mlp.up_proj.weight) and their
-shapes and dtypes are the same. A layer's number that is beyond the decoder's layers becomes BEYOND: DeepSeek-V3 keeps
-its multi-token prediction in model.layers.61, and engines load it for speculation only.
+shapes and dtypes are the same. What is beyond the decoder becomes BEYOND: DeepSeek-V3 keeps its multi-token prediction
+in model.layers.61, Qwen3-Next in mtp.layers, and engines load either for speculation only.
 """
 
 from collections import Counter
@@ -23,6 +23,11 @@ def tensor_groups(tensors: Iterable[Tensor], layers: int) -> tuple[TensorGroup, 
     )
 
 
+def is_beyond(name: str, layers: int) -> bool:
+    """Whether a tensor lies beyond the decoder."""
+    return BEYOND in group_name(name, layers).split(".")
+
+
 def group_name(name: str, layers: int) -> str:
     """The name with a sign for each whole number that is a part of it."""
     parts = name.split(".")
@@ -31,4 +36,6 @@ def group_name(name: str, layers: int) -> str:
         if part.isdecimal():
             beyond = decoder and position and parts[position - 1] == "layers" and int(part) >= layers
             parts[position] = BEYOND if beyond else NUMBER
+        elif decoder and part.startswith("mtp"):
+            parts[position] = BEYOND
     return ".".join(parts)

@@ -3,10 +3,12 @@
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from ftm_jobs.awq_scalings import PROVEN
 from tests.awq.environments import run_tasks
@@ -44,8 +46,35 @@ def padded(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def odd(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model with tensors that no engine reads, one with a tensor that nobody knows, and one that lacks one."""
+    folder = tmp_path_factory.mktemp("odd")
+    model = make("llama", folder / "model", merged, tie_word_embeddings=True)
+    tensors = tensors_of(model)
+    up = tensors["model.layers.0.mlp.up_proj.weight"]
+    spare = {
+        "lm_head.weight": tensors["model.embed_tokens.weight"].clone(),
+        "model.layers.0.self_attn.rotary_emb.inv_freq": up[0, :16].float(),
+        "model.layers.2.mlp.up_proj.weight": up.clone(),
+    }
+    contents = {
+        "spare": tensors | spare,
+        "stray": tensors | {"model.layers.0.mlp.stray.weight": up.clone()},
+        "missing": {name: each for name, each in tensors.items() if name != "model.layers.1.mlp.down_proj.weight"},
+    }
+    for name, content in contents.items():
+        shutil.copytree(model, folder / name)
+        save_file(content, folder / name / "model.safetensors", metadata={"format": "pt"})
+    return {name: folder / name for name in contents}
+
+
+@pytest.fixture(scope="module")
 def answers(
-    models: dict[str, Path], padded: Path, texts: list[str], tmp_path_factory: pytest.TempPathFactory
+    models: dict[str, Path],
+    padded: Path,
+    odd: dict[str, Path],
+    texts: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[tuple[str, str], dict[str, Any]]:
     out = tmp_path_factory.mktemp("made")
     chosen = random.Random(1)
@@ -61,6 +90,8 @@ def answers(
     quantize = {"do": "quantize", "texts": texts, "settings": settings}
     for family in MADE:
         tasks[family, "made"] = {**quantize, "model": str(models[family]), "out": str(out / family)}
+    for name, model in odd.items():
+        tasks[name, "made"] = {**quantize, "model": str(model), "out": str(out / name)}
     parallel = {**settings, "tensor_parallel": [2]}
     tasks["gemma3", "padded"] = {
         **quantize,
@@ -112,6 +143,31 @@ def test_its_files_hold_the_tensors_of_the_model_and_no_others(
     assert packed == {name for name in before if LINEAR.search(name) and not name.startswith(("vis", "multi"))}
     changed = {name for name in before.keys() - packed if not after[name].equal(before[name])}
     assert {name.split(".")[-2] for name in changed} <= SCALED[family]
+
+
+def test_what_no_engine_reads_is_left_out_and_named(
+    answers: dict[tuple[str, str], dict[str, Any]], odd: dict[str, Path]
+) -> None:
+    made = answers["spare", "made"]
+    before, after = tensors_of(odd["spare"]).keys(), tensors_of(made["out"])
+    packed = {name.removesuffix("_packed") for name in after if name.endswith(".weight_packed")}
+    assert before - after.keys() - packed == {
+        "lm_head.weight",
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.layers.2.mlp.up_proj.weight",
+    }
+    assert any(note.endswith("for speculation alone: model.layers.2") for note in made["notes"])
+
+
+@pytest.mark.parametrize(("name", "tensor"), [("stray", "0.mlp.stray"), ("missing", "1.mlp.down_proj")])
+def test_a_model_of_other_tensors_than_transformers_expects_is_refused(
+    answers: dict[tuple[str, str], dict[str, Any]], name: str, tensor: str
+) -> None:
+    """What is missing would be random numbers."""
+    assert answers[name, "made"]["refused"] == (
+        "transformers beside llm-compressor knows a model of other tensors "
+        f'("model.layers.{tensor}.weight"): write quantization.method: GGUF or None'
+    )
 
 
 def test_the_width_of_a_language_model_is_padded_where_its_config_says_it(

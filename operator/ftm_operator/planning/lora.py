@@ -5,10 +5,11 @@ as the largest rank it is told:
 
     slots · rank · (inputs + outputs) · bytes
 
-Embeddings, routers, experts and vision towers are left out. Source: lora/layers and lora/model_manager.py of vLLM 0.32.
+Embeddings, routers, experts, vision towers and layers for speculation are left out. Source: lora/layers and
+lora/model_manager.py of vLLM 0.32.
 """
 
-from ftm_jobs.contract import of_encoder
+from ftm_jobs.contract import BEYOND, of_encoder
 from ftm_operator.planning.architecture import Architecture
 from ftm_operator.planning.tensor_names import LINEAR, NOT_PACKED, module_of
 from ftm_operator.planning.weights import DTYPE_BYTES
@@ -30,6 +31,6 @@ def lora_bytes(model: Architecture, rank: int, slots: int, dtype: str) -> int:
         if len(group.shape) == 2
         and module_of(group.name) in LINEAR - NOT_PACKED
         and not of_encoder(group.name)
-        and "experts" not in group.name.split(".")
+        and not {"experts", BEYOND} & {*group.name.split(".")}
     )
     return slots * rank * widths * DTYPE_BYTES[dtype]

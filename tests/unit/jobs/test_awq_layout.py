@@ -224,6 +224,15 @@ def test_key_value_heads_are_those_of_the_language_model() -> None:
         plan_layout(nested, text, 32, (2,))
 
 
+def test_layers_beyond_the_decoder_are_left_out_and_named() -> None:
+    shapes = {**llama(*MISTRAL_7B), "model.layers.1.eh_proj.weight": (4096, 100), "mtp.layers.0.fc.weight": (4096, 100)}
+    found = plan_layout({**config(14336, 8), "num_hidden_layers": 1}, shapes)
+    assert all(linear.name.startswith(PREFIX) for linear in found.linears)
+    assert found.notes == (
+        "left out, since engines load what lies beyond the decoder for speculation alone: model.layers.1, mtp.layers.0",
+    )
+
+
 def test_experts_that_lie_in_one_tensor_are_refused_before_anything_is_done() -> None:
     shapes = {**llama(*MISTRAL_7B), f"{PREFIX}.feed_forward.experts.down_proj": (16, 8192, 5120)}
     with pytest.raises(

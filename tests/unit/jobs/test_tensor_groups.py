@@ -49,6 +49,8 @@ def test_tensors_that_differ_in_numbers_alone_are_one_group() -> None:
         ("model.layers.60.self_attn.o_proj.weight", "model.layers.*.self_attn.o_proj.weight"),
         ("model.layers.61.self_attn.o_proj.weight", "model.layers.+.self_attn.o_proj.weight"),
         ("vision_tower.encoder.layers.61.fc1.weight", "vision_tower.encoder.layers.*.fc1.weight"),
+        ("mtp.layers.0.self_attn.o_proj.weight", "+.layers.*.self_attn.o_proj.weight"),
+        ("model.mtp_block.0.mlp.up_proj.weight", "model.+.*.mlp.up_proj.weight"),
         ("lm_head.weight", "lm_head.weight"),
     ],
 )

@@ -162,4 +162,7 @@ def test_adapter_slots_take_their_rank_times_the_widths_of_every_linear_layer() 
     model = model_of("llama-3.1-8b")
     widths = 32 * ((4096 + 4096) * 2 + (4096 + 1024) * 2 + (4096 + 14336) * 3)
     assert lora_bytes(model, 16, 2, "bfloat16") == 2 * 16 * widths * 2
+    for_speculation = TensorGroup(name="+.layers.*.self_attn.o_proj.weight", shape=(4096, 4096), dtype="BF16", count=1)
+    spare = replace(model, tensors=(*model.tensors, for_speculation))
+    assert lora_bytes(spare, 16, 2, "bfloat16") == lora_bytes(model, 16, 2, "bfloat16")
     assert [slot_rank(rank) for rank in (1, 9, 64, 300, 513)] == [1, 16, 64, 320, None]
