@@ -34,7 +34,7 @@ from datasets import Dataset, disable_progress_bars
 from llmcompressor import oneshot
 from llmcompressor.modeling.moe.linearize import linearize_moe
 from llmcompressor.modifiers.quantization import QuantizationModifier
-from llmcompressor.modifiers.transform.awq import AWQMapping, AWQModifier, get_layer_mappings_from_model
+from llmcompressor.modifiers.transform.awq import AWQ_MAPPING_REGISTRY, AWQMapping, AWQModifier, default_mappings
 from llmcompressor.pipelines.cache import IntermediatesCache
 from loguru import logger
 from torch import nn
@@ -43,7 +43,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreT
 from transformers.core_model_loading import WeightRenaming
 
 from ftm_jobs.awq_layout import Layout
-from ftm_jobs.awq_scalings import PROVEN, Scaling, proven_by_names
+from ftm_jobs.awq_scalings import KNOWN, PROVEN, Scaling, proven_by_names
 from ftm_jobs.awq_weights import WeightFiles, Weights
 from ftm_jobs.configs import CONFIG_FILE
 from ftm_jobs.contract import ENCODERS
@@ -95,16 +95,14 @@ def run(
     return found
 
 
-def quantize(
-    model: Any, folder: Path, group_size: int, blocks: list[list[int]], *, symmetric: bool, bits: int = BITS
-) -> None:
+def quantize(model: Any, folder: Path, group_size: int, blocks: list[list[int]], *, symmetric: bool) -> None:
     """Scale and round the model in memory. Raises InvalidInput (UnsupportedModel)."""
     _quieten()
     if not torch.accelerator.is_available():
         IntermediatesCache.pin_memory = lambda *_arguments, **_named: None
     tokenizer: Any = PreTrainedTokenizerFast
     settings = {
-        "num_bits": bits,
+        "num_bits": BITS,
         "type": "int",
         "symmetric": symmetric,
         "strategy": "group",
@@ -141,18 +139,25 @@ def _mappings(model: Any) -> list[AWQMapping]:
     """What AWQ scales. Raises InvalidInput (UnsupportedModel) where there is nothing."""
     names = {module: name for name, module in model.named_modules()}
     decoder: str = names[model.get_decoder()]
-    if type(model).__name__ in PROVEN:
-        known = get_layer_mappings_from_model(model)
-        found = [Scaling(each.smooth_layer, tuple(each.balance_layers)) for each in known]
-    else:
+    alone = type(model.get_decoder()).__name__.removesuffix("Model") + "ForCausalLM"
+    found = _known(type(model).__name__) or _known(alone)
+    if not found:
         inside = {name: module for module, name in names.items() if name.startswith(f"{decoder}." if decoder else "")}
         linears = {name: module for name, module in inside.items() if isinstance(module, nn.Linear)}
         shapes = {name: (each.out_features, each.in_features) for name, each in linears.items()}
-        found = list(proven_by_names(shapes, inside.keys() - linears.keys()))
+        found = proven_by_names(shapes, inside.keys() - linears.keys())
     if not found:
         raise _unsupported(f"AWQ finds nothing to scale in a {type(model).__name__}, and would only round it")
     scoped = [each.within(decoder) for each in found]
     return [AWQMapping(each.smoothed, list(each.balanced)) for each in scoped]
+
+
+def _known(class_name: str) -> tuple[Scaling, ...]:
+    """Of a class of transformers, or of the one that has a model's decoder and nothing else; empty: not known."""
+    if class_name not in PROVEN:
+        return KNOWN.get(class_name, ())
+    theirs = AWQ_MAPPING_REGISTRY.get(class_name, default_mappings)
+    return tuple(Scaling(each.smooth_layer, tuple(each.balance_layers)) for each in theirs)
 
 
 def _name_experts(model: Any, layout: Layout) -> None:

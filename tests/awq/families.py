@@ -33,7 +33,7 @@ _QWEN_TOKENS = {"image_token_id": 3, "video_token_id": 4, "vision_start_token_id
 _ROPE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]}
 
 _PLAIN = (
-    *("cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm4", "granite", "helium"),
+    *("cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite", "helium"),
     *("hunyuan_v1_dense", "llama", "ministral", "ministral3", "mistral", "nemotron", "olmo", "olmo2", "olmo3", "phi3"),
     *("qwen2", "qwen3", "seed_oss", "smollm3", "stablelm"),
 )
@@ -41,6 +41,7 @@ _PLAIN = (
 FAMILIES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(_PLAIN, _TEXT),
     "mixtral": _TEXT | {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "phimoe": _TEXT | {"num_local_experts": 4, "num_experts_per_tok": 2},
     "olmoe": _TEXT | {"num_experts": 4, "num_experts_per_tok": 2},
     "qwen2_moe": _TEXT | _EXPERTS | {"shared_expert_intermediate_size": 256, "decoder_sparse_step": 1},
     "qwen3_moe": _TEXT | _EXPERTS | {"decoder_sparse_step": 1},
@@ -69,6 +70,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
         | {"out_hidden_size": 128, "deepstack_visual_indexes": [0]},
         **_QWEN_TOKENS,
     },
+    "llava": {
+        "text_config": _TEXT | {"model_type": "llama"},
+        "vision_config": _TOWER | {"model_type": "clip_vision_model"},
+        "image_token_index": 3,
+    },
+    "deepseek_v3": _TEXT
+    | {"head_dim": None, "kv_lora_rank": 32, "q_lora_rank": 64, "qk_rope_head_dim": 16, "qk_nope_head_dim": 32}
+    | {"v_head_dim": 32, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 128}
+    | {"first_k_dense_replace": 1, "n_group": 1, "topk_group": 1},
     "mistral3": {
         "text_config": _TEXT | {"model_type": "mistral"},
         "vision_config": _TOWER | {"model_type": "pixtral", "head_dim": 16},
@@ -85,7 +95,8 @@ def make(family: str, folder: Path, tokenizer_of: Path, **text: Any) -> Path:
     if nested:
         config = AutoConfig.for_model(family, **{**fields, "text_config": {**fields["text_config"], **text}})
     else:
-        config = AutoConfig.for_model(family, **{**fields, **text})
+        given = {name: value for name, value in {**fields, **text}.items() if value is not None}
+        config = AutoConfig.for_model(family, **given)
     auto: Any = AutoModelForImageTextToText if nested else AutoModelForCausalLM
     model = auto.from_config(config, dtype=torch.bfloat16)
     with torch.no_grad():

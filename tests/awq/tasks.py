@@ -1,7 +1,7 @@
 """What tests have an AWQ environment do: a list of tasks on stdin as JSON, answers on the last line of stdout.
 
     {"do": "quantize", "model": DIR, "out": DIR, "settings": {…}, "texts": […], "aliasing": false}
-    {"do": "scale", "model": DIR, "ids": [[…], …], "scaled": true, "known": true}   by llm-compressor, in 8 bits
+    {"do": "scale", "model": DIR, "ids": [[…], …], "known": true}   by llm-compressor, without rounding
     {"do": "logits", "model": DIR, "ids": […], "to": FILE, "translate": true}   of the model that AutoAWQ sees
 
 "aliasing" puts AutoAWQ's own search back, whose copy of the weights is no copy on a CPU. A refusal is answered as
@@ -12,7 +12,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -81,12 +80,10 @@ def logits(model: str, ids: list[int], to: str, translate: bool = True) -> dict[
     return {}
 
 
-def scale(model: str, ids: list[list[int]], scaled: bool = True, known: bool = True) -> dict[str, Any]:
-    """Divergence that quantizing to 8 bits makes, where scales that cancel make next to none.
-
-    Not scaled: plain rounding. Not known: with llm-compressor's own choice of what to scale.
-    """
+def scale(model: str, ids: list[list[int]], known: bool = True) -> dict[str, Any]:
+    """Divergence that scaling makes, in fp32 and before rounding. Not known: llm-compressor chooses what to scale."""
     import torch
+    from compressed_tensors.quantization import disable_quantization
     from llmcompressor.core import reset_session
     from llmcompressor.modifiers.transform.awq import get_layer_mappings_from_model
 
@@ -96,15 +93,13 @@ def scale(model: str, ids: list[list[int]], scaled: bool = True, known: bool = T
     loaded.config.use_cache = False
     given = torch.tensor(ids[:1])
     with torch.no_grad():
-        before = loaded(given).logits.log_softmax(-1)
-    with ExitStack() as stack:
-        if not scaled:
-            stack.enter_context(patch.object(awq_compressor, "_mappings", lambda _model: []))
-        elif not known:
-            stack.enter_context(patch.object(awq_compressor, "_mappings", get_layer_mappings_from_model))
-        awq_compressor.quantize(loaded, Path(model), 32, ids, symmetric=False, bits=8)
+        before = loaded(given).logits.double().log_softmax(-1)
+    chosen = awq_compressor._mappings if known else get_layer_mappings_from_model
+    with patch.object(awq_compressor, "_mappings", chosen):
+        awq_compressor.quantize(loaded, Path(model), 32, ids, symmetric=False)
+    loaded.apply(disable_quantization)
     with torch.no_grad():
-        after = loaded(given).logits.log_softmax(-1)
+        after = loaded(given).logits.double().log_softmax(-1)
     reset_session()
     return {"divergence": float((before.exp() * (before - after)).sum(-1).mean())}
 

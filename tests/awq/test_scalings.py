@@ -10,20 +10,22 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from ftm_jobs.awq_scalings import PROVEN
+from ftm_jobs.awq_scalings import KNOWN, PROVEN
 from tests.awq.environments import run_tasks
 from tests.awq.families import FAMILIES, make
 from tests.awq.models import tensors_of
 
 pytestmark = pytest.mark.timeout(1800)
 
+CANCELLED = 1e-9
+"""Nats per token: what fp32 makes of sums in another order."""
 RUINED = ("mixtral", "olmoe", "qwen2_moe")
 """By llm-compressor's own choice of what to scale."""
 REFUSED = ("glm4", "mistral3")
 """By llm-compressor, left to its own choice."""
 NORMS = {"input_layernorm", "post_attention_layernorm"}
 SCALED = {
-    "mixtral": set(),
+    "mixtral": NORMS | {"gate"},
     "gemma3": {"pre_feedforward_layernorm"},
     "qwen2_5_vl": NORMS | {"v_proj"},
     "mistral3": NORMS,
@@ -84,7 +86,6 @@ def answers(
     tasks: dict[tuple[str, str], dict[str, Any]] = {}
     for family, model in models.items():
         tasks[family, "ours"] = {**scale, "model": str(model)}
-        tasks[family, "rounded"] = {**scale, "model": str(model), "scaled": False}
     for family in (*RUINED, *REFUSED):
         tasks[family, "theirs"] = {**scale, "model": str(models[family]), "known": False}
     quantize = {"do": "quantize", "texts": texts, "settings": settings}
@@ -107,15 +108,13 @@ def answers(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_scaling_changes_no_more_than_rounding_does(
-    answers: dict[tuple[str, str], dict[str, Any]], family: str
-) -> None:
-    assert answers[family, "ours"]["divergence"] < 2.5 * answers[family, "rounded"]["divergence"]
+def test_scales_cancel(answers: dict[tuple[str, str], dict[str, Any]], family: str) -> None:
+    assert abs(answers[family, "ours"]["divergence"]) < CANCELLED
 
 
-def test_every_class_that_is_called_proven_is_among_them(models: dict[str, Path]) -> None:
+def test_every_class_that_is_named_is_among_them(models: dict[str, Path]) -> None:
     configs = [json.loads((folder / "config.json").read_text()) for folder in models.values()]
-    assert {config["architectures"][0] for config in configs} >= PROVEN
+    assert {config["architectures"][0] for config in configs} >= PROVEN | KNOWN.keys()
 
 
 @pytest.mark.parametrize("family", RUINED)
@@ -123,7 +122,7 @@ def test_what_llm_compressor_would_scale_is_another_model(
     answers: dict[tuple[str, str], dict[str, Any]], family: str
 ) -> None:
     """The reason for choosing: once this fails, its patterns can be taken."""
-    assert answers[family, "theirs"]["divergence"] > 4 * answers[family, "rounded"]["divergence"]
+    assert answers[family, "theirs"]["divergence"] > 0.01
 
 
 @pytest.mark.parametrize("family", REFUSED)
