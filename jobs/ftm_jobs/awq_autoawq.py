@@ -8,6 +8,8 @@ AutoAWQ knows which layers of a block share a scale and searches for it; everyth
   memory holds one block, the activations between two blocks and the rows of the embedding, whatever the model's size.
 - Clipping is searched by each group's Gram matrix of the inputs, which is the same error as AutoAWQ's in a small part
   of its time; all tokens count.
+- Of a matrix that holds queries, keys and values, AutoAWQ scales the last rows against the attention's output as if
+  they were values alone. With grouped heads (Phi-3-medium, Phi-4) they are keys too: there it is left out.
 - An input channel that is always zero, as those that pad an MLP are, takes no part in the search.
 - Weights are rounded to the scales as they are stored; the format's packing takes any multiple of 8 outputs.
 
@@ -135,7 +137,7 @@ class StreamedQuantizer(AwqQuantizer):  # type: ignore[misc]
             linears = exclude_layers_to_not_quantize(get_named_linears(block), self.modules_to_not_convert)
             inputs = self._get_input_feat(block, linears)
             groups = self.awq_model.get_layers_for_scaling(block, inputs, self.module_kwargs)
-            scales = [self._search_best_scale(block, **group) for group in groups]
+            scales = [self._search_best_scale(block, **group) for group in groups if _cancels(block, group)]
             apply_scale(block, scales, input_feat_dict=inputs)
             block.to(self._device)  # what has been scaled was left in main memory
             if self.apply_clip:
@@ -224,6 +226,20 @@ class StreamedQuantizer(AwqQuantizer):  # type: ignore[misc]
             better = error < least
             best[better], least[better] = limit[better], error[better]
         return best
+
+
+TOGETHER = {"qkv_proj": 3, "gate_up_proj": 2}
+"""How many layers of the same width one matrix has to hold, if its last rows are to be the last of them."""
+
+
+def _cancels(block: nn.Module, group: Mapping[str, Any]) -> bool:
+    """Whether what divides a linear layer's outputs multiplies the inputs that are made of just those."""
+    first, after = group["prev_op"], group["layers"][0]
+    if not isinstance(first, nn.Linear):
+        return True
+    role = get_op_name(block, first).rpartition(".")[2]
+    found: bool = first.out_features == TOGETHER.get(role, 1) * after.in_features
+    return found
 
 
 PARTS = ("qweight", "qzeros", "scales")

@@ -2,6 +2,7 @@
 
     {"do": "quantize", "model": DIR, "out": DIR, "settings": {…}, "texts": […], "aliasing": false}
     {"do": "scale", "model": DIR, "ids": [[…], …], "known": true}   by llm-compressor, without rounding
+    {"do": "scale blocks", "model": DIR, "ids": [[…], …]}              by AutoAWQ, without rounding
     {"do": "logits", "model": DIR, "ids": […], "to": FILE, "translate": true}   of the model that AutoAWQ sees
 
 "aliasing" puts AutoAWQ's own search back, whose copy of the weights is no copy on a CPU. A refusal is answered as
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from ftm_jobs import awq_documents
 from ftm_jobs.errors import InvalidInput
 
 
@@ -104,7 +106,50 @@ def scale(model: str, ids: list[list[int]], known: bool = True) -> dict[str, Any
     return {"divergence": float((before.exp() * (before - after)).sum(-1).mean())}
 
 
-DO: dict[str, Callable[..., dict[str, Any]]] = {"quantize": quantize, "scale": scale, "logits": logits}
+def scale_blocks(model: str, ids: list[list[int]]) -> dict[str, Any]:
+    """How far scaling moves what a block puts out, in fp32 and before clipping and rounding: the furthest block's."""
+    import tempfile
+
+    import torch
+
+    from ftm_jobs import awq_autoawq
+    from ftm_jobs.awq_layout import Layout, plan_layout
+    from ftm_jobs.awq_weights import Weights
+
+    off = []
+
+    class Witness(awq_autoawq.StreamedQuantizer):
+        def _get_input_feat(self, block: Any, linears: Any) -> Any:
+            self.given = self.inps
+            found = super()._get_input_feat(block, linears)
+            self.before = self.inps
+            self.weights_before = [linear.weight.clone() for linear in linears.values()]
+            return found
+
+        def _write(self, prefix: str, block: Any, linears: Any) -> None:
+            after = self._module_forward(self.given, block, self._sanitize_kwargs(self.module_kwargs, block))
+            scaled = zip(self.weights_before, linears.values(), strict=True)
+            moved = sum(not torch.equal(weight, linear.weight) for weight, linear in scaled)
+            off.append((float((after - self.before).norm() / self.before.norm()), moved))
+            super()._write(prefix, block, linears)
+
+    config = json.loads(Path(model, "config.json").read_text())
+    names = ["model.safetensors"]
+    unpadded = Weights(Path(model), names, Layout(32, ()))
+    layout = plan_layout(config, {name: unpadded.shape(name) for name in unpadded.names()}, 32)
+    weights = Weights(Path(model), names, layout)
+    config = awq_documents.with_widths(config, layout.widths)
+    with tempfile.TemporaryDirectory() as out:
+        awq_autoawq.run(config, weights, Path(out), layout, ids, lambda _: None, quantizer=Witness, apply_clip=False)
+    return {"off": max(far for far, _ in off), "scaled": min(moved for _, moved in off)}
+
+
+DO: dict[str, Callable[..., dict[str, Any]]] = {
+    "quantize": quantize,
+    "scale": scale,
+    "scale blocks": scale_blocks,
+    "logits": logits,
+}
 
 if __name__ == "__main__":
     main()

@@ -186,7 +186,18 @@ def families(
     }
 
 
+@pytest.fixture(scope="module")
+def scaled(families: dict[str, tuple[Path, Path, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    tasks = [{"do": "scale blocks", "model": str(model), "ids": [IDS]} for model, _, _ in families.values()]
+    return dict(zip(families, run_tasks("awq", tasks), strict=True))
+
+
 class TestFamilies:
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_scales_cancel_in_every_block(self, family: str, scaled: dict[str, dict[str, Any]]) -> None:
+        assert scaled[family]["off"] < 1e-5
+        assert scaled[family]["scaled"] >= 3  # matrices
+
     def test_every_family_that_is_said_to_be_known_is_tried(self) -> None:
         assert {*FAMILIES} == {*AUTOAWQ_MODEL_TYPES}
 

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.timeout(1800)
 
 CANCELLED = 1e-9
 """Nats per token: what fp32 makes of sums in another order."""
+GROUPED, HEADS = ", grouped heads", {"num_key_value_heads": 2}
+SPLIT = ("glm4", "llama", "mixtral", "phi3")
 RUINED = ("mixtral", "olmoe", "qwen2_moe")
 """By llm-compressor's own choice of what to scale."""
 REFUSED = ("glm4", "mistral3")
@@ -39,7 +41,9 @@ LINEAR = re.compile(r"\.layers\.\d+\..*(?:_proj|\.w[123])\.weight$")
 @pytest.fixture(scope="module")
 def models(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("families")
-    return {family: make(family, folder / family, merged) for family in FAMILIES}
+    found = {family: make(family, folder / family, merged) for family in FAMILIES}
+    grouped = {f"{family}{GROUPED}": make(family, folder / f"{family}-grouped", merged, **HEADS) for family in SPLIT}
+    return found | grouped
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +111,7 @@ def answers(
     }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *(f"{family}{GROUPED}" for family in SPLIT)])
 def test_scales_cancel(answers: dict[tuple[str, str], dict[str, Any]], family: str) -> None:
     assert abs(answers[family, "ours"]["divergence"]) < CANCELLED
 
