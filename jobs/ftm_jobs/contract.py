@@ -21,9 +21,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from pydantic.alias_generators import to_camel
 
 MERGE_RECIPE = 1
-AWQ_RECIPE = 1
+AWQ_RECIPE = 2
 GGUF_RECIPE = 1
-VERIFY_RECIPE = 1
+VERIFY_RECIPE = 2
 AUTOAWQ_MODEL_TYPES = (
     "cohere",
     "gemma",
