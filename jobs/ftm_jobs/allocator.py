@@ -13,8 +13,9 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 KEPT_BYTES = 256 * 1024 * 1024
-LARGEST_KEPT_BYTES = 32 * 1024 * 1024
-"""glibc takes no more."""
+LARGEST_KEPT_BYTES = 8 * 1024 * 1024
+"""As much as a chunk's arithmetic asks for at once; larger are a network's buffers, which cost more memory when kept
+than time when not."""
 ARENAS = 2
 
 
