@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-MERGE_RECIPE = 1
+MERGE_RECIPE = 2
 AWQ_RECIPE = 2
 GGUF_RECIPE = 1
 VERIFY_RECIPE = 2

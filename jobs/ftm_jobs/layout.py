@@ -42,17 +42,22 @@ class Block:
 def chunk_rows(tensor: OutputTensor) -> int:
     """How many rows of a tensor are computed at once.
 
-    All chunks but the last are equal and the last is not much smaller, since few rows take another kernel, whose sums
-    differ in the last bit.
+    All chunks but the last are equal, and none has fewer than CHUNK_MULTIPLE rows if that can be, however wide they
+    are: few rows take another kernel, whose sums differ in the last bit.
     """
     if tensor.whole:
         return max(1, tensor.rows)
-    most = max(1, CHUNK_BYTES // max(1, 4 * tensor.columns))
-    multiple = CHUNK_MULTIPLE if most >= CHUNK_MULTIPLE else 1
-    most -= most % multiple
+    most = max(CHUNK_MULTIPLE, CHUNK_BYTES // max(1, 4 * tensor.columns))
+    most -= most % CHUNK_MULTIPLE
     chunks = -(-tensor.rows // most)
     even = -(-tensor.rows // max(1, chunks))
-    return max(1, min(most, even + -even % multiple))
+    step = max(1, min(most, even + -even % CHUNK_MULTIPLE))
+    steps = (*range(step, 0, -CHUNK_MULTIPLE), *range(step, 4 * step, CHUNK_MULTIPLE))
+    return next((rows for rows in steps if not _leaves_few(tensor.rows, rows)), step)
+
+
+def _leaves_few(rows: int, chunk: int) -> bool:
+    return rows > chunk and 0 < rows % chunk < CHUNK_MULTIPLE
 
 
 def cut(file: OutputFile, block_bytes: int) -> Iterator[Block]:

@@ -68,10 +68,13 @@ def test_a_block_is_no_longer_than_asked_unless_one_chunk_of_rows_is(shapes: Sha
         assert block.size <= block_bytes or len(block.pieces) == 1
 
 
-def test_a_chunk_is_as_many_rows_of_fp32_as_fit_or_one() -> None:
+def test_a_chunk_is_as_many_rows_of_fp32_as_fit_and_never_few() -> None:
     def rows(*shape: int) -> int:
         return chunk_rows(OutputTensor("a", "BF16", shape, None))
 
     assert rows(100_000, 4) == 16
-    assert rows(10, 1_000_000) == 1
+    assert rows(10, 1_000_000) == 16
+    assert rows(8192, 28672) == 16
+    assert rows(32001, 4096) == 48, "the last chunk would be a single row with 64"
+    assert 32001 % rows(32001, 28672) >= 16
     assert rows(8, 100, 4) == 16
