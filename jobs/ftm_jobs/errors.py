@@ -67,15 +67,26 @@ class Reason(StrEnum):
 
 
 _NOT_SHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+LONGEST_MESSAGE = 1500
+"""Characters: a termination message has room for it beside the rest of a report."""
+_SHOWN_END = 400
+"""Characters, in which a message says what to do."""
 
 
 class StepError(Exception):
     outcome: Outcome
 
     def __init__(self, reason: Reason, message: str) -> None:
-        """`message` may quote what a file holds: a line break in it is written as \\n, so that it stays one line."""
+        """`message` may quote what a file holds, whatever that is.
+
+        A line break in it is written as \\n, so that it stays one line, and of more than LONGEST_MESSAGE characters
+        those in the middle are left out.
+        """
         self.reason = reason
-        self.message = _NOT_SHOWN.sub(lambda found: repr(found[0])[1:-1], message)
+        shown = _NOT_SHOWN.sub(lambda found: repr(found[0])[1:-1], message)
+        if len(shown) > LONGEST_MESSAGE:
+            shown = f"{shown[: LONGEST_MESSAGE - _SHOWN_END - 1]}…{shown[-_SHOWN_END:]}"
+        self.message = shown
         super().__init__(self.message)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftm_jobs.configs import AdapterConfig, parse_adapter_config, parse_base_config, parse_json
-from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.errors import LONGEST_MESSAGE, InvalidInput, Reason
 from tests.unit.jobs.files import ADAPTER_CONFIG, LLAMA_CONFIG
 
 BASE = "s3://models/base/config.json"
@@ -102,6 +102,13 @@ def test_an_adapter_config_that_makes_no_sense_is_refused_naming_the_field(
     reason, message = adapter_refusal(**{field: value})
     assert reason is Reason.INVALID_CONFIG
     assert sentence in message
+
+
+def test_a_value_that_is_too_long_to_show_leaves_the_file_the_field_and_what_to_do() -> None:
+    _, message = adapter_refusal(peft_type="x" * 100_000)
+    assert len(message) == LONGEST_MESSAGE
+    assert message.startswith(f"{ADAPTER}: peft_type is 'xxx")
+    assert message.endswith("xxx': only LORA adapters can be merged; train one with LoraConfig")
 
 
 def test_scaling_is_alpha_over_rank_or_over_its_root_times_the_sources_scale() -> None:
