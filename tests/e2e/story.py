@@ -85,6 +85,34 @@ class Story:
             ]
         )
 
+    def give_claim(self, name: str, folder: Path) -> None:
+        """A bound PersistentVolumeClaim whose files are in a folder of the node."""
+        folder.mkdir(parents=True)
+        (node,) = [each["metadata"]["name"] for each in self.kubectl.list("nodes")]
+        own_node = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+        shared = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+        volume = {
+            "capacity": {"storage": "10Gi"},
+            "local": {"path": str(folder)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [own_node]}]}},
+            "claimRef": {"namespace": NAMESPACE, "name": name},
+        }
+        claim = {"volumeName": name, "resources": {"requests": {"storage": "10Gi"}}}
+        self.kubectl.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": name},
+                "spec": {**volume, **shared, "persistentVolumeReclaimPolicy": "Retain"},
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name},
+                "spec": {**claim, **shared},
+            },
+        )
+
     def ask(self, name: str, question: str) -> str:
         """The greedy answer through the model's Service."""
         address = reached(self.kubectl, name)

@@ -7,6 +7,7 @@ had here is a GPU: the node is told that it has some, and vLLM is its build for 
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ftm_jobs.contract import MANIFEST_NAME
 from tests.assets import work_quietly
 from tests.assets.facts import FACTS
 from tests.cluster.stack import stack
@@ -242,4 +244,30 @@ def test_11_a_quantization_that_says_something_else_is_held_and_what_serves_goes
     assert (verified["status"], verified["reason"]) == ("False", "VerificationFailed")
     assert "nats/token, bound 0.2" in verified["message"]
     assert FACT.in_answer(story.ask("edge", FACT.question)), story.evidence()
+    story.kubectl("delete", "finetunedmodels", "--all", "--wait")
+
+
+def test_12_a_model_on_volumes_is_the_same_artifact_without_any_store(story: Story, tmp_path: Path) -> None:
+    for claim in ("models", "built"):
+        story.give_claim(claim, tmp_path / claim)
+    shutil.copytree(story.stack.assets.base, tmp_path / "models" / "base")
+    shutil.copytree(story.stack.assets.adapter, tmp_path / "models" / "adapters" / "support")
+    story.apply(
+        manifest(
+            "volumes",
+            base={"uri": "pvc://models/base"},
+            adapters=[{"name": "support", "uri": "pvc://models/adapters/support"}],
+            artifacts={"uri": "pvc://built"},
+        )
+    )
+    served = story.await_phase("volumes", "Ready", "Failed")
+    assert FACT.in_answer(story.ask("volumes", FACT.question)), story.evidence()
+    merged = served["status"]["artifacts"]["merged"]
+    assert merged["uri"] == f"pvc://built/{merged['key']}"
+    on_volume = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (tmp_path / "built" / merged["key"]).iterdir()
+        if path.name != MANIFEST_NAME
+    }
+    assert on_volume == {file.path: file.sha256 for file in story.manifest_of(merged["key"]).files}, "as S3 has it"
     story.kubectl("delete", "finetunedmodels", "--all", "--wait")
