@@ -24,7 +24,8 @@ VERSION = torch.__version__.partition("+")[0]
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _SUMMED_IN = {torch.float32: torch.float32, torch.float16: torch.float32, torch.bfloat16: torch.bfloat16}
 """Sums of bf16 are accumulated in fp32, and have its range when they are rounded."""
-
+_SMALL_SQUARES = {torch.float32: 1e30, torch.float16: 1e9, torch.bfloat16: 1e30}
+"""Less than the square of half the largest number of each, and than the largest of fp32."""
 torch.set_num_threads(1)
 
 
@@ -132,18 +133,21 @@ def change(tensor: OutputTensor, data: memoryview, first_row: int, prepared: Seq
     step = chunk_rows(tensor)
     for start in range(0, len(rows), step):
         chunk = rows[start : start + step]
-        _change(tensor, chunk, first_row + start, prepared)
-        _check_finite(tensor, chunk)
+        summed = _change(tensor, chunk, first_row + start, prepared)
+        _check_finite(tensor, chunk, summed)
     if not aligned:
         elements.copy_(rows.view(-1))
 
 
-def _change(tensor: OutputTensor, chunk: torch.Tensor, first: int, prepared: Sequence[Prepared]) -> None:
+def _change(tensor: OutputTensor, chunk: torch.Tensor, first: int, prepared: Sequence[Prepared]) -> torch.Tensor | None:
+    """What the rows were rounded from, in fp32, where the last change made that."""
     merging = _Merging(tensor, chunk, first)
+    summed = None
     for found in prepared:
+        summed = None
         match found:
             case Factors():
-                merging.merge(found)
+                summed = merging.merge(found)
             case Bias():
                 chunk += found.values * found.scaling
             case Rows():
@@ -155,6 +159,7 @@ def _change(tensor: OutputTensor, chunk: torch.Tensor, first: int, prepared: Seq
                         chunk[index - first].copy_(found.values[place])
             case QuantizedBase():
                 nf4.round_trip(chunk)
+    return summed
 
 
 @dataclass
@@ -168,20 +173,23 @@ class _Merging:
     """With the norms that DoRA divided by."""
     unmerged: torch.Tensor | None = None
 
-    def merge(self, factors: Factors) -> None:
+    def merge(self, factors: Factors) -> torch.Tensor | None:
+        """What the rows were rounded from, in fp32, where that was ever made."""
         if factors.magnitude is None and not factors.rounded:
-            self.rows.copy_(factors.added_to(self.rows, self.first, self.tensor.rows))
+            summed = factors.added_to(self.rows, self.first, self.tensor.rows)
+            self.rows.copy_(summed)
             self.merged.append((factors, None))
-            return
+            return summed
         delta = factors.delta(self.first, len(self.rows), self.tensor.rows)
         if factors.magnitude is None:
             self.rows += delta.to(self.rows.dtype)
             self.merged.append((factors, None))
-            return
+            return None
         norm = self._norm(factors, delta)
         changed = self._dora_factor(factors, norm) * (self.rows + delta)
         self.rows.copy_(changed.to(self.rows.dtype))
         self.merged.append((factors, norm))
+        return None
 
     def _norm(self, factors: Factors, delta: torch.Tensor) -> torch.Tensor:
         """Of the weight without what was merged before (LoraLayer._unmerged_base_weight)."""
@@ -233,9 +241,17 @@ def _norm(weight: torch.Tensor, delta: torch.Tensor, form: Form) -> torch.Tensor
     return found.to(changed.dtype)
 
 
-def _check_finite(tensor: OutputTensor, chunk: torch.Tensor) -> None:
-    """A sum is finite only if all it adds are; one that is not may have overflowed: each element is looked at then."""
-    if math.isfinite(chunk.sum(dtype=_SUMMED_IN[chunk.dtype]).item()) or torch.isfinite(chunk).all():
+def _check_finite(tensor: OutputTensor, chunk: torch.Tensor, summed: torch.Tensor | None) -> None:
+    """`summed`: what the chunk was rounded from, in fp32, where that is known.
+
+    Numbers whose squares add up to little are all small, and a sum is finite only if all it adds are. What neither
+    shows may still be finite: each element is looked at then.
+    """
+    if summed is not None and summed.is_contiguous():
+        seen = torch.dot(summed.view(-1), summed.view(-1)).item() < _SMALL_SQUARES[chunk.dtype]
+    else:
+        seen = math.isfinite(chunk.sum(dtype=_SUMMED_IN[chunk.dtype]).item())
+    if seen or torch.isfinite(chunk).all():
         return
     raise InvalidInput(
         Reason.UNSUPPORTED_ADAPTER,

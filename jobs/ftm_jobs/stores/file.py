@@ -21,7 +21,7 @@ _PARTIAL = ".partial"
 
 
 class FileStore(WritableStore):
-    block_bytes = 2 * 1024 * 1024
+    block_bytes = 3 * 512 * 1024
     """Small enough to stay in a processor's cache while it is read, changed, hashed and written."""
     readers = 0
     """The kernel reads ahead."""

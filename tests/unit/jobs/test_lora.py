@@ -1,9 +1,12 @@
 """Chunks of rows, computed as they stream by, against PEFT's formula on the whole weight: bit for bit."""
 
+import math
+
 import pytest
 import torch
 
 from ftm_jobs import lora
+from ftm_jobs.errors import InvalidInput
 from ftm_jobs.output import OutputTensor
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
@@ -32,3 +35,22 @@ def test_a_low_rank_update_is_added_to_the_bit(dtype: str, scaling: float, rows:
     found = torch.frombuffer(data, dtype=stored.dtype).view(rows, columns)
     bits = BITS[stored.element_size()]
     assert int((found.view(bits) != wanted.view(bits)).sum()) == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scaling", [1.0, 0.7])
+@pytest.mark.parametrize(("of_largest", "fits"), [(0.6, True), (0.99, True), (1.01, False), (math.nan, False)])
+def test_large_numbers_are_merged_and_those_too_large_for_the_dtype_are_refused(
+    dtype: str, scaling: float, of_largest: float, fits: bool
+) -> None:
+    stored = torch.full((64, 64), torch.finfo(DTYPES[dtype]).max * 0.5, dtype=DTYPES[dtype])
+    a, b = torch.zeros((1, 64)), torch.zeros((64, 1))
+    a[0, 7] = torch.finfo(DTYPES[dtype]).max * (of_largest - 0.5) / scaling
+    b[9] = 1
+    data = bytearray(stored.view(torch.uint8).numpy().tobytes())
+    tensor = OutputTensor("model.layers.0.self_attn.q_proj.weight", dtype, (64, 64), None)
+    if fits:
+        lora.change(tensor, memoryview(data), 0, [lora.Factors(a, b, scaling)])
+    else:
+        with pytest.raises(InvalidInput, match=r'"model.layers.0.self_attn.q_proj.weight" would hold NaN or infinity'):
+            lora.change(tensor, memoryview(data), 0, [lora.Factors(a, b, scaling)])
