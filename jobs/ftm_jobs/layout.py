@@ -9,6 +9,7 @@ Pure: offsets in, offsets out.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from ftm_jobs.output import OutputFile, OutputTensor
 
@@ -52,7 +53,7 @@ def chunk_rows(tensor: OutputTensor) -> int:
     chunks = -(-tensor.rows // most)
     even = -(-tensor.rows // max(1, chunks))
     step = max(1, min(most, even + -even % CHUNK_MULTIPLE))
-    steps = (*range(step, 0, -CHUNK_MULTIPLE), *range(step, 4 * step, CHUNK_MULTIPLE))
+    steps = chain(range(step, 0, -CHUNK_MULTIPLE), range(step + CHUNK_MULTIPLE, 4 * step, CHUNK_MULTIPLE))
     return next((rows for rows in steps if not _leaves_few(tensor.rows, rows)), step)
 
 
