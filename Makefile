@@ -87,7 +87,7 @@ lock: $(VENV) ## pin requirements/*.txt anew from pyproject.toml
 	@$(BIN)/python requirements/lock.py $(BIN)/uv
 
 crds: $(VENV) ## write crds/, the chart's copy and the reference page from the models
-	@$(BIN)/python -m ftm_operator.api.generated
+	@$(BIN)/python -m ftm_operator.command.generated_files
 
 clean: ## remove what this folder's targets made; the user's cache stays
 	rm -rf .venv .cache dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

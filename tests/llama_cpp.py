@@ -3,8 +3,8 @@
     make llama-cpp        or: python -m tests.llama_cpp
 
 The folder's name is a digest of the source's pin and of the script that builds it; `current` points to the last one,
-where ftm_jobs.llama_tools finds it, and so does `import llama_cpp` in the environment that this ran in. Needs cmake and
-a C++ compiler, and on two cores some eight minutes, once.
+where ftm_jobs.quantize.gguf.llama_cpp finds it, and so does `import llama_cpp` in the environment that this ran in.
+Needs cmake and a C++ compiler, and on two cores some eight minutes, once.
 """
 
 import fcntl

@@ -16,9 +16,13 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from ftm_jobs.contract import EXIT_CODES, HELD_OUT_TOKENS, Catalogue, Outcome, QuantizedBase, Report, Step
+from ftm_jobs.contract.keys import QuantizedBase
+from ftm_jobs.contract.manifest import Catalogue
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import EXIT_CODES, Outcome, Step
+from ftm_jobs.contract.verification import HELD_OUT_TOKENS
 from ftm_jobs.errors import Interrupted, Reason, StepError
-from ftm_jobs.source import parse_source
+from ftm_jobs.stores.source import parse_source
 
 AWQ = "awq"
 GGUF = "gguf"
@@ -253,11 +257,11 @@ def _report(parsed: argparse.Namespace) -> Report | Catalogue:
 
 def _run(step: Step, parsed: argparse.Namespace) -> Report:
     if step is Step.FETCH:
-        from ftm_jobs.fetch import fetch
+        from ftm_jobs.artifacts.fetch import fetch
 
         return fetch(parse_source(parsed.artifact), parsed.to)
     if parsed.step == AWQ:
-        from ftm_jobs.awq import AwqSettings, Engine, awq
+        from ftm_jobs.quantize.awq.quantization import AwqSettings, Engine, awq
 
         settings = AwqSettings(
             parsed.bits,
@@ -269,7 +273,7 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
         calibration = None if parsed.calibration is None else parse_source(parsed.calibration)
         return awq(parse_source(parsed.model), parse_source(parsed.artifacts), settings, calibration)
     if parsed.step == GGUF:
-        from ftm_jobs.gguf import gguf
+        from ftm_jobs.quantize.gguf.conversion import gguf
 
         calibration = None if parsed.calibration is None else parse_source(parsed.calibration)
         model, artifacts = parse_source(parsed.model), parse_source(parsed.artifacts)
@@ -277,7 +281,7 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
     base = parse_source(parsed.base)
     adapters = [parse_source(text, scalable=True) for text in parsed.adapter]
     if step is Step.VERIFY:
-        from ftm_jobs.verify import Request, verify
+        from ftm_jobs.steps.verify import Request, verify
 
         return verify(
             Request(
@@ -293,11 +297,11 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
             )
         )
     if step is Step.INSPECT:
-        from ftm_jobs.inspect import inspect
+        from ftm_jobs.steps.inspect import inspect
 
         return inspect(base, adapters)
-    from ftm_jobs.merge import merge, merge_to
-    from ftm_jobs.output import parse_file_size
+    from ftm_jobs.checkpoint.output_layout import parse_file_size
+    from ftm_jobs.steps.merge import merge, merge_to
 
     largest = None if parsed.max_shard_size is None else parse_file_size(parsed.max_shard_size)
     if parsed.out:
@@ -306,7 +310,7 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
 
 
 def _artifacts(parsed: argparse.Namespace) -> Catalogue:
-    from ftm_jobs import artifacts
+    from ftm_jobs.artifacts import catalogue as artifacts
 
     store = parse_source(parsed.store)
     match parsed.action:

@@ -12,7 +12,7 @@ a condition's message as it is. Imports no store and no torch.
 import re
 from enum import StrEnum
 
-from ftm_jobs.contract import Outcome
+from ftm_jobs.contract.steps import Outcome
 
 
 class Reason(StrEnum):

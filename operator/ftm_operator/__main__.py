@@ -8,10 +8,10 @@ import sys
 
 import kopf
 
-from ftm_operator import handlers
-from ftm_operator.cluster import Cluster
-from ftm_operator.controller import Controller
-from ftm_operator.health import Health, serve
+from ftm_operator.runtime import handlers
+from ftm_operator.runtime.cluster import Cluster
+from ftm_operator.runtime.controller import Controller
+from ftm_operator.runtime.health import Health, serve
 from ftm_operator.settings import Settings, SettingsError, from_environment
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ftm_operator.api.errors import InvalidManifest
-from ftm_operator.planning.accelerators import AcceleratorClass, UnknownMemory, declared_classes
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass, UnknownMemory, declared_classes
 
 
 class SettingsError(Exception):

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.calibration import bundled
-from ftm_jobs.chat import load_template, render
+from ftm_jobs.text.calibration import bundled
+from ftm_jobs.text.chat_template import load_template, render
 from tests.assets import prepare
 from tests.awq.environments import jobs_environment, python_of
 from tests.awq.models import first_blocks

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ftm_jobs.calibration import bundled
-from ftm_jobs.chat import load_template, render
+from ftm_jobs.text.calibration import bundled
+from ftm_jobs.text.chat_template import load_template, render
 from tests.awq.environments import run_tasks
 
 SAMPLES = 4

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from ftm_jobs import awq_documents
 from ftm_jobs.errors import InvalidInput
+from ftm_jobs.quantize.awq import configs as awq_documents
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
 def quantize(
     model: str, out: str, texts: list[str], settings: dict[str, Any] | None = None, aliasing: bool = False
 ) -> dict[str, Any]:
-    from ftm_jobs.awq import AwqSettings, Engine, quantize_awq
+    from ftm_jobs.quantize.awq.quantization import AwqSettings, Engine, quantize_awq
 
     given = dict(settings or {})
     if "engine" in given:
@@ -57,7 +57,7 @@ def leave_the_trap() -> None:
     """From here on this process ruins weights as AutoAWQ 0.2.9 does on a CPU."""
     from awq.quantize.quantizer import AwqQuantizer
 
-    from ftm_jobs.awq_autoawq import StreamedQuantizer
+    from ftm_jobs.quantize.awq.autoawq import StreamedQuantizer
 
     setattr(StreamedQuantizer, "_compute_best_scale", AwqQuantizer._compute_best_scale)  # noqa: B010 - for mypy
 
@@ -66,10 +66,10 @@ def logits(model: str, ids: list[int], to: str, translate: bool = True) -> dict[
     import numpy
     import torch
 
-    from ftm_jobs import awq_autoawq
-    from ftm_jobs.awq_documents import loadable_config
-    from ftm_jobs.awq_layout import Layout
-    from ftm_jobs.awq_weights import Weights
+    from ftm_jobs.quantize.awq import autoawq as awq_autoawq
+    from ftm_jobs.quantize.awq.configs import loadable_config
+    from ftm_jobs.quantize.awq.shapes import Layout
+    from ftm_jobs.quantize.awq.weights import Weights
 
     config = json.loads(Path(model, "config.json").read_text())
     loaded = awq_autoawq._empty_model(config["model_type"], loadable_config(config) if translate else config)
@@ -89,7 +89,7 @@ def scale(model: str, ids: list[list[int]], known: bool = True) -> dict[str, Any
     from llmcompressor.core import reset_session
     from llmcompressor.modifiers.transform.awq import get_layer_mappings_from_model
 
-    from ftm_jobs import awq_compressor
+    from ftm_jobs.quantize.awq import llm_compressor as awq_compressor
 
     loaded = awq_compressor.load(Path(model), json.loads(Path(model, "config.json").read_text())).float()
     loaded.config.use_cache = False
@@ -112,9 +112,9 @@ def scale_blocks(model: str, ids: list[list[int]]) -> dict[str, Any]:
 
     import torch
 
-    from ftm_jobs import awq_autoawq
-    from ftm_jobs.awq_layout import Layout, plan_layout
-    from ftm_jobs.awq_weights import Weights
+    from ftm_jobs.quantize.awq import autoawq as awq_autoawq
+    from ftm_jobs.quantize.awq.shapes import Layout, plan_layout
+    from ftm_jobs.quantize.awq.weights import Weights
 
     off = []
 

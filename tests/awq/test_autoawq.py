@@ -9,7 +9,7 @@ import numpy
 import pytest
 import torch
 
-from ftm_jobs.contract import AUTOAWQ_MODEL_TYPES
+from ftm_jobs.contract.awq import AUTOAWQ_MODEL_TYPES
 from tests.assets.facts import FACTS
 from tests.awq.conftest import Made
 from tests.awq.environments import ask_vllm, jobs_environment, python_of, run_tasks

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from ftm_jobs.awq_layout import PACKED, Layout, plan_layout
-from ftm_jobs.awq_packing import LARGEST, dequantize, grids, pack, quantize, unpack
-from ftm_jobs.awq_weights import WeightFiles, Weights
+from ftm_jobs.checkpoint.output_layout import OutputTensor
 from ftm_jobs.errors import Failed
-from ftm_jobs.output import OutputTensor
+from ftm_jobs.quantize.awq.packing import LARGEST, dequantize, grids, pack, quantize, unpack
+from ftm_jobs.quantize.awq.shapes import PACKED, Layout, plan_layout
+from ftm_jobs.quantize.awq.weights import WeightFiles, Weights
 
 PREFIX = "model.layers.0.mlp"
 

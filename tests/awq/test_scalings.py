@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from ftm_jobs.awq_scalings import KNOWN, PROVEN
+from ftm_jobs.quantize.awq.scalings import KNOWN, PROVEN
 from tests.awq.environments import run_tasks
 from tests.awq.families import FAMILIES, make
 from tests.awq.models import tensors_of

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from ftm_jobs.contract import MANIFEST_NAME, Manifest, ManifestFile, Report
+from ftm_jobs.contract.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from ftm_jobs.contract.report import Report
 from tests.bench.shapes import SIZES
 from tests.cache import cache
 from tests.seaweedfs import ADMIN, ARTIFACTS, MODELS, Server, seaweedfs

@@ -7,8 +7,8 @@ import statistics
 import sys
 import time
 
-from ftm_operator.planning.accelerators import KNOWN, MIB, accelerator_class
-from ftm_operator.planning.architecture import architecture
+from ftm_operator.planning.gpus.accelerators import KNOWN, MIB, accelerator_class
+from ftm_operator.planning.model.architecture import architecture
 from ftm_operator.planning.sizing import Request, size
 from tests.unit.operator.planning.catalogue import MODELS, base_facts_of
 

@@ -22,11 +22,11 @@ from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
-from ftm_jobs.contract import Report
-from ftm_jobs.gguf_file import read_gguf
-from ftm_jobs.gguf_types import STORAGE, TYPES, stored_bytes
-from ftm_jobs.limits import processors
-from ftm_jobs.llama_tools import LlamaCpp, find_llama_cpp
+from ftm_jobs.contract.report import Report
+from ftm_jobs.quantize.gguf.header import read_gguf
+from ftm_jobs.quantize.gguf.llama_cpp import LlamaCpp, find_llama_cpp
+from ftm_jobs.quantize.gguf.types import STORAGE, TYPES, stored_bytes
+from ftm_jobs.runtime.limits import processors
 from tests import assets
 from tests.awq.environments import jobs_environment, python_of
 from tests.bench import quantize_awq

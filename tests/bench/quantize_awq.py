@@ -12,13 +12,13 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from ftm_jobs import subjects
-from ftm_jobs.hf_tokenizer import HfTokenizer
-from ftm_jobs.layerwise import compare
-from ftm_jobs.measures import Divergence, total
-from ftm_jobs.model_folder import open_model
-from ftm_jobs.source import parse_source
-from ftm_operator.planning.quantization import Scheme
+from ftm_jobs.stores.source import parse_source
+from ftm_jobs.text.tokenizer import HfTokenizer
+from ftm_jobs.verify.divergence import Divergence, total
+from ftm_jobs.verify.model_folder import open_model
+from ftm_jobs.verify.models import groups as subjects
+from ftm_jobs.verify.models.layerwise import compare
+from ftm_operator.planning.model.quantization import Scheme
 
 SAMPLES = 4
 """Of calibration text: the search takes some twenty seconds for each on two cores."""

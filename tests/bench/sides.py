@@ -11,7 +11,7 @@ import time
 def ours(arguments: list[str]) -> float:
     import torch  # noqa: F401 - its import is not part of these seconds
 
-    import ftm_jobs.changes  # noqa: F401
+    import ftm_jobs.merge.row_changes  # noqa: F401
     from ftm_jobs.__main__ import main
 
     start = time.monotonic()

@@ -75,7 +75,7 @@ OPERATOR = Image(
     copies=(
         "requirements/operator.txt",
         "jobs/ftm_jobs/__init__.py",
-        "jobs/ftm_jobs/contract.py",
+        "jobs/ftm_jobs/contract",
         "operator/ftm_operator",
     ),
 )

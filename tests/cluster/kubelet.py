@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ftm_jobs.contract import Report
+from ftm_jobs.contract.report import Report
 from tests.cluster.kubectl import Kubectl
 
 SECONDS = 60

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import Report, Step
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Step
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl, KubectlError
 from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually, get
@@ -266,7 +267,14 @@ def test_artifacts_that_a_cluster_refers_to_are_kept(
         (tmp_path / key / "manifest.json").write_text(
             json.dumps({"key": key, "step": "merge", "recipe": 1, "inputs": [], "files": []})
         )
-    command = [sys.executable, "-c", "from ftm_operator.cli import main; main()", "artifacts", "gc", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-c",
+        "from ftm_operator.command.main import main; main()",
+        "artifacts",
+        "gc",
+        str(tmp_path),
+    ]
     environment = {**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)}
     done = subprocess.run([*command, "--delete", "-o", "json"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

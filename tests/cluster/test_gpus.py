@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import Facts, Step
+from ftm_jobs.contract.facts import Facts
+from ftm_jobs.contract.steps import Step
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually, get

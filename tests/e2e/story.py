@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from ftm_jobs.contract import MANIFEST_NAME, Manifest
+from ftm_jobs.contract.manifest import MANIFEST_NAME, Manifest
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.progress import say
 from tests.cluster.service import reached

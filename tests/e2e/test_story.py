@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import MANIFEST_NAME
+from ftm_jobs.contract.manifest import MANIFEST_NAME
 from tests.assets import work_quietly
 from tests.assets.facts import FACTS
 from tests.cluster.stack import stack

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ftm_jobs.headers import Tensor
-from ftm_jobs.tensor_groups import tensor_groups
-from ftm_operator.planning.architecture import Architecture
+from ftm_jobs.checkpoint.headers import Tensor
+from ftm_jobs.checkpoint.tensor_groups import tensor_groups
+from ftm_operator.planning.model.architecture import Architecture
 from tests.unit.operator.planning.catalogue import config, model_of
 
 FAMILIES = [

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from ftm_operator.planning.architecture import Architecture
+from ftm_operator.planning.model.architecture import Architecture
 
 os.environ.update(
     HF_HUB_OFFLINE="1",

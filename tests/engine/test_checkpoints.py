@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from ftm_operator.planning.architecture import Architecture
-from ftm_operator.planning.quantization import AWQ, NONE
-from ftm_operator.planning.weights import rank_weights
+from ftm_operator.planning.memory.weights import rank_weights
+from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.model.quantization import AWQ, NONE
 from tests.engine.checkpoints import FAMILIES
 from tests.engine.models import build
 from tests.engine.test_weights import AWQ_CONFIG

@@ -6,7 +6,7 @@ A GPU has two batches in flight; the CPU has one, so half as many tokens are giv
 import pytest
 from vllm.v1.core.kv_cache_utils import _max_memory_usage_bytes_from_groups, get_kv_cache_groups
 
-from ftm_operator.planning.kv_cache import kv_cache
+from ftm_operator.planning.memory.kv_cache import kv_cache
 from tests.engine.models import BLOCK_TOKENS, Rank, build
 from tests.unit.operator.planning.catalogue import model_of
 

@@ -11,12 +11,12 @@ from vllm.config import set_current_vllm_config
 from vllm.model_executor.model_loader.utils import initialize_model
 from vllm.utils.torch_utils import set_default_torch_dtype
 
-from ftm_operator.planning.accelerators import declared_classes
-from ftm_operator.planning.architecture import architecture
-from ftm_operator.planning.config_facts import facts_of_config
-from ftm_operator.planning.quantization import NONE
+from ftm_operator.planning.gpus.accelerators import declared_classes
+from ftm_operator.planning.memory.weights import rank_weights
+from ftm_operator.planning.model.architecture import architecture
+from ftm_operator.planning.model.config_facts import facts_of_config
+from ftm_operator.planning.model.quantization import NONE
 from ftm_operator.planning.sizing import Request, Sizing, size
-from ftm_operator.planning.weights import rank_weights
 
 SMALL: dict[str, Any] = {
     "architectures": ["MixtralForCausalLM"],

@@ -9,12 +9,12 @@ from vllm.model_executor.layers.quantization.auto_awq import AutoAWQConfig, Auto
 from vllm.model_executor.layers.quantization.utils import fp8_utils
 from vllm.model_executor.models.registry import ModelRegistry
 
-from ftm_operator.planning.accelerators import accelerator_class
-from ftm_operator.planning.constraints import TENSOR_PARALLEL_RULES, Candidate, first_broken, quantized_inputs
-from ftm_operator.planning.memory import Layout
-from ftm_operator.planning.quantization import AWQ, COMPRESSED_TENSORS, NONE, Scheme
-from ftm_operator.planning.tensor_parallel import Rejection
-from ftm_operator.planning.weights import stage_layers
+from ftm_operator.planning.gpus.accelerators import accelerator_class
+from ftm_operator.planning.memory.rank import Layout
+from ftm_operator.planning.memory.weights import stage_layers
+from ftm_operator.planning.model.quantization import AWQ, COMPRESSED_TENSORS, NONE, Scheme
+from ftm_operator.planning.rules.constraints import TENSOR_PARALLEL_RULES, Candidate, first_broken, quantized_inputs
+from ftm_operator.planning.rules.tensor_parallel import Rejection
 from tests.engine.models import NAMES, build
 from tests.engine.test_weights import PACKED_CONFIG
 from tests.unit.operator.planning.catalogue import model_of

@@ -4,8 +4,8 @@ from functools import cache
 
 import pytest
 
-from ftm_operator.planning.quantization import AWQ, COMPRESSED_TENSORS, NONE, Scheme
-from ftm_operator.planning.weights import rank_weights
+from ftm_operator.planning.memory.weights import rank_weights
+from ftm_operator.planning.model.quantization import AWQ, COMPRESSED_TENSORS, NONE, Scheme
 from tests.engine.models import NAMES, build
 from tests.unit.operator.planning.catalogue import MODELS, model_of
 

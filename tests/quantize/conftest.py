@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ftm_jobs.__main__ import main
-from ftm_jobs.llama_tools import VARIABLE
+from ftm_jobs.quantize.gguf.llama_cpp import VARIABLE
 from tests import assets, llama_cpp
 from tests.stores.conftest import place, run, s3, server
 

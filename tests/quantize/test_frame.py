@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from ftm_jobs.contract import MANIFEST_NAME, Manifest, ManifestInput, Report
+from ftm_jobs.contract.manifest import MANIFEST_NAME, Manifest, ManifestInput
+from ftm_jobs.contract.report import Report
 from ftm_jobs.errors import Failed, Interrupted, InvalidInput, Reason
-from ftm_jobs.quantize import Method, quantize
-from ftm_jobs.quantized import Quantized
-from ftm_jobs.scratch import VARIABLE
-from ftm_jobs.source import parse_source
-from ftm_jobs.stream import copy
+from ftm_jobs.quantize.build import Method, quantize
+from ftm_jobs.quantize.quantized import Quantized
+from ftm_jobs.runtime.scratch import VARIABLE
+from ftm_jobs.stores.source import parse_source
+from ftm_jobs.stores.transfer import copy
 from tests.stores.conftest import Run
 from tests.stores.models import medium
 from tests.stores.places import S3, Disk, Place
@@ -141,7 +142,7 @@ def test_an_upload_that_fails_leaves_no_manifest(place: Place, merged: Report, m
             raise Failed(Reason.STORE_UNAVAILABLE, "gone")
         return copy(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ftm_jobs.quantize.copy", copies_one)
+    monkeypatch.setattr("ftm_jobs.quantize.build.copy", copies_one)
     with pytest.raises(Failed):
         make(place, merged, method())
     assert [path for path in quantized(place) if path.endswith(MANIFEST_NAME)] == []
@@ -280,7 +281,7 @@ def test_files_of_the_local_disk_are_read_in_place(tmp_path: Path, run: Run, bas
 def test_progress_is_told_as_status_repeats_it(
     place: Place, merged: Report, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ftm_jobs.contract import progress_in
+    from ftm_jobs.contract.steps import progress_in
 
     make(place, merged, method())
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("fetch: ", "upload: "))]
@@ -289,5 +290,6 @@ def test_progress_is_told_as_status_repeats_it(
 
 
 def test_it_needs_no_torch() -> None:
-    code = "import sys, ftm_jobs.gguf; sys.exit(bool({'torch', 'numpy', 'transformers'} & sys.modules.keys()))"
+    loaded = "{'torch', 'numpy', 'transformers'} & sys.modules.keys()"
+    code = f"import sys, ftm_jobs.quantize.gguf.conversion; sys.exit(bool({loaded}))"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0

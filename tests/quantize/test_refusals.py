@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import Outcome, Report
-from ftm_jobs.llama_tools import VARIABLE
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome
+from ftm_jobs.quantize.gguf.llama_cpp import VARIABLE
 from tests.quantize.stub import stub, writes_gguf
 from tests.stores.conftest import Run
 from tests.unit.jobs.files import LLAMA_CONFIG, Shapes, zeros

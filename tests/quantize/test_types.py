@@ -10,10 +10,11 @@ import torch
 from transformers import LlamaConfig, MixtralConfig, PretrainedConfig
 
 from ftm_jobs import __main__ as command_line
-from ftm_jobs.contract import Manifest, Report
-from ftm_jobs.gguf_file import read_gguf
-from ftm_jobs.gguf_types import STORAGE, TYPES, Architecture, fallback_notes, stored, stored_bytes, wanted
-from ftm_jobs.llama_tools import LlamaCpp
+from ftm_jobs.contract.manifest import Manifest
+from ftm_jobs.contract.report import Report
+from ftm_jobs.quantize.gguf.header import read_gguf
+from ftm_jobs.quantize.gguf.llama_cpp import LlamaCpp
+from ftm_jobs.quantize.gguf.types import STORAGE, TYPES, Architecture, fallback_notes, stored, stored_bytes, wanted
 from tests.quantize.models import make_model
 from tests.stores.conftest import Run
 

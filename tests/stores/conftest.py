@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ftm_jobs import __main__ as command_line
-from ftm_jobs.contract import Report
+from ftm_jobs.contract.report import Report
 from tests.seaweedfs import Server, seaweedfs
 from tests.stores.places import S3, Disk, Place
 

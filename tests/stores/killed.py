@@ -13,13 +13,13 @@ import time
 
 import torch  # noqa: F401 - forks have it
 
-import ftm_jobs.changes
+import ftm_jobs.merge.row_changes
 import ftm_jobs.stores.s3  # noqa: F401
-from ftm_jobs import manifest
 from ftm_jobs.__main__ import main
-from ftm_jobs.contract import MANIFEST_NAME
-from ftm_jobs.source import parse_source
+from ftm_jobs.artifacts import manifest
+from ftm_jobs.contract.manifest import MANIFEST_NAME
 from ftm_jobs.stores import WritableStore, open_artifacts
+from ftm_jobs.stores.source import parse_source
 
 
 def merge(arguments: list[str], kill_after: float | None) -> bool:

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
-from ftm_jobs.contract import Report
-from ftm_jobs.source import parse_source
+from ftm_jobs.contract.report import Report
 from ftm_jobs.stores import WritableStore, open_artifacts
+from ftm_jobs.stores.source import parse_source
 from tests.seaweedfs import ARTIFACTS, MODELS, READER, WRITER, Identity, Server
 
 

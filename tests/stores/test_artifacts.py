@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from ftm_jobs import __main__ as command_line
-from ftm_jobs import artifacts
-from ftm_jobs.contract import MANIFEST_NAME, Catalogue, Manifest, ManifestFile, ManifestInput, Step
+from ftm_jobs.artifacts import catalogue as artifacts
+from ftm_jobs.artifacts.manifest import encode
+from ftm_jobs.contract.manifest import MANIFEST_NAME, Catalogue, Manifest, ManifestFile, ManifestInput
+from ftm_jobs.contract.steps import Step
 from ftm_jobs.errors import InvalidInput
-from ftm_jobs.manifest import encode
-from ftm_jobs.source import parse_source
+from ftm_jobs.stores.source import parse_source
 from tests.stores.places import Place
 
 KEPT, UNUSED, CUT = (f"merge-{digit * 32}" for digit in "123")

@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs import stream
 from ftm_jobs.errors import Interrupted, InvalidInput, Reason
-from ftm_jobs.progress import Progress
-from ftm_jobs.source import parse_source
-from ftm_jobs.stores import WritableStore, open_artifacts, s3_copy
+from ftm_jobs.runtime.progress import Progress
+from ftm_jobs.stores import WritableStore, open_artifacts, s3_copy, transfer
+from ftm_jobs.stores.source import parse_source
 from tests.seaweedfs import ADMIN, ARTIFACTS, MODELS, READER, WRITER
 from tests.stores.conftest import Run
 from tests.stores.models import medium
@@ -77,7 +76,7 @@ class Watched(Progress):
 def copied(source: WritableStore, target: WritableStore, progress: Progress | None = None) -> str:
     """The sha256 that a manifest would record."""
     source.list()
-    file = stream.copy(source, source.stat(NAME), target, progress or Watched())
+    file = transfer.copy(source, source.stat(NAME), target, progress or Watched())
     assert (file.path, file.size) == (NAME, len(CONTENT))
     return file.sha256
 

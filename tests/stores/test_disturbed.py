@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ftm_jobs.contract import MANIFEST_NAME, Report
+from ftm_jobs.contract.manifest import MANIFEST_NAME
+from ftm_jobs.contract.report import Report
 from tests.seaweedfs import READER, WRITER
 from tests.stores.conftest import Run
 from tests.stores.models import Kind, make_adapters, make_base, medium
@@ -165,7 +166,7 @@ def test_merges_that_are_killed_at_random_moments_end_in_the_same_bytes(
 
 def interrupted(place: Place, sharded: tuple[Path, Path], run: Run, monkeypatch: pytest.MonkeyPatch) -> Report:
     """A merge that fails after its first weight file."""
-    from ftm_jobs.adapted import AdaptedWeights
+    from ftm_jobs.merge.adapted_weights import AdaptedWeights
 
     write, count = AdaptedWeights.write, 0
 

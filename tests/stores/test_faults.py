@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ftm_jobs.contract import MANIFEST_NAME, Outcome, Report
+from ftm_jobs.contract.manifest import MANIFEST_NAME
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome
 from tests.seaweedfs import READER, WRITER
 from tests.stores.conftest import Run
 from tests.stores.models import medium

@@ -10,9 +10,9 @@ import pytest
 from huggingface_hub import set_client_factory
 from huggingface_hub.utils._http import default_client_factory
 
-from ftm_jobs.contract import Outcome
-from ftm_jobs.source import parse_source
+from ftm_jobs.contract.steps import Outcome
 from ftm_jobs.stores import open_store, retry
+from ftm_jobs.stores.source import parse_source
 from tests.stores.conftest import Run
 from tests.stores.hub import COMMIT, TOKEN, Hub, fake_hub
 from tests.stores.places import Disk, write_secret

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from ftm_jobs.index import INDEX_FILE
-from ftm_jobs.nf4 import LEVELS
+from ftm_jobs.checkpoint.index import INDEX_FILE
+from ftm_jobs.merge.nf4 import LEVELS
 from tests.stores.conftest import Run
 from tests.stores.families import Adapter, load, make_adapter, make_family, merged_by_peft
 from tests.stores.places import Disk

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ftm_jobs import destination
-from ftm_jobs.contract import MANIFEST_NAME, Outcome, Report
+from ftm_jobs.contract.manifest import MANIFEST_NAME
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome
 from ftm_jobs.errors import Failed, Reason
+from ftm_jobs.merge import destination
 from tests.stores.conftest import Run
 from tests.stores.models import medium
 from tests.stores.places import Place
@@ -77,7 +79,7 @@ def test_a_merge_that_was_cut_is_finished_by_the_next_run(
         raise Failed(Reason.STORE_UNAVAILABLE, "gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ftm_jobs.merge.publish", cut)
+        patched.setattr("ftm_jobs.steps.merge.publish", cut)
         assert run("merge", *sources, "--out", place.artifacts).reason == "StoreUnavailable"
     assert inside(place) >= {destination.MARKER, "model.safetensors"}
     assert run("merge", *sources, "--out", place.artifacts).reason == "Merged"
@@ -91,6 +93,6 @@ def test_a_merge_that_wrote_nothing_leaves_nothing(
     def fails(*_: object) -> None:
         raise Failed(Reason.STORE_UNAVAILABLE, "gone")
 
-    monkeypatch.setattr("ftm_jobs.merge._write", fails)
+    monkeypatch.setattr("ftm_jobs.steps.merge._write", fails)
     run("merge", *sources, "--out", place.artifacts)
     assert place.built() == {}

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import MANIFEST_NAME, Manifest, ManifestFile, Outcome, Step
-from ftm_jobs.manifest import encode
+from ftm_jobs.artifacts.manifest import encode
+from ftm_jobs.contract.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from ftm_jobs.contract.steps import Outcome, Step
 from tests.seaweedfs import ADMIN, READER, WRITER
 from tests.stores.conftest import Run
 from tests.stores.places import S3, Disk, Place, write_secret

@@ -12,9 +12,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from ftm_jobs.contract import Outcome, Report
-from ftm_jobs.index import INDEX_FILE, SINGLE_FILE
-from ftm_jobs.resume import JOURNAL_NAME
+from ftm_jobs.checkpoint.index import INDEX_FILE, SINGLE_FILE
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome
+from ftm_jobs.merge.journal import JOURNAL_NAME
 from ftm_jobs.stores.file import FileStore
 from tests.stores.conftest import Run
 from tests.stores.families import Adapter, load, make_adapter, make_family
@@ -121,7 +122,7 @@ def several(tmp_path: Path) -> Sources:
 def test_a_file_is_kept_once_all_that_it_was_made_from_is_proven(
     run: Run, several: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ftm_jobs.adapted import AdaptedWeights
+    from ftm_jobs.merge.adapted_weights import AdaptedWeights
 
     write, written = AdaptedWeights.write, list[str]()
 
@@ -156,16 +157,16 @@ def test_each_byte_of_the_base_is_read_once_for_its_weights_and_its_proof(
             seen[path] += len(buffer)
         read(self, path, offset, buffer)
 
-    from ftm_jobs import stream
+    from ftm_jobs.stores import transfer
 
-    prove = stream.prove
+    prove = transfer.prove
 
     def begins(*given: object) -> None:
         nonlocal begun
         begun = True
         prove(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stream, "prove", begins)
+    monkeypatch.setattr(transfer, "prove", begins)
     monkeypatch.setattr(FileStore, "read_into", counted)
     monkeypatch.setattr(FileStore, "stat", lambda self, path: replace(stat(self, path), sealed=sealed))
     run(*arguments(sources, Disk(tmp_path / "disk")))

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ftm_jobs.contract import MANIFEST_NAME, Report
+from ftm_jobs.contract.manifest import MANIFEST_NAME
+from ftm_jobs.contract.report import Report
 from tests.stores.conftest import Run
 from tests.stores.models import Kind, make_adapters, make_base, medium, merged_by_peft, weights
 from tests.stores.places import S3, Disk, Place
@@ -136,8 +137,8 @@ def test_a_second_run_writes_nothing_and_says_so(
     sources = "--base", place.upload(base), "--adapter", place.upload(adapter), "--artifacts", place.artifacts
     first = run("merge", *sources)
     before = place.built()
-    monkeypatch.setattr("ftm_jobs.stream.copy", None)
-    monkeypatch.setattr("ftm_jobs.stream.rewrite", None)
+    monkeypatch.setattr("ftm_jobs.stores.transfer.copy", None)
+    monkeypatch.setattr("ftm_jobs.merge.rewrite.rewrite", None)
     second = run("merge", *sources)
     assert (first.reason, first.reused, second.reason, second.reused) == ("Merged", False, "AlreadyMerged", True)
     assert first.artifact == second.artifact

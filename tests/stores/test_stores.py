@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.source import parse_source
 from ftm_jobs.stores import WritableStore, open_artifacts, s3_upload
+from ftm_jobs.stores.source import parse_source
 from tests.seaweedfs import ARTIFACTS
 from tests.stores.places import S3, Place
 

@@ -16,14 +16,14 @@ PYPROJECT = ROOT / "pyproject.toml"
 CONTRACTS: list[dict[str, Any]] = tomllib.loads(PYPROJECT.read_text())["tool"]["importlinter"]["contracts"]
 BREAKS = {
     "core": ("operator/ftm_operator/planning/plan.py", "import os"),
-    "operator-and-jobs": ("operator/ftm_operator/controller.py", "import ftm_jobs.source"),
-    "jobs-and-operator": ("jobs/ftm_jobs/source.py", "import kubernetes"),
-    "contract": ("jobs/ftm_jobs/contract.py", "import torch"),
-    "no-torch": ("jobs/ftm_jobs/fetch.py", "import torch"),
-    "measures": ("jobs/ftm_jobs/measures.py", "import pathlib"),
-    "layers": ("operator/ftm_operator/planning/plan.py", "import ftm_operator.controller"),
-    "local": ("operator/ftm_operator/local.py", "import ftm_operator.cluster"),
-    "one-client": ("operator/ftm_operator/controller.py", "import kubernetes"),
+    "operator-layers": ("operator/ftm_operator/planning/plan.py", "import ftm_operator.runtime.controller"),
+    "jobs-layers": ("jobs/ftm_jobs/checkpoint/headers.py", "import ftm_jobs.steps.merge"),
+    "operator-and-jobs": ("operator/ftm_operator/runtime/controller.py", "import ftm_jobs.stores.source"),
+    "jobs-and-operator": ("jobs/ftm_jobs/stores/source.py", "import kubernetes"),
+    "contract": ("jobs/ftm_jobs/contract/keys.py", "import torch"),
+    "no-torch": ("jobs/ftm_jobs/artifacts/fetch.py", "import torch"),
+    "local": ("operator/ftm_operator/local/steps.py", "import ftm_operator.runtime.cluster"),
+    "one-client": ("operator/ftm_operator/runtime/controller.py", "import kubernetes"),
 }
 CLOCKS_AND_IO = {"now", "utcnow", "today", "open", "print", "read_text", "write_text", "getenv"}
 

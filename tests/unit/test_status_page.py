@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import get_args
 
 from ftm_jobs.errors import Reason as StepReason
+from ftm_operator.api.reasons import Reason
 from ftm_operator.api.v1alpha1 import Phase
-from ftm_operator.reasons import Reason
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/reference/status.md").read_text()
@@ -16,7 +16,7 @@ ROWS = {
 
 
 def rules() -> set[str]:
-    sources = (ROOT / "operator/ftm_operator/planning").glob("*.py")
+    sources = (ROOT / "operator/ftm_operator/planning").rglob("*.py")
     return {rule for source in sources for rule in re.findall(r'(?:Rejection|NoFit)\(\s*"(\w+)"', source.read_text())}
 
 

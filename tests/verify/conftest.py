@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ftm_jobs import __main__ as command_line
-from ftm_jobs.contract import Report
+from ftm_jobs.contract.report import Report
 from tests.assets import Assets, prepare
 from tests.verify.small import cut
 
@@ -58,8 +58,8 @@ def verify(run: Run, tmp_path: Path) -> Run:
 
 
 def merged(assets: Assets, store: Path) -> Merged:
-    from ftm_jobs.merge import merge
-    from ftm_jobs.source import parse_source
+    from ftm_jobs.steps.merge import merge
+    from ftm_jobs.stores.source import parse_source
 
     report = merge(
         parse_source(assets.base.as_uri()),

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from ftm_jobs.checkpoint import read_headers
-from ftm_jobs.contract import QuantizedBase
-from ftm_jobs.inputs import Inputs, load_inputs
-from ftm_jobs.source import parse_source
+from ftm_jobs.checkpoint.sources import read_headers
+from ftm_jobs.contract.keys import QuantizedBase
+from ftm_jobs.merge.inputs import Inputs, load_inputs
 from ftm_jobs.stores.file import FileStore
-from ftm_jobs.tensor_source import StoredTensors
+from ftm_jobs.stores.source import parse_source
+from ftm_jobs.verify.models.tensor_source import StoredTensors
 
 
 def stored(folder: Path) -> StoredTensors:

@@ -8,14 +8,14 @@ import pytest
 import torch
 from peft import PeftModel
 
-from ftm_jobs.contract import QuantizedBase
-from ftm_jobs.layerwise import LayerwiseModel, compare, run
-from ftm_jobs.measures import Divergence, total
-from ftm_jobs.merge import merge
-from ftm_jobs.merged_weights import MergedWeights
-from ftm_jobs.model_folder import open_model
-from ftm_jobs.source import parse_source
-from ftm_jobs.subjects import ADAPTED, BASE, COARSE, MERGED, of_base, of_merged
+from ftm_jobs.contract.keys import QuantizedBase
+from ftm_jobs.steps.merge import merge
+from ftm_jobs.stores.source import parse_source
+from ftm_jobs.verify.divergence import Divergence, total
+from ftm_jobs.verify.merged_weights import MergedWeights
+from ftm_jobs.verify.model_folder import open_model
+from ftm_jobs.verify.models.groups import ADAPTED, BASE, COARSE, MERGED, of_base, of_merged
+from ftm_jobs.verify.models.layerwise import LayerwiseModel, compare, run
 from tests.stores.families import Adapter, load, make_adapter, make_family
 from tests.verify.models import inputs_of, stored
 

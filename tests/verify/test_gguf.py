@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ftm_jobs.contract import Report
+from ftm_jobs.contract.report import Report
 from tests.llama_cpp import prepare as prepare_llama_cpp
 from tests.verify.conftest import Merged, Run
 from tests.verify.test_traps import check, failed
@@ -52,7 +52,7 @@ def test_a_second_verification_repeats_the_verdict_without_computing(
     verify: Run, small: Merged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = verify(small)
-    monkeypatch.setattr("ftm_jobs.verify_measurements.measure", lambda _: pytest.fail("measured again"))
+    monkeypatch.setattr("ftm_jobs.verify.measurements.measure", lambda _: pytest.fail("measured again"))
     second = verify(small)
     assert second.reused
     assert not first.reused

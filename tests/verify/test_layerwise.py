@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ftm_jobs.layerwise import LayerwiseModel, run
-from ftm_jobs.skeleton import Skeleton
-from ftm_jobs.tensor_source import SharedTensors
+from ftm_jobs.verify.models.layerwise import LayerwiseModel, run
+from ftm_jobs.verify.models.skeleton import Skeleton
+from ftm_jobs.verify.models.tensor_source import SharedTensors
 from tests.stores.families import make_family
 from tests.verify.models import stored, whole_model
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ftm_jobs.contract import Check, Outcome, Report
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome
+from ftm_jobs.contract.verification import Check
 from tests.verify.awq_like import write_awq
 from tests.verify.conftest import Merged, Run
 

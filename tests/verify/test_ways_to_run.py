@@ -7,13 +7,13 @@ from typing import NoReturn
 import pytest
 import torch
 
-from ftm_jobs import subjects
-from ftm_jobs.answers import answer_layerwise
 from ftm_jobs.errors import Failed, Reason
-from ftm_jobs.layerwise import LayerwiseModel, NotStreamable
-from ftm_jobs.prompts import Asked, Question
-from ftm_jobs.skeleton import Skeleton
-from ftm_jobs.subjects import Group
+from ftm_jobs.text.prompts import Asked, Question
+from ftm_jobs.verify.models import groups as subjects
+from ftm_jobs.verify.models.answers import answer_layerwise
+from ftm_jobs.verify.models.groups import Group
+from ftm_jobs.verify.models.layerwise import LayerwiseModel, NotStreamable
+from ftm_jobs.verify.models.skeleton import Skeleton
 from tests.seaweedfs import Server, seaweedfs
 from tests.stores.families import make_family
 from tests.stores.places import S3

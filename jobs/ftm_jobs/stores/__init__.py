@@ -5,11 +5,11 @@ A store's client is imported only when a URI asks for it, so that a Job loads bo
 
 from pathlib import Path
 
-from ftm_jobs.contract import CLAIMS
+from ftm_jobs.contract.mounts import CLAIMS
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.source import Location, Source
 from ftm_jobs.stores.credentials import read_credentials
 from ftm_jobs.stores.interface import NotCopied, Stat, Store, WritableStore, Writer
+from ftm_jobs.stores.source import Location, Source
 
 __all__ = ["NotCopied", "Stat", "Store", "WritableStore", "Writer", "open_artifacts", "open_store"]
 

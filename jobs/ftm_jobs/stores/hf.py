@@ -17,9 +17,9 @@ from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import hf_request_event_hook
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason
-from ftm_jobs.source import Location
 from ftm_jobs.stores.interface import Stat, Store
 from ftm_jobs.stores.retry import TransientError, retry
+from ftm_jobs.stores.source import Location
 
 TIMEOUT_SECONDS = 60.0
 _MAY_PASS = {408, 425, 429, 500, 502, 503, 504}

@@ -21,13 +21,13 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from ftm_jobs.errors import Interrupted, InvalidInput, Reason
-from ftm_jobs.source import Location
 from ftm_jobs.stores.interface import NotCopied, Stat, Store, WritableStore, Writer
 from ftm_jobs.stores.retry import TransientError, retry
 from ftm_jobs.stores.s3_client import connect
 from ftm_jobs.stores.s3_copy import SMALLEST_COPY_BYTES, Original, ServerSideCopy, is_refusal
 from ftm_jobs.stores.s3_errors import code_of, explain
 from ftm_jobs.stores.s3_upload import MultipartUpload
+from ftm_jobs.stores.source import Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

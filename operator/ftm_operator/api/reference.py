@@ -10,7 +10,7 @@ from ftm_operator.api.crd import Schema, schema
 from ftm_operator.api.schema import VALIDATIONS
 
 INTRODUCTION = f"""\
-<!-- made from operator/ftm_operator/api by `python -m ftm_operator.api.generated` -->
+<!-- made from operator/ftm_operator/api by `python -m ftm_operator.command.generated_files` -->
 # FineTunedModel
 
 `{v1alpha1.API_VERSION}`, kind `{v1alpha1.KIND}`, short name `{v1alpha1.SHORT_NAMES[0]}`. {{description}}

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from ftm_jobs.contract import Artifact, Facts, Verification
+from ftm_jobs.contract.facts import Facts
+from ftm_jobs.contract.manifest import Artifact
+from ftm_jobs.contract.verification import Verification
 from ftm_operator.api.schema import MapList, Tolerant
 
 Phase = Literal["Inspecting", "Merging", "Quantizing", "Verifying", "Deploying", "Ready", "Failed", "Suspended"]

@@ -5,8 +5,8 @@ Bytes are of one rank, the one that holds most. Pure.
 
 from typing import Any
 
-from ftm_operator.planning.memory import gib
-from ftm_operator.planning.reserves import (
+from ftm_operator.planning.memory.rank import gib
+from ftm_operator.planning.memory.reserves import (
     HOST_BYTES,
     HOST_CPUS_PER_RANK,
     SHARED_MEMORY_BYTES_PER_RANK,

@@ -12,10 +12,10 @@ have (vLLM with GGUF) are refused by the CRD already.
 from dataclasses import dataclass
 from typing import Literal
 
-from ftm_jobs.contract import BaseFacts
+from ftm_jobs.contract.facts import BaseFacts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
-from ftm_operator.planning.awq import AwqChoice, awq_choice
-from ftm_operator.planning.tensor_parallel import Rejection
+from ftm_operator.planning.rules.awq import AwqChoice, awq_choice
+from ftm_operator.planning.rules.tensor_parallel import Rejection
 
 Engine = Literal["vLLM", "LlamaCpp"]
 

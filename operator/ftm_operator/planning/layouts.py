@@ -12,11 +12,11 @@ more GPUs.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ftm_operator.planning.accelerators import AcceleratorClass
-from ftm_operator.planning.constraints import LAYOUT_RULES, TENSOR_PARALLEL_RULES, Candidate, first_broken
-from ftm_operator.planning.memory import Layout
-from ftm_operator.planning.padding import padded
-from ftm_operator.planning.tensor_parallel import Rejection
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass
+from ftm_operator.planning.memory.rank import Layout
+from ftm_operator.planning.model.padding import padded
+from ftm_operator.planning.rules.constraints import LAYOUT_RULES, TENSOR_PARALLEL_RULES, Candidate, first_broken
+from ftm_operator.planning.rules.tensor_parallel import Rejection
 
 MOST_NODES = 16
 """A replica over more is not tried."""

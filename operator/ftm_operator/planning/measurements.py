@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from ftm_operator.planning.keys import short_hash
+from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.planning.sizing import Correction
 
 MOST = 500

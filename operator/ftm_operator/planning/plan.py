@@ -9,14 +9,14 @@ model's own limit, which llama.cpp, whose cache is the host's memory, does not t
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ftm_jobs.contract import BaseFacts, Facts
+from ftm_jobs.contract.facts import BaseFacts, Facts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec, Plan
-from ftm_operator.planning.accelerators import AcceleratorClass
-from ftm_operator.planning.constraints import NOT_IN_FLOAT16
 from ftm_operator.planning.decision import Decision, decide
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass
+from ftm_operator.planning.rules.constraints import NOT_IN_FLOAT16
+from ftm_operator.planning.rules.tensor_parallel import Rejection, rejections, valid_sizes
 from ftm_operator.planning.sized_plan import sized_plan
 from ftm_operator.planning.sizing import Correction
-from ftm_operator.planning.tensor_parallel import Rejection, rejections, valid_sizes
 
 ENGINE_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 """safetensors' names and vLLM's."""

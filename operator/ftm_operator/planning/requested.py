@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
-from ftm_operator.planning.accelerators import DRA_DRIVER, GPU_RESOURCE, AcceleratorClass
-from ftm_operator.planning.reserves import UTILIZATION
+from ftm_operator.planning.gpus.accelerators import DRA_DRIVER, GPU_RESOURCE, AcceleratorClass
+from ftm_operator.planning.memory.reserves import UTILIZATION
 from ftm_operator.planning.sizing import CONCURRENCY, Request
 
 FLAGS = ("--max-num-batched-tokens", "--max-num-seqs", "--kv-cache-dtype", "--pipeline-parallel-size")

@@ -7,20 +7,20 @@ groups that may be, the one that takes the fewest GPUs is chosen, and of those t
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ftm_jobs.contract import Facts
+from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.v1alpha1 import MOST_REJECTED, FineTunedModelSpec, Plan, RejectedSize
-from ftm_operator.planning.accelerators import AcceleratorClass
 from ftm_operator.planning.answer import gpu_memory_utilization, pod_json, reasons, rejected_json
-from ftm_operator.planning.architecture import architecture
-from ftm_operator.planning.awq import GROUP_SIZES, AwqChoice
 from ftm_operator.planning.decision import Decision
-from ftm_operator.planning.device_claim import device_selector
-from ftm_operator.planning.padding import padded_widths
-from ftm_operator.planning.quantization import Method, Scheme
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass
+from ftm_operator.planning.gpus.device_claim import device_selector
+from ftm_operator.planning.model.architecture import architecture
+from ftm_operator.planning.model.padding import padded_widths
+from ftm_operator.planning.model.quantization import Method, Scheme
 from ftm_operator.planning.remedies import remedies
 from ftm_operator.planning.requested import nothing_offered, offered, request_of
+from ftm_operator.planning.rules.awq import GROUP_SIZES, AwqChoice
+from ftm_operator.planning.rules.tensor_parallel import Rejection
 from ftm_operator.planning.sizing import Correction, NoFit, Request, Sizing, size
-from ftm_operator.planning.tensor_parallel import Rejection
 
 MIB = 2**20
 

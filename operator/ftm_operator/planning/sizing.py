@@ -19,16 +19,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from ftm_operator.planning.accelerators import AcceleratorClass
-from ftm_operator.planning.architecture import Architecture
-from ftm_operator.planning.constraints import BFLOAT16_CAPABILITY, CLASS_RULES, NOT_IN_FLOAT16, Candidate, first_broken
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 from ftm_operator.planning.layouts import layouts
-from ftm_operator.planning.memory import Layout, Load, RankMemory, gib, rank_memory
-from ftm_operator.planning.padding import padded
-from ftm_operator.planning.quantization import Scheme
-from ftm_operator.planning.reserves import SMALL_BATCH, UTILIZATION, Batch, default_batch
-from ftm_operator.planning.tensor_parallel import Rejection
-from ftm_operator.planning.weights import RankPart, heaviest_stage, rank_parts
+from ftm_operator.planning.memory.rank import Layout, Load, RankMemory, gib, rank_memory
+from ftm_operator.planning.memory.reserves import SMALL_BATCH, UTILIZATION, Batch, default_batch
+from ftm_operator.planning.memory.weights import RankPart, heaviest_stage, rank_parts
+from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.model.padding import padded
+from ftm_operator.planning.model.quantization import Scheme
+from ftm_operator.planning.rules.constraints import (
+    BFLOAT16_CAPABILITY,
+    CLASS_RULES,
+    NOT_IN_FLOAT16,
+    Candidate,
+    first_broken,
+)
+from ftm_operator.planning.rules.tensor_parallel import Rejection
 
 CONCURRENCY = 8
 """Sequences at the full context that must fit at once, by default."""

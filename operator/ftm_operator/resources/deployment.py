@@ -5,9 +5,11 @@ An init container fetches the artifact and proves every file's sha256. On shutdo
 stops an old one, so what works keeps serving until its successor is ready.
 """
 
-from ftm_jobs.contract import Artifact, Facts, Step
+from ftm_jobs.contract.facts import Facts
+from ftm_jobs.contract.manifest import Artifact
+from ftm_jobs.contract.steps import Step
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
-from ftm_operator.planning.keys import short_hash
+from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources import llama_server, vllm
 from ftm_operator.resources.engine import MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS
 from ftm_operator.resources.metadata import (

@@ -1,12 +1,22 @@
 """An Event about a FineTunedModel."""
 
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from ftm_operator.resources.metadata import MANAGER, Manifest
-from ftm_operator.summary import Notice
 
 MESSAGE_LENGTH = 1024
 """The API server refuses longer ones."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """An Event to be posted."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
 
 
 def event(resource: Manifest, notice: Notice, now: datetime) -> Manifest:

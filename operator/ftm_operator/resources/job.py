@@ -9,10 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ftm_jobs.contract import Artifact, ExitCode, Facts, QuantizedBase, Step
+from ftm_jobs.contract.facts import Facts
+from ftm_jobs.contract.keys import QuantizedBase
+from ftm_jobs.contract.manifest import Artifact
+from ftm_jobs.contract.steps import ExitCode, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.decision import Decision
-from ftm_operator.planning.keys import short_hash
+from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources.metadata import (
     ARTIFACT,
     ATTEMPT,

@@ -5,9 +5,10 @@ Service selects by, so a Deployment's pods and leaders can answer side by side. 
 sigs.k8s.io/lws, api/leaderworkerset/v1.
 """
 
-from ftm_jobs.contract import Artifact, Facts
+from ftm_jobs.contract.facts import Facts
+from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
-from ftm_operator.planning.keys import short_hash
+from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources import vllm
 from ftm_operator.resources.deployment import answering, serving_pod, vllm_container
 from ftm_operator.resources.metadata import (

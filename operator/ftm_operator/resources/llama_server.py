@@ -4,7 +4,8 @@ The weights are mapped from the file, so that they are the page cache's and shar
 starts, for `concurrency` slots of the whole context each. Threads are as many as the container may use processors.
 """
 
-from ftm_jobs.contract import Artifact, BaseFacts, Facts
+from ftm_jobs.contract.facts import BaseFacts, Facts
+from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.resources.engine import MODEL_DIRECTORY, PORT, environment
 from ftm_operator.resources.metadata import Manifest

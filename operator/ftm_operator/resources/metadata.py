@@ -3,7 +3,7 @@
 from typing import Any
 
 from ftm_operator.api.v1alpha1 import FineTunedModel
-from ftm_operator.planning.keys import short_hash
+from ftm_operator.planning.input_hashes import short_hash
 
 Manifest = dict[str, Any]
 

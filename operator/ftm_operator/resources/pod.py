@@ -6,7 +6,7 @@ A container's root file system is read-only; /tmp is an emptyDir and the home di
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ftm_jobs.contract import CLAIMS
+from ftm_jobs.contract.mounts import CLAIMS
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.settings import Settings
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
-from ftm_operator.planning.keys import short_hash
+from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources.metadata import Manifest, labels, metadata, with_spec_hash
 
 CLAIM = "gpus"

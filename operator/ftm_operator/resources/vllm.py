@@ -1,6 +1,6 @@
 """vLLM's container: its command line, environment and resources."""
 
-from ftm_jobs.contract import Facts
+from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.resources.engine import API_KEY, MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS, environment
 from ftm_operator.resources.metadata import Manifest

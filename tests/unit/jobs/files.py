@@ -4,7 +4,7 @@ import json
 from math import prod
 from typing import Any
 
-from ftm_jobs.headers import DTYPE_BITS, SIZE_BYTES, Header, parse_header
+from ftm_jobs.checkpoint.headers import DTYPE_BITS, SIZE_BYTES, Header, parse_header
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
 """dtype and shape by tensor name."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ftm_jobs.__main__ import main
-from ftm_jobs.contract import ExitCode, awq_key
+from ftm_jobs.contract.keys import awq_key
+from ftm_jobs.contract.steps import ExitCode
 
 
 def refusal(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> tuple[str, str]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftm_jobs.awq_documents import loadable_config, quantized_config
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.quantize.awq.configs import loadable_config, quantized_config
 
 QUANTIZATION = {"quant_method": "awq", "bits": 4, "modules_to_not_convert": None}
 SPACED = '{\n  "model_type": "llama",\n  "rms_norm_eps": 9.999999747378752e-06,\n  "intermediate_size": 29568\n}\n'

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftm_jobs.awq_layout import GROUP_SIZES, PACKED, PADDING_LIMIT, Layout, plan_layout
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.quantize.awq.shapes import GROUP_SIZES, PACKED, PADDING_LIMIT, Layout, plan_layout
 
 PREFIX = "model.layers.0"
 

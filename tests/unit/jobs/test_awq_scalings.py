@@ -2,7 +2,7 @@
 
 import re
 
-from ftm_jobs.awq_scalings import Scaling, proven_by_names
+from ftm_jobs.quantize.awq.scalings import Scaling, proven_by_names
 
 VALUES = Scaling(r"re:.*\.v_proj$", (r"re:.*\.o_proj$",))
 GATED = Scaling(r"re:.*\.up_proj$", (r"re:.*\.down_proj$",))

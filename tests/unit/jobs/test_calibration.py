@@ -8,18 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftm_jobs.calibration import (
-    LARGEST_BYTES,
-    Calibration,
-    Message,
-    bundled,
-    evenly,
-    load_calibration,
-    parse,
-)
-from ftm_jobs.chat import load_template, render
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.source import parse_source
+from ftm_jobs.stores.source import parse_source
+from ftm_jobs.text.calibration import LARGEST_BYTES, Calibration, Message, bundled, evenly, load_calibration, parse
+from ftm_jobs.text.chat_template import load_template, render
 
 FILE = "s3://models/notes.jsonl"
 CHATML = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
@@ -184,7 +176,7 @@ class TestLoading:
         assert "more than 67108864: a few hundred samples are enough" in self.refusal(f"file://{tmp_path}").message
 
     def test_an_s3_file_is_looked_for_in_its_folder(self) -> None:
-        from ftm_jobs.calibration import _split
+        from ftm_jobs.text.calibration import _split
 
         folder, name = _split(parse_source("s3://models/texts/notes.jsonl"))
         assert (folder.uri, folder.location.prefix, name) == ("s3://models/texts", "texts", "notes.jsonl")

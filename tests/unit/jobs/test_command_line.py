@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-import ftm_jobs.inspect
+import ftm_jobs.steps.inspect
 from ftm_jobs import __main__ as command_line
-from ftm_jobs.contract import MANIFEST_NAME, Manifest, ManifestFile, Outcome, Report, Step
+from ftm_jobs.artifacts.manifest import encode
+from ftm_jobs.contract.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.errors import Failed, Interrupted, InvalidInput, Reason
-from ftm_jobs.manifest import encode
 from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, LLAMA_CONFIG, zeros
 
 SOURCES = ["--base", "file:///base", "--adapter", "file:///adapter"]
@@ -63,7 +65,7 @@ def test_however_a_step_ends_there_is_a_report_and_the_right_exit_code(
     def fails(*_: Any) -> Report:
         raise error
 
-    monkeypatch.setattr(ftm_jobs.inspect, "inspect", fails)
+    monkeypatch.setattr(ftm_jobs.steps.inspect, "inspect", fails)
     found_code, report = run(capsys, "inspect", *SOURCES)
     assert (found_code, report.outcome, report.reason, report.message) == (code, outcome, reason, message)
 
@@ -74,7 +76,7 @@ def test_an_unexpected_error_leaves_its_traceback_on_stderr(
     def fails(*_: Any) -> Report:
         raise KeyError("weight")
 
-    monkeypatch.setattr(ftm_jobs.inspect, "inspect", fails)
+    monkeypatch.setattr(ftm_jobs.steps.inspect, "inspect", fails)
     assert command_line.main(["inspect", *SOURCES]) == 1
     assert "Traceback" in capsys.readouterr().err
 
@@ -131,7 +133,7 @@ def test_fetch_needs_neither_torch_nor_numpy_nor_safetensors(tmp_path: Path) -> 
 
 def test_a_store_of_one_kind_does_not_import_the_other_kinds_client() -> None:
     script = (
-        "import sys; from ftm_jobs.source import parse_source; from ftm_jobs.stores import open_store;"
+        "import sys; from ftm_jobs.stores.source import parse_source; from ftm_jobs.stores import open_store;"
         "open_store(parse_source('{}')); print(*sys.modules)"
     )
     for uri, absent in (("file:///a", {"boto3", "huggingface_hub"}), ("s3://models/a", {"huggingface_hub"})):
@@ -141,9 +143,9 @@ def test_a_store_of_one_kind_does_not_import_the_other_kinds_client() -> None:
 
 def test_sigterm_ends_a_step_with_a_report() -> None:
     script = (
-        "import ftm_jobs.inspect, runpy, sys, time\n"
+        "import ftm_jobs.steps.inspect, runpy, sys, time\n"
         "def slow(*_):\n    print('begun', flush=True)\n    time.sleep(60)\n"
-        "ftm_jobs.inspect.inspect = slow\n"
+        "ftm_jobs.steps.inspect.inspect = slow\n"
         "runpy.run_module('ftm_jobs', run_name='__main__')"
     )
     process = subprocess.Popen([sys.executable, "-c", script, "inspect", *SOURCES], stdout=subprocess.PIPE, text=True)

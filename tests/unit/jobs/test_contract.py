@@ -5,21 +5,11 @@ import re
 
 import pytest
 
-from ftm_jobs.contract import (
-    ARTIFACT_KEY,
-    TERMINATION_MESSAGE_BYTES,
-    AdapterFacts,
-    BaseFacts,
-    Facts,
-    Manifest,
-    ManifestInput,
-    Outcome,
-    Report,
-    Step,
-    awq_key,
-    gguf_key,
-    merge_key,
-)
+from ftm_jobs.contract.facts import AdapterFacts, BaseFacts, Facts
+from ftm_jobs.contract.keys import ARTIFACT_KEY, awq_key, gguf_key, merge_key
+from ftm_jobs.contract.manifest import Manifest, ManifestInput
+from ftm_jobs.contract.report import TERMINATION_MESSAGE_BYTES, Report
+from ftm_jobs.contract.steps import Outcome, Step
 
 MODULES = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.configs import parse_adapter_config
+from ftm_jobs.adapters.changes import LowRank
+from ftm_jobs.adapters.match import BaseTensors, Update, match
+from ftm_jobs.checkpoint.configs import parse_adapter_config
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.fit import BaseTensors, Update, match
-from ftm_jobs.kinds import LowRank
 from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, Q_PROJ, Shapes, header
 
 FILE = "s3://models/a/adapter_model.safetensors"

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftm_jobs.configs import parse_adapter_config, parse_base_config, parse_json
-from ftm_jobs.contract import MANIFEST_NAME
+from ftm_jobs.artifacts.manifest import read_manifest
+from ftm_jobs.checkpoint.configs import parse_adapter_config, parse_base_config, parse_json
+from ftm_jobs.checkpoint.headers import SIZE_BYTES, header_size, parse_header
+from ftm_jobs.checkpoint.index import weight_files
+from ftm_jobs.contract.manifest import MANIFEST_NAME
 from ftm_jobs.errors import LONGEST_MESSAGE, InvalidInput, Reason
-from ftm_jobs.headers import SIZE_BYTES, header_size, parse_header
-from ftm_jobs.index import is_plain_name, weight_files
-from ftm_jobs.manifest import read_manifest
-from ftm_jobs.resume import JOURNAL_NAME, Journal
+from ftm_jobs.merge.journal import JOURNAL_NAME, Journal
 from ftm_jobs.stores.file import FileStore
+from ftm_jobs.stores.names import is_plain_name
 from tests.unit.jobs.files import ADAPTER_CONFIG, LLAMA_CONFIG, entries
 
 SCALARS = (

@@ -3,7 +3,7 @@
 import pytest
 
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.gguf_types import (
+from ftm_jobs.quantize.gguf.types import (
     STORAGE,
     TYPES,
     Architecture,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ftm_jobs.checkpoint.headers import DTYPE_BITS, LARGEST_HEADER_BYTES, SIZE_BYTES, Header, header_size, parse_header
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.headers import DTYPE_BITS, LARGEST_HEADER_BYTES, SIZE_BYTES, Header, header_size, parse_header
 from tests.unit.jobs.files import Shapes, entries, header, safetensors, zeros
 
 SHAPES = st.dictionaries(

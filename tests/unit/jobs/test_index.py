@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ftm_jobs.checkpoint.index import INDEX_FILE, check_index, weight_files
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.index import INDEX_FILE, check_index, is_plain_name, weight_files
+from ftm_jobs.stores.names import is_plain_name
 from tests.unit.jobs.files import header
 
 URI = "s3://models/base"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ftm_jobs import layout
-from ftm_jobs.headers import DTYPE_BITS
-from ftm_jobs.layout import chunk_rows, cut
-from ftm_jobs.output import Change, OutputFile, OutputTensor, base_layout, untouched
+from ftm_jobs.checkpoint.headers import DTYPE_BITS
+from ftm_jobs.checkpoint.output_layout import Change, OutputFile, OutputTensor, base_layout, untouched
+from ftm_jobs.merge import blocks as layout
+from ftm_jobs.merge.blocks import chunk_rows, cut
 from tests.unit.jobs.files import Shapes, header
 
 SHAPES = st.dictionaries(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ftm_jobs.limits import memory_limit, processors
+from ftm_jobs.runtime.limits import memory_limit, processors
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

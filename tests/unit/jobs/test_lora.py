@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from ftm_jobs import lora
+from ftm_jobs.checkpoint.output_layout import OutputTensor
 from ftm_jobs.errors import InvalidInput
-from ftm_jobs.output import OutputTensor
+from ftm_jobs.merge import lora
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 BITS = {2: torch.int16, 4: torch.int32}

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import MANIFEST_NAME, Manifest, ManifestFile, Step
+from ftm_jobs.artifacts.manifest import encode, read_manifest
+from ftm_jobs.contract.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from ftm_jobs.contract.steps import Step
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.manifest import encode, read_manifest
 from ftm_jobs.stores.file import FileStore
 
 MANIFEST = Manifest(

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftm_jobs.contract import QuantizedBase, merge_key
+from ftm_jobs.adapters.match import BaseTensors
+from ftm_jobs.checkpoint.headers import SIZE_BYTES, parse_header
+from ftm_jobs.checkpoint.output_layout import Output, OutputFile, base_layout, new_file, parse_file_size, resharded
+from ftm_jobs.contract.keys import QuantizedBase, merge_key
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.fit import BaseTensors
-from ftm_jobs.headers import SIZE_BYTES, parse_header
-from ftm_jobs.output import Output, OutputFile, base_layout, new_file, parse_file_size, resharded
-from ftm_jobs.plan import Documents, plan
+from ftm_jobs.merge.plan import Documents, plan
 from tests.unit.jobs.files import BASE_SHAPES, LLAMA_CONFIG, Shapes, header
 
 INDEX = "model.safetensors.index.json"

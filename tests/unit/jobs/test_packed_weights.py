@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ftm_jobs.errors import InvalidInput
-from ftm_jobs.packed_weights import DequantizedTensors, Format, pack_awq, read_format, unpack, unpack_awq
+from ftm_jobs.verify.models.packed_weights import DequantizedTensors, Format, pack_awq, read_format, unpack, unpack_awq
 
 
 class Tensors(dict[str, torch.Tensor]):

@@ -1,6 +1,6 @@
 """Keys of artifacts and of inputs stay as they are: a key that changed would build every user's models anew."""
 
-from ftm_jobs.contract import QuantizedBase, awq_key, gguf_key, merge_key, verify_key
+from ftm_jobs.contract.keys import QuantizedBase, awq_key, gguf_key, merge_key, verify_key
 
 BASE = "sha256:" + "1" * 64
 ADAPTERS = [("sha256:" + "2" * 64, 1.0), ("sha256:" + "3" * 64, 0.5)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from ftm_jobs.errors import Interrupted
-from ftm_jobs.pipeline import Stage, in_order, through
+from ftm_jobs.runtime.pipeline import Stage, in_order, through
 
 
 def test_results_come_in_the_items_order_whatever_finishes_first() -> None:

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.configs import parse_adapter_config
-from ftm_jobs.dynamic import kinds, objections
+from ftm_jobs.adapters.changes import Expert, Form, LowRank, Replace, RoundTrip
+from ftm_jobs.adapters.dynamic_serving import kinds, objections
+from ftm_jobs.adapters.match import BaseTensors, match
+from ftm_jobs.checkpoint.configs import parse_adapter_config
+from ftm_jobs.checkpoint.output_layout import Output, OutputTensor
 from ftm_jobs.errors import InvalidInput
-from ftm_jobs.fit import BaseTensors, match
-from ftm_jobs.kinds import Expert, Form, LowRank, Replace, RoundTrip
-from ftm_jobs.output import Output, OutputTensor
-from ftm_jobs.plan import Documents, plan
+from ftm_jobs.merge.plan import Documents, plan
 from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, LLAMA_CONFIG, Q_PROJ, Shapes, header
 
 PREFIX = "base_model.model."

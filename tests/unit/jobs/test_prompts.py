@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ftm_jobs.calibration import Message
 from ftm_jobs.errors import InvalidInput
-from ftm_jobs.prompts import Question, read_questions
+from ftm_jobs.text.calibration import Message
+from ftm_jobs.text.prompts import Question, read_questions
 
 
 def read(tmp_path: Path, text: str | bytes) -> tuple[Question, ...]:

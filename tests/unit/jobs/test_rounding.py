@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftm_jobs import rounding
+from ftm_jobs.verify.yardsticks import rounding
 
 SEEDS = st.integers(0, 10_000)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason
-from ftm_jobs.scratch import VARIABLE, emptied, scratch
+from ftm_jobs.runtime.scratch import VARIABLE, emptied, scratch
 
 
 @pytest.fixture(autouse=True)

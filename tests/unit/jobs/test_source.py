@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.source import Location, Source, parse_source, parse_uri
+from ftm_jobs.stores.source import Location, Source, parse_source, parse_uri
 
 DIGEST = "sha256:" + "0a" * 32
 

@@ -5,18 +5,12 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import (
-    TERMINATION_MESSAGE_BYTES,
-    AdapterFacts,
-    Facts,
-    Outcome,
-    Report,
-    Step,
-    TensorGroup,
-    architecture_config,
-)
-from ftm_jobs.headers import Tensor
-from ftm_jobs.tensor_groups import group_name, tensor_groups
+from ftm_jobs.checkpoint.headers import Tensor
+from ftm_jobs.checkpoint.tensor_groups import group_name, tensor_groups
+from ftm_jobs.contract.config import architecture_config
+from ftm_jobs.contract.facts import AdapterFacts, Facts, TensorGroup
+from ftm_jobs.contract.report import TERMINATION_MESSAGE_BYTES, Report
+from ftm_jobs.contract.steps import Outcome, Step
 from tests.unit.operator.planning.catalogue import base_facts_of, config
 
 

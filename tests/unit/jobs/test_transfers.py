@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from ftm_jobs.progress import Progress, describe, duration, size
+from ftm_jobs.runtime.progress import Progress, describe, duration, size
 from ftm_jobs.stores.retry import LONGEST_DELAY_SECONDS, LONGEST_WAIT_SECONDS, TransientError, retry
 from ftm_jobs.stores.s3_upload import LARGEST_PART_COUNT, MIB, SMALLEST_PART_BYTES, part_bytes
 

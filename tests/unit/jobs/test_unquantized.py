@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from ftm_jobs.checkpoint.quantized_base import original, refuse_quantized
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.unquantized import original, refuse_quantized
 
 QUANTIZED = {"quantization_config": {"quant_method": "awq"}}
 

@@ -8,12 +8,14 @@ from typing import Any, Self
 
 import pytest
 
-from ftm_jobs.contract import Catalogue, Manifest, ManifestFile, ManifestInput, Outcome, Step, StoredArtifact
-from ftm_operator import artifact_commands, local
+from ftm_jobs.contract.manifest import Catalogue, Manifest, ManifestFile, ManifestInput, StoredArtifact
+from ftm_jobs.contract.steps import Outcome, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel
-from ftm_operator.cluster import Listing
-from ftm_operator.planning.keys import merged_key
-from ftm_operator.references import references
+from ftm_operator.command import artifacts as artifact_commands
+from ftm_operator.local import steps as local
+from ftm_operator.observe.references import references
+from ftm_operator.planning.input_hashes import merged_key
+from ftm_operator.runtime.cluster import Listing
 from tests.unit.operator.test_cli import ftm
 from tests.unit.operator.world import facts
 from tests.unit.operator.world import resource as stored

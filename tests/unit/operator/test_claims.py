@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import Artifact, Facts
+from ftm_jobs.contract.facts import Facts
+from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.deployment import deployment

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ftm_operator import cli
 from ftm_operator.api.crd import crd_yaml
+from ftm_operator.command import main as cli
 from tests.unit.operator.test_manifest_file import TEXT, written
 from tests.unit.operator.world import adapter_facts, base_facts, facts
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from ftm_operator.drift import drift, quantity
+from ftm_operator.api.quantities import quantity
+from ftm_operator.observe.drift import drift
 
 CONTAINER = {"name": "vllm", "args": ["--port", "8000"], "resources": {"limits": {"memory": "1024Mi"}}}
 

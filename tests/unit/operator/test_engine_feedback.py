@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import Facts
+from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.v1alpha1 import Measured
-from ftm_operator.engine_feedback import EngineLog, Heard
-from ftm_operator.passes import Result
-from ftm_operator.planning.accelerators import AcceleratorClass, declared_classes
-from ftm_operator.planning.measured import Lack
-from ftm_operator.planning.reserves import GIB
+from ftm_operator.planning.engine_log import Lack
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass, declared_classes
+from ftm_operator.planning.memory.reserves import GIB
+from ftm_operator.reconcile.engine_feedback import EngineLog, Heard
+from ftm_operator.reconcile.passes import Result
 from tests.unit.operator.kstatus import violations
 from tests.unit.operator.planning.catalogue import base_facts_of
 from tests.unit.operator.world import NAMESPACE, World, adapter_facts, resource, world

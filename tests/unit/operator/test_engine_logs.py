@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from ftm_operator.api.v1alpha1 import Measured
-from ftm_operator.cluster import ApiError, Cluster
-from ftm_operator.engine_feedback import EngineLog, Heard
-from ftm_operator.engine_logs import RETRY_SECONDS, TRIES, EngineLogs
-from ftm_operator.measurement_store import MeasurementStore
 from ftm_operator.planning.measurements import Measurement, written
+from ftm_operator.reconcile.engine_feedback import EngineLog, Heard
 from ftm_operator.resources.metadata import MANAGED_BY
+from ftm_operator.runtime.cluster import ApiError, Cluster
+from ftm_operator.runtime.engine_logs import RETRY_SECONDS, TRIES, EngineLogs
+from ftm_operator.runtime.measurement_store import MeasurementStore
 
 KEY = ("team-a", "support-bot")
 STARTED = EngineLog("support-bot-1", failed=False)

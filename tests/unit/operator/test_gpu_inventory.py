@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ftm_operator.gpu_inventory import GpuInventory
-from ftm_operator.planning.accelerators import declared_classes
+from ftm_operator.planning.gpus.accelerators import declared_classes
+from ftm_operator.runtime.gpu_inventory import GpuInventory
 
 DECLARED = declared_classes([{"name": "A10G", "product": "NVIDIA-A10G", "perNode": 4, "nodes": 8}])
 

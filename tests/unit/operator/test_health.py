@@ -1,6 +1,6 @@
 """When the operator should be restarted."""
 
-from ftm_operator.health import Health
+from ftm_operator.runtime.health import Health
 
 
 class Clock:

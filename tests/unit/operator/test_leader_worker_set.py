@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import Facts
-from ftm_operator.engine_feedback import EngineLog, started
-from ftm_operator.planning.accelerators import AcceleratorClass, declared_classes
+from ftm_jobs.contract.facts import Facts
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass, declared_classes
+from ftm_operator.reconcile.engine_feedback import EngineLog, started
 from ftm_operator.resources.service import service
 from tests.unit.operator.kstatus import violations
 from tests.unit.operator.planning.catalogue import base_facts_of

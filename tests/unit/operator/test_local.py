@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ftm_jobs.contract import Outcome, Step
-from ftm_operator import local, local_engine
-from ftm_operator.planning.awq import AwqChoice
+from ftm_jobs.contract.steps import Outcome, Step
+from ftm_operator.local import engine as local_engine
+from ftm_operator.local import steps as local
 from ftm_operator.planning.decision import Decision
+from ftm_operator.planning.rules.awq import AwqChoice
 from tests.unit.operator.test_resources import model
 from tests.unit.operator.world import facts, report
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ftm_operator.api.errors import InvalidManifest
-from ftm_operator.manifest_file import file_path, read_manifest
+from ftm_operator.local.manifest_file import file_path, read_manifest
 
 TEXT = """
 apiVersion: ftm.dev/v1alpha1

@@ -1,12 +1,14 @@
 """Input hashes of every step stay as they are: one that changed would run the step again for every user's models."""
 
+from typing import Any
+
 import pytest
 
-from ftm_jobs.contract import Artifact
+from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.errors import parse
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelSpec
 from ftm_operator.planning.decision import Decision, decide
-from ftm_operator.planning.keys import inspection_key, merged_key, planned_by, quantized_by, verified_by
+from ftm_operator.planning.input_hashes import inspection_key, merged_key, planned_by, quantized_by, verified_by
 from ftm_operator.resources.job import build_id
 from tests.unit.operator.world import facts, resource
 
@@ -19,7 +21,7 @@ AWQ = {"method": "AWQ"}
 ARTIFACT = Artifact(key="merge-1", uri="s3://models/built/merge-1", digest="sha256:7", total_bytes=10, files=2)
 
 
-def spec(**fields: object) -> FineTunedModelSpec:
+def spec(**fields: Any) -> FineTunedModelSpec:
     return parse(FineTunedModel, resource(**fields)).spec
 
 

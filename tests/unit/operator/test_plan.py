@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
-from ftm_operator.planning.keys import inspection_key, merged_key
+from ftm_operator.planning.input_hashes import inspection_key, merged_key
 from ftm_operator.planning.plan import plan
-from ftm_operator.planning.tensor_parallel import Rejection, rejections, valid_sizes
+from ftm_operator.planning.rules.tensor_parallel import Rejection, rejections, valid_sizes
 from tests.unit.operator.world import base_facts, facts, resource
 
 LLAMA_3_8B = base_facts(

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from ftm_jobs.contract import progress_in
-from ftm_jobs.progress import Progress
-from ftm_operator import controller as controllers
-from ftm_operator.cluster import ApiError, Cluster
-from ftm_operator.controller import Controller
-from ftm_operator.health import Health
-from ftm_operator.passes import Result
+from ftm_jobs.contract.steps import progress_in
+from ftm_jobs.runtime.progress import Progress
+from ftm_operator.reconcile.passes import Result
+from ftm_operator.runtime import controller as controllers
+from ftm_operator.runtime.cluster import ApiError, Cluster
+from ftm_operator.runtime.controller import Controller
+from ftm_operator.runtime.health import Health
 from tests.unit.operator.world import NAMESPACE, SETTINGS, World, pod_of, world
 
 LINE = "merge: 3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left"

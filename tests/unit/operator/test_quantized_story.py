@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import Step
+from ftm_jobs.contract.steps import Step
 from tests.unit.operator.world import NAMESPACE, World, refusal, resource, world
 
 GGUF = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import Outcome, Step
+from ftm_jobs.contract.steps import Outcome, Step
 from tests.unit.operator.kstatus import violations
 from tests.unit.operator.world import (
     NAMESPACE,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
-from ftm_operator.planning.accelerators import declared_classes
+from ftm_operator.planning.gpus.accelerators import declared_classes
 from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.deployment import deployment
 from ftm_operator.resources.resource_claim import lacks_claim, template

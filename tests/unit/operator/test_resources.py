@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import Artifact
+from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel
-from ftm_operator.planning.keys import merged_key
+from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.deployment import deployment
 from ftm_operator.resources.job import artifacts_source, inspect_job, merge_job

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from ftm_operator.observe.rollout import RollingOut, Serving, rollout
 from ftm_operator.resources.metadata import ARTIFACT_DIGEST
-from ftm_operator.rollout import RollingOut, Serving, rollout
 
 DIGEST = {"annotations": {ARTIFACT_DIGEST: "sha256:new"}}
 

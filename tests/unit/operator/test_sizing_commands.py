@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ftm_jobs.contract import Facts
+from ftm_jobs.contract.facts import Facts
 from tests.unit.operator.planning.catalogue import config
 from tests.unit.operator.test_cli import ftm
 from tests.unit.operator.test_manifest_file import TEXT, written

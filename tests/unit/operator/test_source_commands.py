@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ftm_jobs.contract import Artifact, Outcome, Report, Step
-from ftm_operator import local
-from ftm_operator.source_commands import source
+from ftm_jobs.contract.manifest import Artifact
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome, Step
+from ftm_operator.command.sources import source
+from ftm_operator.local import steps as local
 from tests.unit.operator.test_cli import ftm
 from tests.unit.operator.world import facts
 

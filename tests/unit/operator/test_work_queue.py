@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ftm_operator.work_queue import RETRY_FIRST, WorkQueue
+from ftm_operator.runtime.work_queue import RETRY_FIRST, WorkQueue
 
 
 async def take_now(queue: WorkQueue[str]) -> str | None:

@@ -10,25 +10,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ftm_jobs.contract import (
-    AdapterFacts,
-    Artifact,
-    BaseFacts,
-    Check,
-    Facts,
-    Outcome,
-    Report,
-    Step,
-    Verification,
-    merge_key,
-)
-from ftm_operator.engine_feedback import EngineLog, Heard
-from ftm_operator.object_cache import ObjectCache, key_of
-from ftm_operator.passes import Apply, Delete, Observed, Result
-from ftm_operator.planning.accelerators import AcceleratorClass
+from ftm_jobs.contract.facts import AdapterFacts, BaseFacts, Facts
+from ftm_jobs.contract.keys import merge_key
+from ftm_jobs.contract.manifest import Artifact
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome, Step
+from ftm_jobs.contract.verification import Check, Verification
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 from ftm_operator.planning.measurements import Measurement, added
-from ftm_operator.reconcile import reconcile
+from ftm_operator.reconcile.engine_feedback import EngineLog, Heard
+from ftm_operator.reconcile.passes import Apply, Delete, Observed, Result
+from ftm_operator.reconcile.reconcile import reconcile
 from ftm_operator.resources.metadata import ARTIFACT, STEP
+from ftm_operator.runtime.object_cache import ObjectCache, key_of
 from ftm_operator.settings import Settings
 
 Manifest = dict[str, Any]
@@ -258,7 +252,7 @@ class World:
     def expected_key(self) -> str:
         """The key is the merge Job's to say; a Job that gives another is the subject of a test of its own."""
         from ftm_operator.api.v1alpha1 import FineTunedModel
-        from ftm_operator.planning.keys import merged_key
+        from ftm_operator.planning.input_hashes import merged_key
 
         owner = self.resource(self.running_job("merge")["metadata"]["ownerReferences"][0]["name"])
         model = FineTunedModel.model_validate(owner)

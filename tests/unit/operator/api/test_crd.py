@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, Field
 
 from ftm_operator.api import crd, v1alpha1
-from ftm_operator.api.generated import MADE_FROM, files
+from ftm_operator.command.generated_files import MADE_FROM, files
 
 ROOT = Path(__file__).parents[4]
 Schema = dict[str, Any]

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ftm_operator.api.reference import reference
-from ftm_operator.manifest_file import read_manifest
+from ftm_operator.local.manifest_file import read_manifest
 
 ROOT = Path(__file__).parents[4]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftm_jobs.errors import InvalidInput
-from ftm_jobs.source import parse_uri
+from ftm_jobs.stores.source import parse_uri
 from ftm_operator.api.errors import InvalidManifest, parse
 from ftm_operator.api.spec import CLAIM, HUGGING_FACE, S3, Base
 

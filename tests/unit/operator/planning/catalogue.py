@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from ftm_jobs.contract import BaseFacts
-from ftm_operator.planning.architecture import Architecture, architecture
-from ftm_operator.planning.config_facts import facts_of_config
+from ftm_jobs.contract.facts import BaseFacts
+from ftm_operator.planning.model.architecture import Architecture, architecture
+from ftm_operator.planning.model.config_facts import facts_of_config
 
 _DOCUMENT: Mapping[str, Any] = yaml.safe_load((Path(__file__).parent / "configs.yaml").read_text())
 MODELS: Mapping[str, Any] = _DOCUMENT["models"]

@@ -5,15 +5,8 @@ from typing import Any
 import pytest
 
 from ftm_operator.api.errors import InvalidManifest
-from ftm_operator.planning.accelerators import (
-    GIB,
-    KNOWN,
-    MIB,
-    UnknownMemory,
-    declared_classes,
-    known_product,
-)
-from ftm_operator.planning.observed_accelerators import classes_of_nodes, classes_of_slices
+from ftm_operator.planning.gpus.accelerators import GIB, KNOWN, MIB, UnknownMemory, declared_classes, known_product
+from ftm_operator.planning.gpus.observed_accelerators import classes_of_nodes, classes_of_slices
 
 
 def node(labels: dict[str, str], allocatable: dict[str, str], **spec: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ftm_operator.planning.accelerators import declared_classes
-from ftm_operator.planning.quantization import AWQ, NONE
+from ftm_operator.planning.gpus.accelerators import declared_classes
+from ftm_operator.planning.model.quantization import AWQ, NONE
 from ftm_operator.planning.sizing import NoFit, Request, Sizing, size
 from tests.unit.operator.planning.catalogue import MODELS, base_facts_of, model_of
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ftm_operator.api.v1alpha1 import Measured, Plan
-from ftm_operator.planning.measured import (
+from ftm_operator.planning.engine_log import (
     Lack,
     correction_bytes,
     estimated_kv_cache_bytes,
@@ -12,7 +12,7 @@ from ftm_operator.planning.measured import (
     measured_in,
     what_to_do,
 )
-from ftm_operator.planning.reserves import GIB, MIB
+from ftm_operator.planning.memory.reserves import GIB, MIB
 
 STARTED = """\
 (APIServer pid=1) INFO 11-23 05:01:40 [api_server.py:1880] vLLM API server version 0.32.0

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from ftm_operator.planning.accelerators import declared_classes
 from ftm_operator.planning.answer import sizing_json
+from ftm_operator.planning.gpus.accelerators import declared_classes
 from ftm_operator.planning.measurements import MOST, Measurement, added, corrections, read, written
-from ftm_operator.planning.reserves import GIB
+from ftm_operator.planning.memory.reserves import GIB
 from ftm_operator.planning.sizing import Correction, Request, Sizing, size
 from tests.unit.operator.planning.catalogue import model_of
 

@@ -5,13 +5,13 @@ from math import ceil
 
 import pytest
 
-from ftm_jobs.contract import TensorGroup
-from ftm_operator.planning.architecture import LayerAttention
-from ftm_operator.planning.kv_cache import kv_cache
-from ftm_operator.planning.lora import lora_bytes, slot_rank
-from ftm_operator.planning.quantization import AWQ, FP8, NONE, Scheme
-from ftm_operator.planning.reserves import GIB, Batch, activation_bytes, default_batch, non_torch_bytes
-from ftm_operator.planning.weights import rank_weights, stage_layers
+from ftm_jobs.contract.facts import TensorGroup
+from ftm_operator.planning.memory.kv_cache import kv_cache
+from ftm_operator.planning.memory.lora import lora_bytes, slot_rank
+from ftm_operator.planning.memory.reserves import GIB, Batch, activation_bytes, default_batch, non_torch_bytes
+from ftm_operator.planning.memory.weights import rank_weights, stage_layers
+from ftm_operator.planning.model.architecture import LayerAttention
+from ftm_operator.planning.model.quantization import AWQ, FP8, NONE, Scheme
 from tests.unit.operator.planning.catalogue import model_of
 
 H100 = Batch(8192, 1024)

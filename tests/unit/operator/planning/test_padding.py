@@ -2,16 +2,16 @@
 
 import pytest
 
-from ftm_jobs.awq_layout import plan_layout, quantized_linears
-from ftm_jobs.contract import Facts
+from ftm_jobs.contract.facts import Facts
+from ftm_jobs.quantize.awq.shapes import plan_layout, quantized_linears
 from ftm_operator.api.v1alpha1 import FineTunedModel
-from ftm_operator.planning.accelerators import declared_classes
-from ftm_operator.planning.architecture import architecture
-from ftm_operator.planning.padding import padded, padded_widths
+from ftm_operator.planning.gpus.accelerators import declared_classes
+from ftm_operator.planning.memory.weights import heaviest_stage, rank_parts
+from ftm_operator.planning.model.architecture import architecture
+from ftm_operator.planning.model.padding import padded, padded_widths
+from ftm_operator.planning.model.quantization import AWQ, Scheme
+from ftm_operator.planning.model.tensor_names import NOT_PACKED, module_of
 from ftm_operator.planning.plan import Planned, plan
-from ftm_operator.planning.quantization import AWQ, Scheme
-from ftm_operator.planning.tensor_names import NOT_PACKED, module_of
-from ftm_operator.planning.weights import heaviest_stage, rank_parts
 from tests.unit.operator.planning.catalogue import MODELS, base_facts_of, config, model_of
 from tests.unit.operator.world import adapter_facts, resource
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftm_operator.planning.accelerators import MIB, AcceleratorClass, accelerator_class, declared_classes
-from ftm_operator.planning.architecture import Architecture
-from ftm_operator.planning.constraints import RULES, Candidate, first_broken
-from ftm_operator.planning.quantization import AWQ, NONE
+from ftm_operator.planning.gpus.accelerators import MIB, AcceleratorClass, accelerator_class, declared_classes
+from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.model.quantization import AWQ, NONE
+from ftm_operator.planning.rules.constraints import RULES, Candidate, first_broken
 from ftm_operator.planning.sizing import Correction, NoFit, Request, Sizing, size
 from tests.unit.operator.planning.catalogue import MODELS, model_of
 
@@ -133,7 +133,7 @@ def test_the_order_of_classes_that_differ_does_not_matter(name: str, request: Re
 def test_few_layouts_are_tried_however_large_the_cluster(name: str) -> None:
     """What bounds the time of a plan: `make bench-plan` measures it."""
     from ftm_operator.planning.layouts import layouts
-    from ftm_operator.planning.memory import Layout
+    from ftm_operator.planning.memory.rank import Layout
 
     model = model_of(name)
     place = a_class("H100", 81559, 8, 10_000)

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.contract import Facts
+from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelSpec, Plan
-from ftm_operator.planning.accelerators import AcceleratorClass, declared_classes
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass, declared_classes
 from ftm_operator.planning.plan import Planned, again, plan
 from ftm_operator.planning.requested import request_of
+from ftm_operator.planning.rules.tensor_parallel import Rejection
 from ftm_operator.planning.sizing import Request
-from ftm_operator.planning.tensor_parallel import Rejection
 from tests.unit.operator.planning.catalogue import base_facts_of
 from tests.unit.operator.world import adapter_facts, resource
 

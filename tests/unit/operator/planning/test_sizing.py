@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from ftm_operator.planning.accelerators import AcceleratorClass, declared_classes
 from ftm_operator.planning.answer import pod_json, reasons, sizing_json
-from ftm_operator.planning.architecture import architecture
-from ftm_operator.planning.quantization import AWQ
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass, declared_classes
+from ftm_operator.planning.memory.reserves import Batch
+from ftm_operator.planning.model.architecture import architecture
+from ftm_operator.planning.model.quantization import AWQ
 from ftm_operator.planning.remedies import remedies
-from ftm_operator.planning.reserves import Batch
 from ftm_operator.planning.sizing import NoFit, Option, Request, Sizing, size
 from tests.unit.operator.planning.catalogue import base_facts_of, model_of
 

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from ftm_operator.planning import constraints, sizing, tensor_parallel
-from ftm_operator.planning.accelerators import DeclaredClass
+from ftm_operator.planning import sizing
+from ftm_operator.planning.gpus.accelerators import DeclaredClass
+from ftm_operator.planning.rules import constraints, tensor_parallel
 
 PAGE = (Path(__file__).parents[4] / "docs" / "reference" / "sizing.md").read_text()
 MODULES = (constraints, sizing, tensor_parallel)

@@ -1,0 +1,1 @@
+"""Adapters: their tensors, the changes they make, and whether they fit a base."""

@@ -1,0 +1,62 @@
+"""How it is said that an adapter's tensor does not fit the base's. Pure."""
+
+from dataclasses import dataclass
+
+from ftm_jobs.checkpoint.headers import Tensor
+from ftm_jobs.errors import InvalidInput, Reason
+
+
+@dataclass(frozen=True)
+class Target:
+    """A tensor of the base and where it is."""
+
+    uri: str
+    name: str
+    """Of the file."""
+    tensor: Tensor
+
+    @property
+    def file(self) -> str:
+        return f"{self.uri}/{self.name}"
+
+
+def adapter_mismatch(message: str) -> InvalidInput:
+    return InvalidInput(Reason.ADAPTER_MISMATCH, message)
+
+
+def unsupported_adapter(message: str) -> InvalidInput:
+    return InvalidInput(Reason.UNSUPPORTED_ADAPTER, message)
+
+
+def check_pair(target: Target, file: str, a: Tensor, b: Tensor, *, transposed: bool) -> None:
+    """That A (r, in) and B (out, r) make a weight of (out, in), or of (in, out) where it is stored transposed."""
+    outputs, inputs = reversed(target.tensor.shape) if transposed else target.tensor.shape
+    wrong = None
+    if a.shape[1] != inputs:
+        wrong = f'"{a.name}" of shape {shape_of(a)} needs (r, {inputs})'
+    elif b.shape[0] != outputs:
+        wrong = f'"{b.name}" of shape {shape_of(b)} needs ({outputs}, r)'
+    elif a.shape[0] != b.shape[1]:
+        wrong = f'"{b.name}" of shape {shape_of(b)} needs (…, {a.shape[0]}), the rank of "{a.name}"'
+    if wrong:
+        raise adapter_mismatch(
+            f'{file} tensor {wrong} to fit "{target.tensor.name}" of shape {shape_of(target.tensor)} in '
+            f"{target.file}: use the base that the adapter was trained on"
+        )
+
+
+def check_shape(target: Target, file: str, tensor: Tensor, wanted: tuple[int, ...]) -> None:
+    if tensor.shape != wanted:
+        raise adapter_mismatch(
+            f'{file} tensor "{tensor.name}" of shape {shape_of(tensor)} needs {_written(wanted)} to fit '
+            f'"{target.tensor.name}" of shape {shape_of(target.tensor)} in {target.file}: '
+            "use the base that the adapter was trained on"
+        )
+
+
+def shape_of(tensor: Tensor) -> str:
+    return _written(tensor.shape)
+
+
+def _written(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"

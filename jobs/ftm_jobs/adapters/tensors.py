@@ -1,0 +1,111 @@
+"""An adapter's tensors, sorted by the layer they belong to and the part they play, from PEFT's names for them.
+
+Pure: names, dtypes and shapes come in, from the header. A tensor that is not understood is refused by name, so that
+nothing an adapter learned is dropped in silence.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ftm_jobs.checkpoint.headers import FLOATING_DTYPES, Header, Tensor
+from ftm_jobs.errors import InvalidInput, Reason
+
+PREFIX = "base_model.model."
+A, B, EMBEDDING_A, EMBEDDING_B = "lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B"
+BIAS = "lora_B.bias"
+MAGNITUDE = "lora_magnitude_vector"
+ROWS = "token_adapter.trainable_tokens_delta"
+_PART = re.compile(
+    re.escape(PREFIX) + r"(?P<module>.+)\.(?P<part>lora_[AB]\.weight|lora_B\.bias|lora_embedding_[AB]|"
+    r"lora_magnitude_vector|token_adapter\.trainable_tokens_delta)(?P<weight>(?<=vector)\.weight)?"
+)
+_PAIRS = {A: B, B: A, EMBEDDING_A: EMBEDDING_B, EMBEDDING_B: EMBEDDING_A}
+_WRAPPERS = (".token_adapter.base_layer.", ".base_layer.")
+_FOREIGN = {
+    "lora_": "belongs to a kind of LoRA that this merge does not know: convert the adapter to plain LoRA",
+    "modules_to_save": "is named as an unfinished training names it: save the adapter with PEFT's save_pretrained",
+    "token_adapter": "is not what PEFT saves of trained token rows: save the adapter with PEFT's save_pretrained",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One adapted layer: A and B, and what may come with them."""
+
+    module: str
+    a: Tensor
+    b: Tensor
+    embedding: bool
+    bias: Tensor | None
+    magnitude: Tensor | None
+
+
+@dataclass(frozen=True)
+class AdapterTensors:
+    layers: list[Layer] = field(default_factory=list)
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    """Trained token rows, by embedding."""
+    whole: dict[str, Tensor] = field(default_factory=dict)
+    """What replaces tensors of the base, by PEFT's name of them."""
+
+
+def sort_tensors(file: str, header: Header) -> AdapterTensors:
+    """Raises InvalidInput (AdapterMismatch, UnsupportedAdapter) naming file and tensor."""
+    found = AdapterTensors()
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in header.tensors.items():
+        if tensor.dtype not in FLOATING_DTYPES:
+            raise InvalidInput(
+                Reason.UNSUPPORTED_ADAPTER,
+                f'{file} tensor "{name}" is {tensor.dtype}: save the adapter as {", ".join(FLOATING_DTYPES)}',
+            )
+        match = _PART.fullmatch(name)
+        if match is None:
+            found.whole[_replaced(file, name)] = tensor
+        elif match["part"] == ROWS:
+            found.rows[match["module"]] = tensor
+        else:
+            parts.setdefault(match["module"], {})[match["part"]] = tensor
+    found.layers.extend(_layers(file, parts))
+    if not header.tensors:
+        raise InvalidInput(Reason.ADAPTER_MISMATCH, f"{file} holds no tensors: save the adapter again after training")
+    return found
+
+
+def _layers(file: str, parts: dict[str, dict[str, Tensor]]) -> Iterator[Layer]:
+    for module, tensors in parts.items():
+        for part, tensor in tensors.items():
+            other = _PAIRS.get(part) or (EMBEDDING_A if EMBEDDING_B in tensors else A)
+            if other not in tensors:
+                raise InvalidInput(
+                    Reason.ADAPTER_MISMATCH,
+                    f'{file} has tensor "{tensor.name}" but no "{PREFIX}{module}.{other}": '
+                    f"save the adapter of {module} again",
+                )
+        if A in tensors and EMBEDDING_A in tensors:
+            raise InvalidInput(
+                Reason.ADAPTER_MISMATCH,
+                f'{file} adapts {module} twice, by "{tensors[A].name}" and "{tensors[EMBEDDING_A].name}": '
+                "save the adapter again",
+            )
+        embedding = EMBEDDING_A in tensors
+        a, b = (tensors[EMBEDDING_A], tensors[EMBEDDING_B]) if embedding else (tensors[A], tensors[B])
+        yield Layer(module, a, b, embedding, tensors.get(BIAS), tensors.get(MAGNITUDE))
+
+
+def _replaced(file: str, name: str) -> str:
+    """PEFT's name of the base's tensor that `name` replaces."""
+    replaced = name.removeprefix(PREFIX)
+    for wrapper in _WRAPPERS:
+        replaced = replaced.replace(wrapper, ".")
+    for part, reason in _FOREIGN.items():
+        if part in replaced and name.startswith(PREFIX):
+            raise InvalidInput(Reason.UNSUPPORTED_ADAPTER, f'{file} tensor "{name}" {reason}')
+    if not name.startswith(PREFIX):
+        raise InvalidInput(
+            Reason.ADAPTER_MISMATCH,
+            f'{file} tensor "{name}" is not named as PEFT names LoRA weights ({PREFIX}<layer>.lora_A.weight): '
+            "save the adapter with PEFT's save_pretrained",
+        )
+    return replaced

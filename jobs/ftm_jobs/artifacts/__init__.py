@@ -1,0 +1,1 @@
+"""Artifacts: manifests, publishing, fetching, and the catalogue of a store."""

@@ -1,0 +1,173 @@
+"""`artifacts list|show|verify|gc`: what a store of artifacts holds, for people.
+
+Only folders that are named like an artifact are looked at. A folder without a manifest is a merge that runs or that was
+killed; gc takes it once nothing in it was written for a day. An artifact loses its manifest first, so that whatever
+stops gc, nothing half removed looks complete.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+from ftm_jobs.artifacts.manifest import read_manifest
+from ftm_jobs.contract.keys import ARTIFACT_KEY
+from ftm_jobs.contract.manifest import MANIFEST_NAME, Catalogue, Manifest, ManifestFile, StoredArtifact
+from ftm_jobs.contract.steps import Outcome
+from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.runtime.progress import Progress, size
+from ftm_jobs.stores import WritableStore, open_artifacts
+from ftm_jobs.stores.source import Source
+from ftm_jobs.stores.transfer import sha256_of
+
+ABANDONED_AFTER = timedelta(days=1)
+FOLDERS_AT_ONCE = 8
+_KEY = re.compile(ARTIFACT_KEY)
+
+
+def list_artifacts(store: Source) -> Catalogue:
+    """Everything that is named like an artifact. Raises InvalidInput and Failed as the store does."""
+    found = _all(open_artifacts(store))
+    complete = [each for each in found if each.complete]
+    total = size(sum(each.total_bytes for each in found))
+    message = f"{store.uri}: {len(complete)} complete artifacts, {len(found) - len(complete)} incomplete, {total}"
+    return _done(Reason.LISTED, message, found)
+
+
+def show(store: Source, key: str) -> Catalogue:
+    """One artifact and its manifest. Raises InvalidInput when it is not complete."""
+    folder = open_artifacts(store).child(_checked(key))
+    manifest = _manifest(folder)
+    described = _describe(folder, key)
+    return _done(Reason.LISTED, f"{folder.uri}: {_size(described)}", [described], manifest)
+
+
+def verify(store: Source, keys: Sequence[str] = ()) -> Catalogue:
+    """Reads every file of the named artifacts, or of all complete ones, and proves its sha256."""
+    root = open_artifacts(store)
+    wanted = [_checked(key) for key in keys] or [each.key for each in _all(root) if each.complete]
+    manifests = {key: _manifest(root.child(key)) for key in wanted}
+    progress = Progress("verify", sum(file.size for manifest in manifests.values() for file in manifest.files))
+    found = []
+    for key, manifest in manifests.items():
+        folder = root.child(key)
+        files = folder.list()
+        there = [file for file in manifest.files if files.get(file.path) == file.size]
+        notes = [note for file in there if (note := _verify_file(folder, file, progress))]
+        described = _describe(folder, key)
+        found.append(described.model_copy(update={"notes": (*described.notes, *notes)}))
+    progress.close()
+    if wrong := [f"{each.key}: {each.notes[0]}" for each in found if each.notes]:
+        message = f"{len(wrong)} of {len(found)} artifacts are not as they were written, first {wrong[0]}: delete them"
+        return Catalogue(
+            outcome=Outcome.INVALID_INPUT, reason=Reason.CORRUPT_ARTIFACT, message=message, artifacts=tuple(found)
+        )
+    return _done(Reason.VERIFIED, f"{store.uri}: every file of {len(found)} artifacts has its sha256", found)
+
+
+def gc(store: Source, keep: Collection[str], now: datetime, *, delete: bool) -> Catalogue:
+    """Finds, and with `delete` removes, what is not kept and what a killed merge left."""
+    root = open_artifacts(store)
+    for key in keep:
+        _checked(key)
+    found = [marked for each in _all(root) if (marked := _garbage(each, keep, now))]
+    if delete:
+        for each in found:
+            _remove(root.child(each.key))
+    total = size(sum(each.total_bytes for each in found))
+    message = f"{store.uri}: {len(found)} artifacts, {total}, " + (
+        "are removed" if delete else "can be removed; nothing was, give --delete to do it"
+    )
+    return _done(Reason.COLLECTED, message, found)
+
+
+def _all(root: WritableStore) -> list[StoredArtifact]:
+    keys = sorted(name for name in root.children() if _KEY.fullmatch(name))
+    with ThreadPoolExecutor(FOLDERS_AT_ONCE) as pool:
+        return list(pool.map(lambda key: _describe(root.child(key), key), keys))
+
+
+def _describe(folder: WritableStore, key: str) -> StoredArtifact:
+    files, written = folder.list(), folder.last_written()
+    manifest: Manifest | None = None
+    try:
+        found = read_manifest(folder, files)
+        manifest = found[0] if found else None
+        notes = _missing(manifest, files, key) if manifest else ["it has no manifest"]
+    except InvalidInput as error:
+        notes = [error.message]
+    return StoredArtifact(
+        key=key,
+        complete=manifest is not None and not notes,
+        total_bytes=sum(files.values()),
+        files=len(files),
+        written=written,
+        inputs=manifest.inputs if manifest else (),
+        notes=tuple(notes),
+    )
+
+
+def _missing(manifest: Manifest, files: dict[str, int], key: str) -> list[str]:
+    if manifest.key != key:
+        return [f"its manifest is of {manifest.key[:100]}"]
+    return [
+        f"{file.path} has {files[file.path]} bytes, not {file.size}"
+        if file.path in files
+        else f"{file.path} is missing"
+        for file in manifest.files
+        if files.get(file.path) != file.size
+    ]
+
+
+def _manifest(folder: WritableStore) -> Manifest:
+    found = read_manifest(folder, folder.list())
+    if found is None:
+        raise InvalidInput(
+            Reason.SOURCE_NOT_FOUND, f"{folder.uri} has no {MANIFEST_NAME}: no complete artifact is there; list them"
+        )
+    return found[0]
+
+
+def _verify_file(folder: WritableStore, file: ManifestFile, progress: Progress) -> str | None:
+    """What is wrong with the file."""
+    found = sha256_of(folder, file.path, file.size, progress)
+    if found == file.sha256:
+        return None
+    return f"{file.path} has sha256 {found}, not {file.sha256}"
+
+
+def _garbage(found: StoredArtifact, keep: Collection[str], now: datetime) -> StoredArtifact | None:
+    """The artifact with the reason why it goes; None when it stays."""
+    if found.key in keep:
+        return None
+    if found.complete:
+        return found.model_copy(update={"notes": ("nothing refers to it",)})
+    if found.written and now - found.written < ABANDONED_AFTER:
+        return None
+    days = f"{(now - found.written).days} days" if found.written else "an unknown time"
+    return found.model_copy(update={"notes": (*found.notes[:1], f"nothing was written to it for {days}")})
+
+
+def _remove(folder: WritableStore) -> None:
+    files = folder.list()
+    for name in sorted(files, key=lambda name: name != MANIFEST_NAME):
+        folder.delete(name)
+    folder.abort_uploads()
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise InvalidInput(Reason.INVALID_URI, f'"{key[:100]}" is no artifact\'s key: write one that list shows')
+    return key
+
+
+def _size(found: StoredArtifact) -> str:
+    return f"{found.files} files, {size(found.total_bytes)}"
+
+
+def _done(
+    reason: Reason, message: str, artifacts: Sequence[StoredArtifact], manifest: Manifest | None = None
+) -> Catalogue:
+    return Catalogue(
+        outcome=Outcome.DONE, reason=reason, message=message, artifacts=tuple(artifacts), manifest=manifest
+    )

@@ -1,0 +1,64 @@
+"""An artifact's manifest.json: written last, distrusted when read.
+
+Whoever holds a Manifest from `read_manifest` may use its paths as file names: each is a plain name in the artifact's
+own folder.
+"""
+
+import hashlib
+import json
+import re
+
+from pydantic import ValidationError
+
+from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest
+from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.stores import Store
+from ftm_jobs.stores.names import is_plain_name
+
+LARGEST_MANIFEST_BYTES = 16 * 1024 * 1024
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Equal manifests give equal bytes."""
+    return (json.dumps(manifest.to_json(), indent=2, sort_keys=True) + "\n").encode()
+
+
+def read_manifest(store: Store, files: dict[str, int]) -> tuple[Manifest, bytes] | None:
+    """The artifact's manifest and its bytes; None when there is none, so that the artifact is not complete.
+
+    `files` is what `store.list` found. Raises InvalidInput (CorruptArtifact) for a manifest that cannot be trusted.
+    """
+    if MANIFEST_NAME not in files:
+        return None
+    what = store.describe(MANIFEST_NAME)
+    if files[MANIFEST_NAME] > LARGEST_MANIFEST_BYTES:
+        raise corrupt(what, f"has {files[MANIFEST_NAME]} bytes, more than {LARGEST_MANIFEST_BYTES}")
+    text = bytes(store.read(MANIFEST_NAME, 0, files[MANIFEST_NAME]))
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise corrupt(what, f"is malformed at {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    seen = {MANIFEST_NAME}
+    for file in manifest.files:
+        if not is_plain_name(file.path) or file.path in seen:
+            raise corrupt(what, f"names the file {file.path[:200]!r}, which is not a plain name of its own")
+        if file.size < 0 or not _SHA256.fullmatch(file.sha256):
+            raise corrupt(what, f'has a wrong size or sha256 for "{file.path}"')
+        seen.add(file.path)
+    return manifest, text
+
+
+def artifact(store: Store, manifest: Manifest, text: bytes) -> Artifact:
+    return Artifact(
+        key=manifest.key,
+        uri=store.uri,
+        digest=f"sha256:{hashlib.sha256(text).hexdigest()}",
+        total_bytes=sum(file.size for file in manifest.files),
+        files=len(manifest.files),
+    )
+
+
+def corrupt(what: str, text: str) -> InvalidInput:
+    return InvalidInput(Reason.CORRUPT_ARTIFACT, f"{what} {text}: delete the artifact, so that it is made again")

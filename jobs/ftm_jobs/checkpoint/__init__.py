@@ -1,0 +1,1 @@
+"""A model in a folder: headers, index, configs, tensors, and the layout of files that are written."""

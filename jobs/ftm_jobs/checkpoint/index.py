@@ -1,0 +1,91 @@
+"""A base's weight files: which there are, and what model.safetensors.index.json may say of them.
+
+Pure: names and parsed JSON come in. An index can only name files beside it, so no name with a path is accepted.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ftm_jobs.checkpoint.headers import Header
+from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.stores.names import is_plain_name
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+
+
+def weight_files(uri: str, index: Mapping[str, Any] | None, files: Collection[str]) -> list[str]:
+    """The safetensors files of a base, sorted. `index` is the parsed index file, None when there is none.
+
+    Raises InvalidInput: PickleWeights, MissingFile or InvalidIndex.
+    """
+    if index is None:
+        if SINGLE_FILE in files:
+            return [SINGLE_FILE]
+        raise no_weights(uri, SINGLE_FILE, files)
+    what = f"{uri}/{INDEX_FILE}"
+    names = sorted(set(weight_map(what, index).values()))
+    for name in names:
+        if name not in files:
+            raise InvalidInput(
+                Reason.MISSING_FILE, f'{what} names "{name}", which is not beside it: upload it or correct the index'
+            )
+    if SINGLE_FILE in files and SINGLE_FILE not in names:
+        raise InvalidInput(
+            Reason.INVALID_INDEX,
+            f"{what} does not name {SINGLE_FILE}, which is beside it: remove one of the two models",
+        )
+    return names
+
+
+def weight_map(what: str, index: Mapping[str, Any]) -> dict[str, str]:
+    """Files by tensor. Raises InvalidInput (InvalidIndex); `what` is how messages name the index."""
+    found = index.get("weight_map")
+    if not isinstance(found, dict) or not found:
+        raise InvalidInput(Reason.INVALID_INDEX, f"{what} has no weight_map with the file of each tensor")
+    for tensor, name in found.items():
+        if not isinstance(name, str) or not is_plain_name(name) or not name.endswith(".safetensors"):
+            raise InvalidInput(
+                Reason.INVALID_INDEX,
+                f'{what} puts tensor "{tensor}" in {str(name)[:200]!r}: '
+                "only safetensors files beside the index may be named",
+            )
+    return found
+
+
+def check_index(uri: str, index: Mapping[str, Any] | None, headers: Collection[Header]) -> None:
+    """That no tensor is in two files, and that each file holds what the index says.
+
+    Raises InvalidInput (InvalidIndex).
+    """
+    where: dict[str, str] = {}
+    for header in headers:
+        for tensor in header.tensors:
+            if tensor in where:
+                raise InvalidInput(
+                    Reason.INVALID_INDEX,
+                    f'{uri}: tensor "{tensor}" is in {where[tensor]} and in {header.file}: keep one',
+                )
+            where[tensor] = header.file
+    if index is None:
+        return
+    for tensor, name in weight_map(f"{uri}/{INDEX_FILE}", index).items():
+        if where.get(tensor) != name:
+            found = f"it is in {where[tensor]}" if tensor in where else "no file holds it"
+            raise InvalidInput(
+                Reason.INVALID_INDEX,
+                f'{uri}/{INDEX_FILE} puts tensor "{tensor}" in {name}, but {found}: correct the index',
+            )
+
+
+def no_weights(uri: str, wanted: str, files: Collection[str]) -> InvalidInput:
+    """Why there is nothing to read: pickle files alone are refused by name and never opened."""
+    pickles = sorted(name for name in files if name.endswith(PICKLE_SUFFIXES))
+    if pickles:
+        return InvalidInput(
+            Reason.PICKLE_WEIGHTS,
+            f"{uri} has its weights in {pickles[0]}, a pickle, which can run code when it is loaded: "
+            f"save it as {wanted} (safetensors) and upload that",
+        )
+    return InvalidInput(Reason.MISSING_FILE, f"{uri} has no {wanted}: upload it or correct the URI")

@@ -1,0 +1,214 @@
+"""What a merge writes, decided before the first byte: files, their tensors in order, and where their bytes come from.
+
+Only this says how an artifact differs from its base; whoever streams knows no adapter. A tensor is either the base's
+bytes as they are (no changes), the base's rows with changes applied to them in order, or made by its changes alone
+(`replaced`). Vocabulary resizes, untied output layers and other sizes of shards are only different lists of files.
+Pure: no bytes of tensors are seen here.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import prod
+
+from ftm_jobs.checkpoint.headers import DTYPE_BITS, SIZE_BYTES, Header, Tensor
+from ftm_jobs.checkpoint.index import SINGLE_FILE
+from ftm_jobs.errors import InvalidInput, Reason
+
+_ALIGNMENT = 8
+_HEADER_START = '{"__metadata__":{"format":"pt"}'
+_FILE_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?(B|[kKMGT]B|[KMGT]iB)")
+_UNITS = {"B": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something an adapter does to a tensor's rows; `kinds` has what, `arithmetic` how."""
+
+    adapter: int
+    """Its place in the order of adapters, from 0; -1 for what is done to the base before any."""
+
+    @property
+    def whole(self) -> bool:
+        """It needs all rows at once."""
+        return False
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A tensor's bytes in the base."""
+
+    file: str
+    tensor: Tensor
+
+
+@dataclass(frozen=True)
+class OutputTensor:
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    origin: Origin | None
+    """The base's tensor of this name; None for a new one."""
+    changes: tuple[Change, ...] = ()
+    replaced: bool = False
+    """The changes make every byte: the origin's need not be read."""
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape) * DTYPE_BITS[self.dtype] // 8
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def columns(self) -> int:
+        """Of the matrix that changes see: all other dimensions count its rows."""
+        return self.shape[-1] if self.shape else 1
+
+    @property
+    def rows(self) -> int:
+        return prod(self.shape[:-1])
+
+    @property
+    def whole(self) -> bool:
+        """Its rows cannot be computed apart."""
+        return any(change.whole for change in self.changes)
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One weight file: `header`, then the tensors' bytes without gaps."""
+
+    name: str
+    tensors: tuple[OutputTensor, ...]
+    base_file: str | None
+    """The base's file with the same header, byte for byte, so that offsets in it are offsets in this one."""
+    data_offset: int
+    """Where the tensors' bytes begin."""
+    header: bytes = field(default=b"", repr=False)
+    """Its size and its JSON; empty where it is the base file's."""
+
+    @property
+    def size(self) -> int:
+        return self.data_offset + sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def sources(self) -> list[str]:
+        """The base files that hold its tensors, those that are replaced included, in order."""
+        return list(dict.fromkeys(tensor.origin.file for tensor in self.tensors if tensor.origin))
+
+    @property
+    def changed(self) -> bool:
+        """Whether any byte differs from the base file's."""
+        return self.base_file is None or any(tensor.changes for tensor in self.tensors)
+
+
+@dataclass(frozen=True)
+class Output:
+    files: tuple[OutputFile, ...]
+    documents: Mapping[str, bytes]
+    """Other files that are not the base's bytes: an edited config.json or index."""
+    dropped: frozenset[str] = frozenset()
+    """Files that the base may have and the output has not."""
+
+
+def base_layout(headers: Sequence[Header], changed: Mapping[str, OutputTensor]) -> list[OutputFile]:
+    """The base's files, with the tensors of `changed` in place of the base's of the same names.
+
+    A file keeps its header unless a dtype or shape in it changes. A tensor that the base does not have follows those
+    of the file that holds its origin or, without one, of the first file.
+    """
+    known = {name for header in headers for name in header.tensors}
+    new = [tensor for name, tensor in changed.items() if name not in known]
+    files = [_in_place(header, changed) for header in headers]
+    for tensor in new:
+        place = next((at for at, file in enumerate(files) if tensor.origin and file.name == tensor.origin.file), 0)
+        files[place] = new_file(files[place].name, [*files[place].tensors, tensor])
+    return files
+
+
+def _in_place(header: Header, changed: Mapping[str, OutputTensor]) -> OutputFile:
+    tensors = tuple(changed.get(name) or untouched(header.file, tensor) for name, tensor in header.tensors.items())
+    same = all(
+        (found.dtype, found.shape) == (tensor.dtype, tensor.shape)
+        for found, tensor in zip(tensors, header.tensors.values(), strict=True)
+    )
+    if same:
+        return OutputFile(header.file, tensors, header.file, header.data_offset)
+    return new_file(header.file, tensors)
+
+
+def new_file(name: str, tensors: Sequence[OutputTensor]) -> OutputFile:
+    """A file with a header of its own."""
+    header = encode_header(tensors)
+    return OutputFile(name, tuple(tensors), None, len(header), header)
+
+
+def untouched(file: str, tensor: Tensor) -> OutputTensor:
+    return OutputTensor(tensor.name, tensor.dtype, tensor.shape, Origin(file, tensor))
+
+
+def encode_header(tensors: Sequence[OutputTensor]) -> bytes:
+    """As the safetensors library writes it: metadata first, padded with spaces to a multiple of 8 bytes."""
+    parts, end = [_HEADER_START], 0
+    for tensor in tensors:
+        parts.append(_entry(tensor, end))
+        end += tensor.size
+    text = f"{','.join(parts)}}}".encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(SIZE_BYTES, "little") + text
+
+
+def _entry(tensor: OutputTensor, start: int) -> str:
+    entry = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [start, start + tensor.size]}
+    return json.dumps({tensor.name: entry}, separators=(",", ":"), ensure_ascii=False)[1:-1]
+
+
+def resharded(files: Sequence[OutputFile], largest: int) -> list[OutputFile]:
+    """The same tensors in the same order, in files of at most `largest` bytes, headers included.
+
+    A tensor that does not fit has a file of its own.
+    """
+    groups = list(_groups([tensor for file in files for tensor in file.tensors], largest))
+    if len(groups) == 1:
+        return [new_file(SINGLE_FILE, groups[0])]
+    return [
+        new_file(f"model-{number:05}-of-{len(groups):05}.safetensors", group) for number, group in enumerate(groups, 1)
+    ]
+
+
+def _groups(tensors: Sequence[OutputTensor], largest: int) -> Iterator[list[OutputTensor]]:
+    group: list[OutputTensor] = []
+    text = data = 0
+    for tensor in tensors:
+        added = len(_entry(tensor, data).encode()) + 1
+        if group and _header_size(text + added) + data + tensor.size > largest:
+            yield group
+            group, text, data = [], 0, 0
+            added = len(_entry(tensor, data).encode()) + 1
+        group.append(tensor)
+        text, data = text + added, data + tensor.size
+    yield group
+
+
+def _header_size(entries: int) -> int:
+    """Of a header whose entries and their commas have this many bytes."""
+    text = len(_HEADER_START) + entries + 1
+    return SIZE_BYTES + text + -text % _ALIGNMENT
+
+
+def parse_file_size(text: str) -> int:
+    """Bytes of `5GB` (5e9), `2GiB` (2 * 2**30) and so on. Raises InvalidInput (InvalidSize)."""
+    found = _FILE_SIZE.fullmatch(text)
+    unit = found[2] if found else "B"
+    size = int(Fraction(found[1]) * (1024 if "i" in unit else 1000) ** _UNITS[unit[0].upper()]) if found else 0
+    if size < 1:
+        raise InvalidInput(
+            Reason.INVALID_SIZE,
+            f'max-shard-size "{text[:100]}" is not a size of at least one byte: write a number and a unit, '
+            "as in 5GB, 500MB or 2GiB",
+        )
+    return size

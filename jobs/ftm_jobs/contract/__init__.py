@@ -1,0 +1,1 @@
+"""Agreements between the operator and its Jobs: facts, reports, manifests and keys. The operator imports this alone."""

@@ -1,0 +1,113 @@
+"""What the inspect step learns of a base and its adapters from configs and safetensors headers alone."""
+
+from collections.abc import Sequence
+
+from ftm_jobs.contract.base import Contract
+
+ENCODERS = ("visual", "vision", "image", "multi_modal", "mm_", "audio", "connector")
+"""How a part of a tensor's name begins that belongs to an encoder of images or sounds, or to what joins it on."""
+
+
+BEYOND = "+"
+"""In a tensor group's name, what comes after the decoder and only speculation loads: a layer's number, or mtp."""
+
+
+class TensorGroup(Contract):
+    """Tensors that are alike: one per layer, or one per layer and expert."""
+
+    name: str
+    """Their name, with `*` for each number in it: model.layers.*.self_attn.q_proj.weight."""
+    shape: tuple[int, ...]
+    """The shape of each."""
+    dtype: str
+    """safetensors' name of the dtype of each: BF16."""
+    count: int
+    """How many there are."""
+
+
+class BaseFacts(Contract):
+    """What configs and safetensors headers say of a base model; no weights are read."""
+
+    uri: str
+    """Resolved: an hf:// URI carries the commit."""
+    digest: str
+    """`sha256:…` over names, sizes and content identities of the files that a merge reads or copies."""
+    architecture: str
+    """The class that config.json names: LlamaForCausalLM."""
+    model_type: str
+    """The family that config.json names: llama."""
+    dtype: str
+    """safetensors' name of the dtype that holds most bytes: BF16, F16, F32."""
+    parameters: int
+    """How many numbers the weights hold, tied ones once."""
+    weight_bytes: int
+    """Bytes of all tensors."""
+    layers: int
+    """How many decoder layers there are."""
+    hidden_size: int
+    """Width of the residual stream."""
+    intermediate_size: int | None = None
+    """Width inside an MLP; absent if config.json does not say."""
+    attention_heads: int
+    """Query heads per layer."""
+    key_value_heads: int
+    """Key and value heads per layer; fewer than query heads with grouped-query attention."""
+    head_size: int
+    """Width of one head."""
+    vocabulary_size: int
+    """Rows of the embedding."""
+    max_position_embeddings: int
+    """The longest context that the model was made for, in tokens."""
+    tied_embeddings: bool
+    """Whether the output layer shares the embedding's weights."""
+    tensors: tuple[TensorGroup, ...] | None = None
+    """All tensors of the weight files, alike ones together; absent if an older version looked."""
+    config: dict[str, str] | None = None
+    """What config.json says of the architecture: JSON by dotted name, as in text_config.num_hidden_layers. Absent if
+    an older version looked."""
+
+
+class AdapterFacts(Contract):
+    """What adapter_config.json and the adapter's safetensors header say."""
+
+    uri: str
+    """Resolved: an hf:// URI carries the commit."""
+    digest: str
+    """`sha256:…` over names, sizes and content identities of the files that a merge reads."""
+    rank: int
+    """The inner width of the low-rank matrices."""
+    alpha: float
+    """What PEFT calls lora_alpha."""
+    scaling: float
+    """alpha / rank, or alpha / sqrt(rank) with rsLoRA; a source's scale is not included."""
+    target_modules: tuple[str, ...]
+    """Last components of the names of the adapted layers, sorted: q_proj, v_proj, …"""
+    layers_adapted: int
+    """How many weight matrices the adapter changes."""
+    dtype: str
+    """safetensors' name of the dtype that holds most bytes."""
+    weight_bytes: int
+    """Bytes of all tensors."""
+    kinds: tuple[str, ...] | None = None
+    """What the adapter consists of: LoRA, DoRA, Bias, Embedding, Experts, Modules, Tokens."""
+    dynamic_objections: tuple[str, ...] | None = None
+    """Why vLLM cannot serve the adapter unmerged; empty if it can."""
+
+
+class Facts(Contract):
+    """What the inspect step learned of all sources."""
+
+    base: BaseFacts
+    """The base model."""
+    adapters: tuple[AdapterFacts, ...]
+    """The adapters, in the order they are applied."""
+
+
+def of_encoder(tensor: str) -> bool:
+    """Whether a tensor, by its name, is outside of the language model: those are neither quantized nor padded."""
+    return any(part.startswith(ENCODERS) for part in tensor.split("."))
+
+
+def holds_experts(tensor: str, shape: Sequence[int]) -> bool:
+    """Whether one tensor, by its name, is a matrix of each expert of a layer: engines of AWQ do not read those."""
+    return len(shape) == 3 and any(part.endswith(("experts", "moe")) for part in tensor.split("."))

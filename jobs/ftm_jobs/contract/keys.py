@@ -1,0 +1,109 @@
+"""Keys of artifacts, derived from what was read and how it is combined.
+
+A key depends on digests of the sources and on the recipe, not on the tools' versions: a recipe is raised only when the
+bytes of its output would change.
+"""
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any
+
+from ftm_jobs.contract.steps import Step
+
+MERGE_RECIPE = 2
+
+
+AWQ_RECIPE = 2
+
+
+GGUF_RECIPE = 1
+
+
+VERIFY_RECIPE = 2
+
+
+ARTIFACT_KEY = r"(?:merge|awq|gguf|verify)-[0-9a-f]{32}"
+"""What every artifact's folder is named like."""
+
+
+class QuantizedBase(StrEnum):
+    """What a QLoRA adapter is added to."""
+
+    FULL_PRECISION = "FullPrecision"
+    """The base as it is stored."""
+    NF4_ROUND_TRIP = "NF4RoundTrip"
+    """The base as 4-bit NormalFloat leaves it, which is what the adapter was trained on."""
+
+
+def merge_key(
+    base_digest: str,
+    adapters: list[tuple[str, float]],
+    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
+    max_shard_size: int | None = None,
+) -> str:
+    """The key of a merged model: adapters are (digest, scale), in the order they are applied."""
+    content: dict[str, Any] = {
+        "step": Step.MERGE,
+        "recipe": MERGE_RECIPE,
+        "base": base_digest,
+        "adapters": [{"digest": digest, "scale": float(scale)} for digest, scale in adapters],
+    }
+    if quantized_base is not QuantizedBase.FULL_PRECISION:
+        content["quantizedBase"] = quantized_base
+    if max_shard_size is not None:
+        content["maxShardSize"] = max_shard_size
+    return "merge-" + _digest(content)
+
+
+def awq_key(
+    merged_key: str,
+    bits: int,
+    group_size: int,
+    zero_point: bool,
+    engine: str,
+    calibration_digest: str,
+    tensor_parallel: tuple[int, ...] = (1,),
+) -> str:
+    """The key of an AWQ model. `merged_key` is the merged artifact's, or the digest of a model that is none.
+
+    `tensor_parallel` are the sizes that it is to be served with: they decide the group size and an MLP's padding.
+    """
+    content: dict[str, Any] = {
+        "step": Step.QUANTIZE,
+        "recipe": AWQ_RECIPE,
+        "model": merged_key,
+        "bits": bits,
+        "groupSize": group_size,
+        "zeroPoint": zero_point,
+        "engine": engine,
+        "calibration": calibration_digest,
+    }
+    sizes = sorted({1, *tensor_parallel})
+    if sizes != [1]:
+        content["tensorParallel"] = sizes
+    return "awq-" + _digest(content)
+
+
+def gguf_key(merged_key: str, type: str, importance_digest: str | None = None) -> str:
+    """The key of a GGUF model. `importance_digest` is of the text that an importance matrix was computed from."""
+    content = {"step": Step.QUANTIZE, "recipe": GGUF_RECIPE, "model": merged_key, "type": type}
+    if importance_digest is not None:
+        content["importance"] = importance_digest
+    return "gguf-" + _digest(content)
+
+
+def verify_key(inputs: list[tuple[str, str, float | None]], settings: dict[str, Any]) -> str:
+    """The key of a verification. Inputs are (role, digest, scale) in order; settings are what a verdict depends on."""
+    return "verify-" + _digest(
+        {
+            "step": Step.VERIFY,
+            "recipe": VERIFY_RECIPE,
+            "inputs": [{"role": role, "digest": digest, "scale": scale} for role, digest, scale in inputs],
+            "settings": settings,
+        }
+    )
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]

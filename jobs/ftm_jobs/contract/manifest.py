@@ -1,0 +1,85 @@
+"""Artifacts and the manifests that make them complete."""
+
+from pydantic import AwareDatetime, Field
+
+from ftm_jobs.contract.base import Contract, Notes
+from ftm_jobs.contract.keys import QuantizedBase
+from ftm_jobs.contract.steps import Outcome, Step
+
+MANIFEST_NAME = "manifest.json"
+
+
+class Artifact(Contract):
+    """A complete artifact in a store."""
+
+    key: str
+    """Its name in the store, derived from its inputs and recipe."""
+    uri: str
+    """Where it is."""
+    digest: str
+    """`sha256:…` of its manifest.json."""
+    total_bytes: int
+    """Bytes of all its files."""
+    files: int
+    """How many files it has."""
+
+
+class ManifestFile(Contract):
+    path: str
+    size: int
+    sha256: str
+
+
+class ManifestInput(Contract):
+    """A source as it was read."""
+
+    role: str
+    """base or adapter; merged: the artifact that was quantized, with its manifest's digest; calibration."""
+    uri: str
+    digest: str
+    scale: float | None = None
+
+
+class Manifest(Contract):
+    """The last file written: what an artifact holds and where it came from. Equal inputs give equal bytes."""
+
+    schema_version: int = 1
+    key: str
+    step: Step
+    recipe: int
+    inputs: tuple[ManifestInput, ...]
+    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION
+    max_shard_size: int | None = None
+    """In bytes; absent where the weight files are the base's."""
+    quantization: dict[str, bool | int | str] | None = None
+    """method (gguf or awq), and what it was asked: type, or bits, groupSize, zeroPoint and engine."""
+    files: tuple[ManifestFile, ...]
+    tools: dict[str, str] = Field(default_factory=dict)
+    measurements: dict[str, int | float] = Field(default_factory=dict)
+    notes: Notes = ()
+    """What people should know of the result: tensors that fell back to another type, widths that were padded."""
+
+
+class StoredArtifact(Contract):
+    """A folder of a store that is named like an artifact, whether complete or not."""
+
+    key: str
+    complete: bool
+    """Its manifest is there and can be read, and so are its files, in their sizes."""
+    total_bytes: int
+    files: int
+    written: AwareDatetime | None = None
+    """When something in it was last written."""
+    inputs: tuple[ManifestInput, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Why it is not complete, not as it was written, or to be removed."""
+
+
+class Catalogue(Contract):
+    """What `artifacts list|show|verify|gc` found or did: the last line of its stdout."""
+
+    outcome: Outcome
+    reason: str
+    message: str
+    artifacts: tuple[StoredArtifact, ...] = ()
+    manifest: Manifest | None = None

@@ -1,0 +1,44 @@
+"""The steps, how each can end, and the line by which its log tells how far it is."""
+
+import re
+from enum import IntEnum, StrEnum
+
+PROGRESS_LINE = re.compile(r"[a-z]{1,20}: ([0-9.]+ [kMGT]?B of [0-9.]+ [kMGT]?B \([0-9]+ %\), [0-9a-zA-Z ,./]{3,60})")
+"""A line of a step's log that tells how far it is: the step, a colon, and the words that status repeats."""
+
+
+class Step(StrEnum):
+    INSPECT = "inspect"
+    MERGE = "merge"
+    QUANTIZE = "quantize"
+    VERIFY = "verify"
+    FETCH = "fetch"
+    ARTIFACTS = "artifacts"
+    """What a person does with a store; no part of a build."""
+
+
+class ExitCode(IntEnum):
+    DONE = 0
+    RETRY = 1
+    INVALID_INPUT = 2
+
+
+class Outcome(StrEnum):
+    DONE = "Done"
+    INVALID_INPUT = "InvalidInput"
+    """The input is wrong: a retry without a change is useless."""
+    FAILED = "Failed"
+    """Something else went wrong: a retry may help."""
+
+
+EXIT_CODES = {
+    Outcome.DONE: ExitCode.DONE,
+    Outcome.INVALID_INPUT: ExitCode.INVALID_INPUT,
+    Outcome.FAILED: ExitCode.RETRY,
+}
+
+
+def progress_in(log_line: str) -> str | None:
+    """The progress that a step wrote to its log: `3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left`; None: none."""
+    found = PROGRESS_LINE.fullmatch(log_line.strip())
+    return found[1] if found else None

@@ -1,0 +1,34 @@
+"""The checks of a verification and how much text it measures."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ftm_jobs.contract.base import Contract
+
+HELD_OUT_TOKENS = 1024
+"""How much text a verification measures, at most: every model that is compared runs all of it, on CPUs if need be."""
+
+
+class Check(Contract):
+    """One thing that was measured, beside what it may be."""
+
+    name: str
+    """MergeAgrees, AdapterEffect, QuantizedDivergence, …"""
+    value: float
+    """The figure; 1e308 where it is not finite."""
+    bound: float
+    """What the figure is compared with: the largest that passes, or the smallest for AdapterEffect."""
+    unit: str
+    """nats/token, differences, answers."""
+    passed: bool
+    """Whether the figure is within its bound."""
+
+
+class Verification(Contract):
+    """Whether what would be served says what was trained; verification.json in the artifact has more."""
+
+    passed: bool
+    """All checks are."""
+    checks: Annotated[tuple[Check, ...], Field(max_length=64)]
+    """What was measured."""

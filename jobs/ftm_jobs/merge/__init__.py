@@ -1,0 +1,1 @@
+"""Merging: exactly PEFT's arithmetic, streamed through blocks of bounded memory."""

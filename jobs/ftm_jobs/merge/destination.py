@@ -1,0 +1,54 @@
+"""Where a merge of a person's goes: a folder of their choice, which may hold something else.
+
+A marker with the merge's key is written before anything else and removed at the end, so that a folder is filled by one
+merge only, a killed merge can be run again, and a model that is there already is never written over.
+"""
+
+import json
+from contextlib import suppress
+
+from ftm_jobs.artifacts.manifest import read_manifest
+from ftm_jobs.contract.manifest import MANIFEST_NAME
+from ftm_jobs.errors import InvalidInput, Reason, StepError
+from ftm_jobs.stores import WritableStore
+
+MARKER = "merge-in-progress.json"
+LARGEST_MARKER_BYTES = 1024
+
+
+def claim(target: WritableStore, key: str) -> None:
+    """Raises InvalidInput (DestinationTaken) when the folder holds anything but this merge, finished or not."""
+    files = target.list()
+    if MARKER in files:
+        _check_marker(target, key, files[MARKER])
+    elif MANIFEST_NAME in files:
+        found = read_manifest(target, files)
+        if found is None or found[0].key != key:
+            raise _taken(f"{target.uri} holds another artifact")
+    elif files:
+        raise _taken(f'{target.uri} is not empty, it holds "{min(files)[:100]}"')
+    elif not target.put_if_absent(MARKER, json.dumps({"key": key}).encode()):
+        _check_marker(target, key, target.list().get(MARKER, 0))
+
+
+def release(target: WritableStore) -> None:
+    """The merge is complete."""
+    if MARKER in target.list():
+        target.delete(MARKER)
+
+
+def release_if_empty(target: WritableStore) -> None:
+    """After a failure: a folder in which nothing was written is left as it was found."""
+    with suppress(StepError):
+        if set(target.list()) == {MARKER}:
+            target.delete(MARKER)
+
+
+def _check_marker(target: WritableStore, key: str, size: int) -> None:
+    content = bytes(target.read(MARKER, 0, min(size, LARGEST_MARKER_BYTES)))
+    if content != json.dumps({"key": key}).encode():
+        raise _taken(f"{target.uri} holds a part of another merge ({MARKER})")
+
+
+def _taken(what: str) -> InvalidInput:
+    return InvalidInput(Reason.DESTINATION_TAKEN, f"{what}: name a folder that is empty, or empty this one")

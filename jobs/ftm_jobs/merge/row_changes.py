@@ -1,0 +1,77 @@
+"""What adapters do to rows of a base's weights. Imports torch; only merge and verify may import this."""
+
+from functools import lru_cache
+
+import torch
+
+from ftm_jobs.adapters.changes import AddBias, LowRank, Replace, ReplaceRows, RoundTrip
+from ftm_jobs.checkpoint.headers import Tensor
+from ftm_jobs.checkpoint.output_layout import Change, OutputTensor
+from ftm_jobs.checkpoint.sources import ADAPTER_FILE
+from ftm_jobs.merge import lora
+from ftm_jobs.merge.blocks import Block, Piece
+from ftm_jobs.merge.inputs import Inputs
+
+CACHED_WEIGHTS = 4
+"""Whose A and B are kept: a weight larger than a block needs its own again for the next one."""
+
+Prepared = tuple[tuple[lora.Prepared, ...], ...]
+
+
+class Changes:
+    """What a change needs is read when its weight is reached, so that memory does not grow with the adapters."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        kept = CACHED_WEIGHTS * len(inputs.adapters)
+        self._kept = lru_cache(kept)(self._read_change)
+        self._factor = lru_cache(2 * kept)(self._read_fp32)
+
+    def of(self, tensor: OutputTensor) -> tuple[lora.Prepared, ...]:
+        """What changes all rows of a tensor."""
+        whole = Piece(tensor, 0, tensor.rows, 0)
+        return tuple(self._read_rows(change, whole) or self._kept(change) for change in tensor.changes)
+
+    def prepare(self, block: Block) -> Prepared:
+        return tuple(
+            tuple(self._read_rows(change, piece) or self._kept(change) for change in piece.tensor.changes)
+            for piece in block.pieces
+        )
+
+    def apply(self, block: Block, data: memoryview, prepared: Prepared) -> None:
+        for piece, changes in zip(block.pieces, prepared, strict=True):
+            size = piece.rows * (piece.tensor.size // piece.tensor.rows)
+            lora.change(piece.tensor, data[piece.offset : piece.offset + size], piece.first_row, changes)
+
+    def _read_rows(self, change: Change, piece: Piece) -> lora.Prepared | None:
+        """Only the rows that a piece needs of what replaces a whole weight; None for other changes."""
+        if not isinstance(change, Replace):
+            return None
+        row_bytes = change.tensor.size // piece.tensor.rows
+        store = self._inputs.adapters[change.adapter].store
+        data = store.read(ADAPTER_FILE, change.tensor.offset + piece.first_row * row_bytes, piece.rows * row_bytes)
+        return lora.Rows(lora.matrix(change.tensor, data, (piece.rows, piece.tensor.columns)), piece.first_row)
+
+    def _read_change(self, change: Change) -> lora.Prepared:
+        match change:
+            case LowRank():
+                return lora.Factors(
+                    self._factor(change.adapter, change.a),
+                    self._factor(change.adapter, change.b),
+                    change.scaling,
+                    change.form,
+                    change.rounded,
+                    self._factor(change.adapter, change.magnitude) if change.magnitude else None,
+                    change.expert,
+                )
+            case AddBias():
+                return lora.Bias(self._factor(change.adapter, change.tensor), change.scaling)
+            case ReplaceRows():
+                return lora.ChosenRows(self._factor(change.adapter, change.tensor), change.indices)
+            case RoundTrip():
+                return lora.QuantizedBase()
+        raise AssertionError(change)
+
+    def _read_fp32(self, adapter: int, tensor: Tensor) -> torch.Tensor:
+        data = self._inputs.adapters[adapter].store.read(ADAPTER_FILE, tensor.offset, tensor.size)
+        return lora.matrix(tensor, data).float()

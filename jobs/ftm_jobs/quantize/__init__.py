@@ -1,0 +1,1 @@
+"""Quantizing: what AWQ and GGUF share, and a package for each."""

@@ -1,0 +1,1 @@
+"""AWQ for vLLM, by AutoAWQ or llm-compressor."""

@@ -1,0 +1,245 @@
+"""AWQ by llm-compressor: newer architectures, in the compressed-tensors format that vLLM reads as well.
+
+Its search runs block by block on an accelerator; the model itself is in main memory. What is mended:
+
+- It scales layers of architectures that it does not know, and of some that it does, so that the scales do not cancel:
+  it is told which to scale (awq_scalings.py), in the language model alone; encoders stay as they are.
+- It adds 1 to the weights of norms that are stored without, as Gemma's are, and takes it off again, in 16 bits, so
+  that all of them lose digits: those that are not scaled are put back.
+- It names experts in its own way, which no engine would look for: they get the names they had, and no file leaves
+  here whose tensors are not those of the model.
+- Without an accelerator it pins memory all the same, which raises: pinning is left out there.
+- transformers saves config.json anew. Only its quantization_config is taken; the caller edits the model's own file.
+- An MLP that must be padded is padded in a copy of the weight files, which is what is loaded.
+
+Nothing is downloaded: the model is a folder, the calibration text is token numbers.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partialmethod
+from pathlib import Path
+from typing import Any
+
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", TQDM_DISABLE="1")
+
+import torch
+from compressed_tensors.offload import update_offload_parameter
+from datasets import Dataset, disable_progress_bars
+from llmcompressor import oneshot
+from llmcompressor.modeling.moe.linearize import linearize_moe
+from llmcompressor.modifiers.quantization import QuantizationModifier
+from llmcompressor.modifiers.transform.awq import AWQ_MAPPING_REGISTRY, AWQMapping, AWQModifier, default_mappings
+from llmcompressor.pipelines.cache import IntermediatesCache
+from loguru import logger
+from torch import nn
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers.core_model_loading import WeightRenaming
+
+from ftm_jobs.checkpoint.configs import CONFIG_FILE
+from ftm_jobs.checkpoint.output_layout import OutputTensor
+from ftm_jobs.checkpoint.tensor_groups import is_beyond
+from ftm_jobs.contract.facts import ENCODERS
+from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.quantize.awq.scalings import KNOWN, PROVEN, Scaling, proven_by_names
+from ftm_jobs.quantize.awq.shapes import Layout
+from ftm_jobs.quantize.awq.weights import WeightFiles, Weights
+
+BITS = 4
+IGNORED = [
+    "lm_head",
+    r"re:.*\.gate$",
+    r"re:.*router$",
+    r"re:.*shared_expert_gate$",
+    rf"re:(?:.*\.)?(?:{'|'.join(ENCODERS)})[^.]*(?:\..*)?$",
+]
+PARTS = (".weight_packed", ".weight_scale", ".weight_zero_point", ".weight_shape")
+EXPERTS = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+"""What some checkpoints call the layers of an expert, and llm-compressor."""
+
+
+def run(
+    model: Path,
+    out: Path,
+    config: Mapping[str, Any],
+    files: Sequence[str],
+    layout: Layout,
+    blocks: list[list[int]],
+    *,
+    symmetric: bool,
+) -> dict[str, Any]:
+    """Write the quantized weight files to `out`; returns the quantization_config that belongs to them.
+
+    Raises InvalidInput (UnsupportedModel) for an architecture that transformers or llm-compressor does not know, and
+    where there is nothing to scale.
+    """
+    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
+        folder = Path(temporary)
+        source = _padded_copy(model, folder / "padded", config, files, layout) if layout.padded else model
+        loaded = load(source, config)
+        quantize(loaded, model, layout.group_size, blocks, symmetric=symmetric)
+        saved = folder / "saved"
+        _name_experts(loaded, layout)
+        loaded.save_pretrained(saved, save_compressed=True)
+        _check_names(loaded, Weights(model, files, layout), saved, layout)
+        for path in sorted(saved.glob("*.safetensors*")):
+            shutil.move(path, out / path.name)
+            (out / path.name).chmod(0o644)
+        found: dict[str, Any] = json.loads((saved / CONFIG_FILE).read_text())["quantization_config"]
+    return found
+
+
+def quantize(model: Any, folder: Path, group_size: int, blocks: list[list[int]], *, symmetric: bool) -> None:
+    """Scale and round the model in memory. Raises InvalidInput (UnsupportedModel)."""
+    _quieten()
+    if not torch.accelerator.is_available():
+        IntermediatesCache.pin_memory = lambda *_arguments, **_named: None
+    tokenizer: Any = PreTrainedTokenizerFast
+    settings = {
+        "num_bits": BITS,
+        "type": "int",
+        "symmetric": symmetric,
+        "strategy": "group",
+        "group_size": group_size,
+        "dynamic": False,
+    }
+    groups = {"group_0": {"targets": ["Linear"], "weights": settings}}
+    mappings = _mappings(model)
+    vectors = {name: each.detach().clone() for name, each in model.named_parameters() if each.dim() == 1}
+    recipe = [
+        AWQModifier(duo_scaling="both", mappings=mappings),
+        QuantizationModifier(config_groups=groups, ignore=IGNORED),
+    ]
+    try:
+        oneshot(
+            model=model,
+            processor=tokenizer(tokenizer_file=str(folder / "tokenizer.json")),
+            dataset=Dataset.from_dict({"input_ids": blocks, "attention_mask": [[1] * len(ids) for ids in blocks]}),
+            recipe=recipe,
+            num_calibration_samples=len(blocks),
+            max_seq_length=max(map(len, blocks)),
+            shuffle_calibration_samples=False,
+        )
+    except ValueError as error:
+        raise _unsupported(f"llm-compressor cannot work on the model ({_line(error)})") from error
+    scaled = [re.compile(each.smooth_layer.removeprefix("re:")) for each in mappings]
+    for name, vector in vectors.items():
+        module, _, parameter = name.rpartition(".")
+        if not any(pattern.match(module) for pattern in scaled):
+            update_offload_parameter(model.get_submodule(module), parameter, vector)
+
+
+def _mappings(model: Any) -> list[AWQMapping]:
+    """What AWQ scales. Raises InvalidInput (UnsupportedModel) where there is nothing."""
+    names = {module: name for name, module in model.named_modules()}
+    decoder: str = names[model.get_decoder()]
+    alone = type(model.get_decoder()).__name__.removesuffix("Model") + "ForCausalLM"
+    found = _known(type(model).__name__) or _known(alone)
+    if not found:
+        inside = {name: module for module, name in names.items() if name.startswith(f"{decoder}." if decoder else "")}
+        linears = {name: module for name, module in inside.items() if isinstance(module, nn.Linear)}
+        shapes = {name: (each.out_features, each.in_features) for name, each in linears.items()}
+        found = proven_by_names(shapes, inside.keys() - linears.keys())
+    if not found:
+        raise _unsupported(f"AWQ finds nothing to scale in a {type(model).__name__}, and would only round it")
+    scoped = [each.within(decoder) for each in found]
+    return [AWQMapping(each.smoothed, list(each.balanced)) for each in scoped]
+
+
+def _known(class_name: str) -> tuple[Scaling, ...]:
+    """Of a class of transformers, or of the one that has a model's decoder and nothing else; empty: not known."""
+    if class_name not in PROVEN:
+        return KNOWN.get(class_name, ())
+    theirs = AWQ_MAPPING_REGISTRY.get(class_name, default_mappings)
+    return tuple(Scaling(each.smooth_layer, tuple(each.balance_layers)) for each in theirs)
+
+
+def _name_experts(model: Any, layout: Layout) -> None:
+    """Save experts under the names that the model's own files have for them."""
+    roles = {linear.role for linear in layout.linears}
+    model._weight_conversions = [
+        *(getattr(model, "_weight_conversions", None) or []),
+        *(
+            WeightRenaming(rf"\.experts\.(\d+)\.{own}\.", rf".experts.\1.{name}.")
+            for own, name in EXPERTS.items()
+            if own in roles
+        ),
+    ]
+
+
+def _check_names(loaded: Any, model: Weights, saved: Path, layout: Layout) -> None:
+    """That the model's tensors and no others were written. Raises InvalidInput (UnsupportedModel) naming one.
+
+    But for those that transformers leaves out knowingly: constants that old checkpoints hold, an output layer beside
+    the embedding that it is tied to, layers beyond the decoder's.
+    """
+    files = sorted(path.name for path in saved.glob("*.safetensors"))
+    written = set(Weights(saved, files, layout).names())
+    quantized = {f"{linear.name}{part}" for linear in layout.linears for part in PARTS[:2]}
+    whole = {*model.names()} - {f"{linear.name}.weight" for linear in layout.linears}
+    text = loaded.config.get_text_config()
+    whole -= {
+        name
+        for name in whole - written
+        if is_beyond(name, text.num_hidden_layers)
+        or name.endswith(".rotary_emb.inv_freq")
+        or (text.tie_word_embeddings and name.endswith("lm_head.weight"))
+    }
+    extra = {f"{linear.name}{part}" for linear in layout.linears for part in PARTS[2:]}
+    wrong = sorted(((quantized | whole) - written) | (written - quantized - whole - extra))
+    if wrong:
+        raise _unsupported(f'llm-compressor gives the model other tensors than it has ("{wrong[0]}")')
+
+
+def _quieten() -> None:
+    """A Job's log has lines, not bars; what is no error, llm-compressor says of every layer."""
+    logger.remove()
+    logger.add(sys.stderr, level="ERROR", format="{message}")
+    disable_progress_bars()
+    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+
+
+def load(source: Path, config: Mapping[str, Any]) -> Any:
+    """The model in main memory, each expert as layers of its own. Raises InvalidInput (UnsupportedModel)."""
+    _quieten()
+    auto: Any = AutoModelForImageTextToText if "vision_config" in config else AutoModelForCausalLM
+    try:
+        model, found = auto.from_pretrained(
+            source, dtype="auto", trust_remote_code=False, local_files_only=True, output_loading_info=True
+        )
+    except (ValueError, KeyError) as error:
+        raise _unsupported(f"transformers beside llm-compressor cannot load the model ({_line(error)})") from error
+    layers = model.config.get_text_config().num_hidden_layers
+    unexpected = [name for name in found["unexpected_keys"] if not is_beyond(name, layers)]
+    wrong = [*found["missing_keys"], *unexpected, *found["mismatched_keys"]]
+    if wrong:
+        raise _unsupported(
+            f'transformers beside llm-compressor knows a model of other tensors ("{min(map(str, wrong))}")'
+        )
+    linearize_moe(model)
+    return model
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _unsupported(what: str) -> InvalidInput:
+    return InvalidInput(Reason.UNSUPPORTED_MODEL, f"{what}: write quantization.method: GGUF or None")
+
+
+def _padded_copy(model: Path, folder: Path, config: Mapping[str, Any], files: Sequence[str], layout: Layout) -> Path:
+    folder.mkdir()
+    weights = Weights(model, files, layout)
+    planned = [OutputTensor(name, weights.dtype(name), weights.shape(name), None) for name in weights.names()]
+    with WeightFiles(folder, planned) as written:
+        for name in weights.names():
+            written.write({name: weights.read(name)})
+    (folder / CONFIG_FILE).write_text(json.dumps(dict(config)))
+    return folder

@@ -1,0 +1,134 @@
+"""A model's weights read tensor by tensor with an MLP's padding, and a quantized model's written tensor by tensor.
+
+Neither holds more than the tensor at hand: files are read through the page cache, and written at offsets that are
+known before the first byte, since a quantized tensor's size follows from its shape.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from safetensors import safe_open
+
+from ftm_jobs.checkpoint.headers import DTYPE_BITS
+from ftm_jobs.checkpoint.index import INDEX_FILE
+from ftm_jobs.checkpoint.output_layout import OutputFile, OutputTensor, new_file, resharded
+from ftm_jobs.errors import Failed, Reason
+from ftm_jobs.quantize.awq.shapes import Layout
+
+LARGEST_FILE_BYTES = 5_000_000_000
+DTYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.int32: "I32"}
+
+
+class Weights:
+    """The tensors of a model's safetensors files, by name, in the layout's shapes."""
+
+    def __init__(self, model: Path, files: Sequence[str], layout: Layout) -> None:
+        self._layout = layout
+        self._where: dict[str, Any] = {}
+        for name in files:
+            opened: Any = safe_open(str(model / name), framework="pt")
+            self._where.update(dict.fromkeys(opened.keys(), opened))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
+
+    def names(self) -> Iterable[str]:
+        return self._where.keys()
+
+    def read(self, name: str) -> torch.Tensor:
+        """The tensor as it is stored, padded with zeros. Do not change it in place."""
+        tensor: torch.Tensor = self._where[name].get_tensor(name)
+        shape = self._layout.padded_shape(name, tuple(tensor.shape))
+        if shape == tuple(tensor.shape):
+            return tensor
+        if not self._layout.halves(name):
+            return _padded(tensor, shape)
+        gate, up = tensor.chunk(2)
+        half = (shape[0] // 2, *shape[1:])
+        return torch.cat([_padded(gate, half), _padded(up, half)])
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """As `read` returns it."""
+        return self._layout.padded_shape(name, tuple(self._where[name].get_slice(name).get_shape()))
+
+    def dtype(self, name: str) -> str:
+        found: str = self._where[name].get_slice(name).get_dtype()
+        return found
+
+    def stored_bytes(self, name: str) -> int:
+        """Without the padding."""
+        shape: list[int] = self._where[name].get_slice(name).get_shape()
+        return prod(shape) * DTYPE_BITS[self.dtype(name)] // 8
+
+
+def _padded(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    whole = tensor.new_zeros(tuple(shape))
+    whole[tuple(slice(size) for size in tensor.shape)] = tensor
+    return whole
+
+
+class WeightFiles:
+    """The weight files of a folder, each tensor of which is written once, in any order."""
+
+    def __init__(self, folder: Path, tensors: Sequence[OutputTensor], largest: int = LARGEST_FILE_BYTES) -> None:
+        self._files = resharded([new_file("", tensors)], largest)
+        self._places: dict[str, tuple[int, int, OutputTensor]] = {}
+        self._left: set[str] = set()
+        self._descriptors: list[int] = []
+        for file in self._files:
+            self._descriptors.append(os.open(folder / file.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644))
+            self._begin(file)
+        if len(self._files) > 1:
+            (folder / INDEX_FILE).write_bytes(_index(self._files))
+
+    def _begin(self, file: OutputFile) -> None:
+        descriptor = self._descriptors[-1]
+        os.ftruncate(descriptor, file.size)
+        os.pwrite(descriptor, file.header, 0)
+        offset = file.data_offset
+        for tensor in file.tensors:
+            self._places[tensor.name] = (descriptor, offset, tensor)
+            self._left.add(tensor.name)
+            offset += tensor.size
+
+    def write(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        for name, tensor in tensors.items():
+            descriptor, offset, planned = self._places[name]
+            if DTYPES[tensor.dtype] != planned.dtype or tuple(tensor.shape) != planned.shape:
+                raise Failed(
+                    Reason.INTERNAL_ERROR,
+                    f'"{name}" became {DTYPES[tensor.dtype]} {tuple(tensor.shape)}, '
+                    f"not {planned.dtype} {planned.shape}",
+                )
+            flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            view = memoryview(flat.numpy().data)
+            while len(view):
+                count = os.pwrite(descriptor, view, offset)
+                view, offset = view[count:], offset + count
+            self._left.discard(name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        if kind is None and self._left:
+            raise Failed(
+                Reason.INTERNAL_ERROR, f'{len(self._left)} tensors were not written, "{min(self._left)}" first'
+            )
+
+
+def _index(files: Sequence[OutputFile]) -> bytes:
+    places = {tensor.name: file.name for file in files for tensor in file.tensors}
+    total = sum(tensor.size for file in files for tensor in file.tensors)
+    content = {"metadata": {"total_size": total}, "weight_map": places}
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()

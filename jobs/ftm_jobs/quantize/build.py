@@ -1,0 +1,177 @@
+"""What every quantization does around its own work: one artifact per key, complete once its manifest.json exists.
+
+    1. Open the model, a merged artifact or a plain folder, and refuse what headers and configs rule out.
+    2. An artifact that is complete under the key is reused.
+    3. Bring the model to a scratch folder, each file proven by its sha256. Files of a local disk are read in place.
+    4. Convert, in the scratch folder.
+    5. Upload every file that came out, hashed on the way; the manifest last, by a conditional write.
+
+Whatever ends a run before the manifest leaves nothing that looks complete. The scratch folder is removed; a run that
+was killed left it, and the next one of its key keeps what was fetched.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+
+from ftm_jobs.artifacts.manifest import read_manifest
+from ftm_jobs.artifacts.publish import complete, completed_by_another_run, publish
+from ftm_jobs.checkpoint.opened_model import OpenedModel, bring, open_model
+from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, ManifestFile, ManifestInput
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome, Step
+from ftm_jobs.errors import Failed, Reason, StepError
+from ftm_jobs.quantize.quantized import Quantized
+from ftm_jobs.runtime.limits import memory_limit
+from ftm_jobs.runtime.progress import Progress, size
+from ftm_jobs.runtime.scratch import VARIABLE, emptied, scratch, scratch_root
+from ftm_jobs.stores import Stat, WritableStore, open_artifacts
+from ftm_jobs.stores.file import FileStore
+from ftm_jobs.stores.names import is_plain_name
+from ftm_jobs.stores.source import Source
+from ftm_jobs.stores.transfer import copy
+
+_OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "unable to allocate", "bad_alloc")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to quantize, with all that it was asked."""
+
+    recipe: int
+    key: Callable[[str], str]
+    """Of the artifact, from the model's."""
+    convert: Callable[[Path, Path], Quantized]
+    """Reads the model's folder and fills an empty one. May raise InvalidInput and Failed."""
+    check: Callable[[OpenedModel], None] = lambda _: None
+    """Refuses a model by its headers and configs, before anything is fetched."""
+    disk_bytes: Callable[[OpenedModel], int] = lambda model: model.total_bytes
+    """What `convert` writes at most, the result included."""
+    memory_bytes: Callable[[OpenedModel], int] = lambda model: model.total_bytes
+    """What `convert` needs, roughly; said when memory runs out."""
+    inputs: tuple[ManifestInput, ...] = ()
+    """Besides the model."""
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+
+def quantize(source: Source, artifacts: Source, method: Method) -> Report:
+    """The quantized model under its key. Raises InvalidInput and Failed; then nothing under the key looks complete."""
+    model = open_model(source)
+    key = method.key(model.key)
+    target = open_artifacts(artifacts).child(key)
+    if found := complete(target, key):
+        _clean(target)
+        return _report(found, _notes(target), reused=True)
+    method.check(model)
+    try:
+        found, notes, reused = _make(model, method, key, target)
+    except StepError:
+        meanwhile = completed_by_another_run(target, key)
+        if meanwhile is None:
+            raise
+        found, notes, reused = meanwhile, _notes(target), True
+    _clean(target)
+    return _report(found, notes, reused=reused)
+
+
+def _make(
+    model: OpenedModel, method: Method, key: str, target: WritableStore
+) -> tuple[Artifact, tuple[str, ...], bool]:
+    brought = 0 if isinstance(model.store, FileStore) else model.total_bytes
+    with scratch(key, brought + method.disk_bytes(model)) as folder:
+        bring(model, folder / "model")
+        out = folder / "out"
+        emptied(out)
+        quantized = _converted(model, method, folder / "model", out)
+        files = _upload(out, target)
+    manifest = Manifest(
+        key=key,
+        step=Step.QUANTIZE,
+        recipe=method.recipe,
+        inputs=(model.input, *method.inputs),
+        quantization=dict(quantized.quantization),
+        files=tuple(files),
+        tools=dict(method.tools),
+        measurements=dict(quantized.measurements),
+        notes=quantized.notes,
+    )
+    found, reused = publish(target, manifest)
+    return found, quantized.notes, reused
+
+
+def _converted(model: OpenedModel, method: Method, folder: Path, out: Path) -> Quantized:
+    """Raises what `convert` does; of memory and disk that ran out it is said what there was and what is needed."""
+    try:
+        return method.convert(folder, out)
+    except StepError as error:
+        if error.reason is Reason.OUT_OF_MEMORY:
+            raise _out_of_memory(model, method) from error
+        if error.reason is Reason.DISK_FULL:
+            raise _disk_full(model, method) from error
+        raise
+    except MemoryError as error:
+        raise _out_of_memory(model, method) from error
+    except RuntimeError as error:
+        if not any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+            raise
+        raise _out_of_memory(model, method) from error
+    except OSError as error:
+        if error.errno not in (ENOSPC, EDQUOT):
+            raise
+        raise _disk_full(model, method) from error
+
+
+def _disk_full(model: OpenedModel, method: Method) -> Failed:
+    return Failed(
+        Reason.DISK_FULL,
+        f"{scratch_root()}: no space left on the disk, and this step needs some {size(method.disk_bytes(model))} "
+        f"there: give it a larger volume, or name another folder in {VARIABLE}",
+    )
+
+
+def _out_of_memory(model: OpenedModel, method: Method) -> Failed:
+    return Failed(
+        Reason.OUT_OF_MEMORY,
+        f"memory ran out: it had {size(memory_limit())} and needs some {size(method.memory_bytes(model))}: give the "
+        "Job more (spec.jobs.resources)",
+    )
+
+
+def _upload(out: Path, target: WritableStore) -> list[ManifestFile]:
+    made = sorted(out.iterdir())
+    for path in made:
+        if not path.is_file() or not is_plain_name(path.name) or path.name == MANIFEST_NAME:
+            raise Failed(Reason.INTERNAL_ERROR, f"the quantizer made {path.name!r}, which is no file of a model")
+    stats = [Stat(path.name, path.stat().st_size, "") for path in made]
+    progress = Progress("upload", sum(stat.size for stat in stats))
+    files = [copy(FileStore(out), stat, target, progress) for stat in stats]
+    progress.close()
+    return files
+
+
+def _notes(target: WritableStore) -> tuple[str, ...]:
+    found = read_manifest(target, target.list())
+    return found[0].notes if found else ()
+
+
+def _clean(target: WritableStore) -> None:
+    """Remove what killed runs left; not being allowed to does not undo a quantization."""
+    try:
+        target.abort_uploads()
+    except StepError as error:
+        print(f"unfinished uploads of killed runs may stay behind: {error.message}", file=sys.stderr, flush=True)
+
+
+def _report(found: Artifact, notes: tuple[str, ...], *, reused: bool) -> Report:
+    what = f"{found.uri}: {found.files} file{'s' if found.files > 1 else ''}, {size(found.total_bytes)}"
+    return Report(
+        step=Step.QUANTIZE,
+        outcome=Outcome.DONE,
+        reason=Reason.ALREADY_QUANTIZED if reused else Reason.QUANTIZED,
+        message=f"the quantized model is already in {what}" if reused else f"quantized into {what}",
+        artifact=found,
+        notes=notes,
+        reused=reused,
+    )

@@ -1,0 +1,1 @@
+"""GGUF for llama.cpp, by its own converter and quantizer."""

@@ -1,0 +1,74 @@
+"""Whether a GGUF file says what the model's config says: a converter that misreads a config says nothing.
+
+A lost rope base or a vocabulary of another size gives a file that loads, and a model that speaks nonsense.
+Pure: the file's header and config.json's content come in.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftm_jobs.checkpoint.configs import BaseConfig, text_config
+from ftm_jobs.quantize.gguf.header import GgufHeader, Values
+
+DEFAULT_ROPE_BASE = 10000.0
+"""What llama.cpp uses where the file says nothing."""
+SCALED_BY_FACTOR = ("linear", "yarn", "longrope")
+CHAT_TEMPLATE = "tokenizer.chat_template"
+
+
+def disagreements(header: GgufHeader, config: BaseConfig, *, has_template: bool) -> list[str]:
+    """What the file says otherwise, a clause each; empty when it agrees in all that both know."""
+    content = text_config(config.content)
+    return [
+        *_numbers(header, config, content),
+        *_vocabulary(header, config),
+        *_rope(header, content),
+        *(
+            ["it has no chat template, and the model has one"]
+            if has_template and CHAT_TEMPLATE not in header.metadata
+            else []
+        ),
+    ]
+
+
+def _numbers(header: GgufHeader, config: BaseConfig, content: Mapping[str, Any]) -> Iterator[str]:
+    extra = content.get("num_nextn_predict_layers")
+    layers = config.layers + (extra if isinstance(extra, int) else 0)
+    wanted = {
+        "block_count": (config.layers, layers),
+        "embedding_length": (config.hidden_size,),
+        "attention.head_count": (config.attention_heads,),
+        "context_length": (config.max_position_embeddings,) if config.max_position_embeddings else (),
+    }
+    for key, values in wanted.items():
+        found = header.number(key)
+        if values and found is not None and found not in values:
+            yield f"its {key} is {found:g}, and the config's is {values[0]}"
+
+
+def _vocabulary(header: GgufHeader, config: BaseConfig) -> Iterator[str]:
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    embedding = header.tensors.get("token_embd.weight")
+    rows = embedding.weight.shape[0] if embedding else None
+    if isinstance(tokens, Values) and rows is not None and tokens.count != rows:
+        yield f"it has {tokens.count} tokens, and embeddings of {rows}"
+    if rows is not None and rows != config.vocabulary_size:
+        yield f"it has embeddings of {rows} tokens, and the config's vocab_size is {config.vocabulary_size}"
+
+
+def _rope(header: GgufHeader, content: Mapping[str, Any]) -> Iterator[str]:
+    rope = content.get("rope_parameters") or content.get("rope_scaling") or {}
+    rope = rope.get("full_attention", rope) if isinstance(rope, dict) else {}
+    base = rope.get("rope_theta", content.get("rope_theta")) if isinstance(rope, dict) else None
+    found = header.number("rope.freq_base") or DEFAULT_ROPE_BASE
+    if isinstance(base, int | float) and not math.isclose(found, base, rel_tol=1e-5):
+        yield f"its rope.freq_base is {found:g}, and the config's rope_theta is {base:g}"
+    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
+    if kind in SCALED_BY_FACTOR and isinstance(factor, int | float):
+        scaled = header.number("rope.scaling.factor")
+        if scaled is None or not math.isclose(scaled, factor, rel_tol=1e-5):
+            found_factor = "not there" if scaled is None else f"{scaled:g}"
+            yield f"its rope.scaling.factor is {found_factor}, and the config's is {factor:g}"
+    if kind == "llama3" and "rope_freqs.weight" not in header.tensors:
+        yield "it has no rope_freqs.weight, and the config's rope_type is llama3"

@@ -1,0 +1,91 @@
+"""The inspect step: facts about a base and its adapters, and whether they fit, from configs and headers alone.
+
+Runs in an image without torch, numpy and safetensors.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import sqrt
+
+from ftm_jobs.adapters.changes import LowRank
+from ftm_jobs.adapters.dynamic_serving import kinds, objections
+from ftm_jobs.adapters.match import Update
+from ftm_jobs.checkpoint.headers import Tensor
+from ftm_jobs.checkpoint.sources import Adapter, Base
+from ftm_jobs.checkpoint.tensor_groups import tensor_groups
+from ftm_jobs.contract.config import architecture_config
+from ftm_jobs.contract.facts import AdapterFacts, BaseFacts, Facts
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome, Step
+from ftm_jobs.errors import Reason
+from ftm_jobs.merge.inputs import load_inputs
+from ftm_jobs.stores.source import Source
+
+
+def inspect(base: Source, adapters: Sequence[Source]) -> Report:
+    """Raises InvalidInput when a source is malformed or does not fit, Failed when a store cannot be reached."""
+    inputs = load_inputs(base, adapters)
+    facts = Facts(
+        base=base_facts(inputs.base),
+        adapters=tuple(map(adapter_facts, inputs.adapters, inputs.updates)),
+    )
+    fitting = f"{len(adapters)} {'adapter fits' if len(adapters) == 1 else 'adapters fit'} " if adapters else ""
+    return Report(
+        step=Step.INSPECT,
+        outcome=Outcome.DONE,
+        reason=Reason.INSPECTED,
+        message=f"{fitting}{facts.base.architecture} with {facts.base.parameters:,} parameters in {facts.base.dtype}",
+        facts=facts,
+    )
+
+
+def base_facts(base: Base) -> BaseFacts:
+    tensors = [tensor for header in base.headers for tensor in header.tensors.values()]
+    config = base.config
+    return BaseFacts(
+        uri=base.store.uri,
+        digest=base.digest,
+        architecture=config.architecture,
+        model_type=config.model_type,
+        dtype=_main_dtype(tensors),
+        parameters=sum(tensor.elements for tensor in tensors),
+        weight_bytes=sum(tensor.size for tensor in tensors),
+        layers=config.layers,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        attention_heads=config.attention_heads,
+        key_value_heads=config.key_value_heads,
+        head_size=config.head_size,
+        vocabulary_size=config.vocabulary_size,
+        max_position_embeddings=config.max_position_embeddings,
+        tied_embeddings=base.tied_embeddings,
+        tensors=tensor_groups(tensors, config.layers),
+        config=architecture_config(config.content),
+    )
+
+
+def adapter_facts(adapter: Adapter, updates: Sequence[Update]) -> AdapterFacts:
+    tensors = list(adapter.header.tensors.values())
+    config = adapter.config
+    changes = [update.change for update in updates if isinstance(update.change, LowRank)]
+    return AdapterFacts(
+        uri=adapter.store.uri,
+        digest=adapter.digest,
+        rank=max((change.rank for change in changes), default=config.rank),
+        alpha=config.alpha,
+        scaling=config.alpha / (sqrt(config.rank) if config.rslora else config.rank),
+        target_modules=tuple(sorted({change.module.rpartition(".")[2] for change in changes})),
+        layers_adapted=len(changes),
+        dtype=_main_dtype(tensors),
+        weight_bytes=sum(tensor.size for tensor in tensors),
+        kinds=kinds(updates),
+        dynamic_objections=objections(config, updates, adapter.scale),
+    )
+
+
+def _main_dtype(tensors: Sequence[Tensor]) -> str:
+    """The dtype that holds most bytes; by name when two hold the same."""
+    sizes: Counter[str] = Counter()
+    for tensor in tensors:
+        sizes[tensor.dtype] += tensor.size
+    return max(sorted(sizes), key=lambda dtype: sizes[dtype], default="")

@@ -1,0 +1,169 @@
+"""The merge step: a base and its adapters become one artifact, complete once its manifest.json exists.
+
+Everything that headers and configs can tell is checked before the first byte is written. Weight files keep the base's
+names, headers and untouched bytes, unless files of another size are asked for; each streams through bounded memory.
+The key says what was merged, so a second run finds the manifest and does nothing, a run after a killed one keeps the
+weight files that were finished, and two runs at once write the same bytes.
+"""
+
+import importlib
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from ftm_jobs.artifacts.publish import complete, completed_by_another_run, publish, put
+from ftm_jobs.checkpoint.output_layout import OutputFile
+from ftm_jobs.checkpoint.sources import ADAPTER_FILE
+from ftm_jobs.contract.keys import MERGE_RECIPE, QuantizedBase, merge_key
+from ftm_jobs.contract.manifest import Artifact, Manifest, ManifestFile, ManifestInput
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome, Step
+from ftm_jobs.errors import Reason, StepError
+from ftm_jobs.merge import destination
+from ftm_jobs.merge.adapted_weights import AdaptedWeights
+from ftm_jobs.merge.inputs import Inputs, load_inputs
+from ftm_jobs.merge.journal import Journal, remove_journal
+from ftm_jobs.merge.proof import Proof
+from ftm_jobs.runtime.allocator import keep_freed_memory
+from ftm_jobs.runtime.progress import Progress, size
+from ftm_jobs.stores import WritableStore, open_artifacts, transfer
+from ftm_jobs.stores.source import Source
+
+
+def merge(
+    base: Source,
+    adapters: Sequence[Source],
+    artifacts: Source,
+    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
+    max_shard_size: int | None = None,
+) -> Report:
+    """The merged model under its key. Raises InvalidInput and Failed; then nothing under the key looks complete."""
+    _begin_importing()
+    inputs = load_inputs(base, adapters, quantized_base, max_shard_size)
+    key = _key(inputs)
+    return _merge(inputs, key, open_artifacts(artifacts).child(key))
+
+
+def merge_to(
+    base: Source,
+    adapters: Sequence[Source],
+    out: Source,
+    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
+    max_shard_size: int | None = None,
+) -> Report:
+    """The merged model in exactly this folder. Raises what `merge` does, and DestinationTaken."""
+    _begin_importing()
+    inputs = load_inputs(base, adapters, quantized_base, max_shard_size)
+    key, target = _key(inputs), open_artifacts(out)
+    destination.claim(target, key)
+    try:
+        report = _merge(inputs, key, target)
+    except BaseException:
+        destination.release_if_empty(target)
+        raise
+    destination.release(target)
+    return report
+
+
+def _begin_importing() -> None:
+    """torch takes seconds: meanwhile sources are listed and hashed, and what no adapter changes is written."""
+
+    def work() -> None:
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(0.0001)  # else what runs meanwhile waits 5 ms each time that it needs the interpreter
+        try:
+            importlib.import_module("ftm_jobs.merge.row_changes")
+        finally:
+            sys.setswitchinterval(usual)
+
+    threading.Thread(target=work).start()
+
+
+def _key(inputs: Inputs) -> str:
+    adapters = [(adapter.digest, adapter.scale) for adapter in inputs.adapters]
+    return merge_key(inputs.base.digest, adapters, inputs.quantized_base, inputs.max_shard_size)
+
+
+def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
+    if found := complete(target, key):
+        _clean(target)
+        return _report(found, reused=True)
+    try:
+        files = _write(inputs, target, Journal(target, key))
+        found, reused = publish(target, _manifest(inputs, key, files))
+    except StepError:
+        meanwhile = completed_by_another_run(target, key)
+        if meanwhile is None:
+            raise
+        found, reused = meanwhile, True
+    _clean(target)
+    return _report(found, reused=reused)
+
+
+def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[ManifestFile]:
+    """Weight files first, so that what fails on them leaves nothing but finished ones behind."""
+    keep_freed_memory()
+    base = inputs.base
+    proven = [adapter.stats[ADAPTER_FILE] for adapter in inputs.adapters if adapter.stats[ADAPTER_FILE].sha256]
+    progress = Progress("merge", sum(stat.size for stat in [*base.stats.values(), *proven]))
+    for adapter in inputs.adapters:
+        transfer.prove(adapter.store, adapter.stats[ADAPTER_FILE], progress)
+    adapted, output = AdaptedWeights(inputs), inputs.output
+    kept = {file.name: found for file in output.files if (found := journal.kept(file.name, file.size, progress))}
+    missing = [file for file in output.files if file.name not in kept]
+    proof = Proof(base, missing)
+    written: list[ManifestFile] = []
+    unproven: list[tuple[OutputFile, ManifestFile]] = []
+    for file in missing:
+        written.append(adapted.write(file, target, proof, progress))
+        unproven.append((file, written[-1]))
+        if file is not missing[-1]:
+            journal.add(*(found for each, found in unproven if proof.holds(each)))
+            unproven = [(each, found) for each, found in unproven if not proof.holds(each)]
+    weights = {header.file for header in base.headers} | output.dropped | output.documents.keys()
+    copied = [
+        transfer.copy(base.store, stat, target, progress) for name, stat in base.stats.items() if name not in weights
+    ]
+    documents = [put(target, name, content) for name, content in output.documents.items()]
+    progress.close()
+    return sorted([*kept.values(), *written, *copied, *documents], key=lambda file: file.path)
+
+
+def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
+    adapters = [
+        ManifestInput(role="adapter", uri=adapter.store.uri, digest=adapter.digest, scale=adapter.scale)
+        for adapter in inputs.adapters
+    ]
+    return Manifest(
+        key=key,
+        step=Step.MERGE,
+        recipe=MERGE_RECIPE,
+        inputs=(ManifestInput(role="base", uri=inputs.base.store.uri, digest=inputs.base.digest), *adapters),
+        quantized_base=inputs.quantized_base,
+        max_shard_size=inputs.max_shard_size,
+        files=tuple(files),
+        tools={"torch": version("torch").partition("+")[0]},
+        measurements={"weightsChanged": len({update.weight for updates in inputs.updates for update in updates})},
+    )
+
+
+def _clean(target: WritableStore) -> None:
+    """Remove what killed runs left; not being allowed to does not undo a merge."""
+    try:
+        target.abort_uploads()
+        remove_journal(target)
+    except StepError as error:
+        print(f"unfinished uploads of killed runs may stay behind: {error.message}", file=sys.stderr, flush=True)
+
+
+def _report(found: Artifact, *, reused: bool) -> Report:
+    what = f"{found.uri}: {found.files} files, {size(found.total_bytes)}"
+    return Report(
+        step=Step.MERGE,
+        outcome=Outcome.DONE,
+        reason=Reason.ALREADY_MERGED if reused else Reason.MERGED,
+        message=f"the merged model is already in {what}" if reused else f"merged into {what}",
+        artifact=found,
+        reused=reused,
+    )

@@ -1,0 +1,12 @@
+"""Names of files in a store: plain names alone, since a store is one flat folder."""
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether `name` is a file of the folder itself on every system: no path, no parent, no hidden file."""
+    return (
+        0 < len(name.encode("utf-8", "surrogatepass")) <= 255
+        and not name.startswith(".")
+        and not any(
+            character in "/\\:" or ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in name
+        )
+    )

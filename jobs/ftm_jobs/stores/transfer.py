@@ -1,0 +1,135 @@
+"""Streams one file from a store to another in blocks, hashing what is read.
+
+Memory is bounded by the blocks in flight, whatever the file's size. The file appears in the target only if the bytes
+that were read have the sha256 that the source declares.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+from ftm_jobs.contract.manifest import ManifestFile
+from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.runtime.pipeline import Stage, through
+from ftm_jobs.runtime.progress import Progress
+from ftm_jobs.stores import NotCopied, Stat, Store, WritableStore, Writer
+
+PROCESSORS = min(4, len(os.sched_getaffinity(0)))
+"""More do not help: the bytes of a file are hashed one after the other."""
+BLOCKS_AHEAD = 6
+"""With fewer, threads wait for each other; with more, blocks leave the processors' cache before they are written."""
+
+
+def copy(source: Store, stat: Stat, target: WritableStore, progress: Progress) -> ManifestFile:
+    """The file as it is. Raises InvalidInput (CorruptSource, SourceChanged) and what stores raise.
+
+    Every byte is read from the source and hashed, so the digest that is returned was proven here, or is sealed. Where
+    both sides are one store that copies by itself, the bytes are not sent back to it: it copies the version that was
+    hashed. A file without a declared sha256 is always streamed.
+    """
+    copier = target.copier(source, stat) if stat.sha256 else None
+    if copier is not None:
+        read = 0
+
+        def count(size: int) -> None:
+            nonlocal read
+            read += size
+            progress.add(size)
+
+        try:
+            return _copy(source, stat, copier, count)
+        except NotCopied as refusal:
+            print(f"{target.describe(stat.path)}: {refusal}; it is streamed instead", file=sys.stderr, flush=True)
+            progress.add(-read)
+    return _copy(source, stat, target.writer(stat.path, stat.size), progress.add)
+
+
+def _copy(
+    source: Store, stat: Stat, target: AbstractContextManager[Writer], count: Callable[[int], None]
+) -> ManifestFile:
+    digest = None if stat.sealed else hashlib.sha256()
+    with target as writer:
+
+        def write(data: memoryview) -> None:
+            writer.write(data)
+            count(len(data))
+
+        hashed = [Stage[memoryview](digest.update, ordered=True)] if digest else []
+        _read(source, stat, *hashed, Stage(write, ordered=True))
+        if digest:
+            check_sha256(source, stat, digest.hexdigest())
+    sha256 = digest.hexdigest() if digest else stat.sha256
+    assert sha256
+    return ManifestFile(path=stat.path, size=stat.size, sha256=sha256)
+
+
+def sha256_of(store: Store, path: str, size: int, progress: Progress) -> str:
+    """Of the file's bytes, read once."""
+    digest = hashlib.sha256()
+
+    def see(data: memoryview) -> None:
+        digest.update(data)
+        progress.add(len(data))
+
+    _read(store, Stat(path, size, ""), Stage(see, ordered=True))
+    return digest.hexdigest()
+
+
+def prove(source: Store, stat: Stat, progress: Progress) -> None:
+    """Read the file and compare it with the sha256 that the source declares, if it does."""
+    if stat.sealed:
+        progress.add(stat.size)
+    elif stat.sha256:
+        check_sha256(source, stat, sha256_of(source, stat.path, stat.size, progress))
+
+
+@dataclass
+class Buffers:
+    """Reused, since fresh memory costs a page fault for each 4 KiB."""
+
+    smallest: int
+    free: SimpleQueue[bytearray] = field(default_factory=SimpleQueue)
+
+    def take(self, size: int) -> memoryview:
+        try:
+            found = self.free.get_nowait()
+        except Empty:
+            found = bytearray()
+        if len(found) < size:
+            found = bytearray(max(size, self.smallest))
+        return memoryview(found)[:size]
+
+    def give_back(self, data: memoryview) -> None:
+        assert isinstance(data.obj, bytearray)
+        self.free.put(data.obj)
+        data.release()
+
+
+def _read(source: Store, stat: Stat, *stages: Stage[memoryview]) -> None:
+    """The file's bytes through the stages, in blocks."""
+    buffers = Buffers(source.block_bytes)
+
+    def read(offset: int) -> memoryview:
+        data = buffers.take(min(source.block_bytes, stat.size - offset))
+        source.read_into(stat.path, offset, data)
+        return data
+
+    offsets = range(0, stat.size, source.block_bytes)
+    through(offsets, read, [*stages, Stage(buffers.give_back)], **at_once(source))
+
+
+def at_once(source: Store) -> dict[str, int]:
+    threads = PROCESSORS + source.readers
+    return {"threads": threads, "ahead": max(BLOCKS_AHEAD, threads + 2)}
+
+
+def check_sha256(source: Store, stat: Stat, found: str) -> None:
+    if stat.sha256 and found != stat.sha256:
+        raise InvalidInput(
+            Reason.CORRUPT_SOURCE,
+            f"{source.describe(stat.path)} has sha256 {found}, but the store declares {stat.sha256}: upload it again",
+        )

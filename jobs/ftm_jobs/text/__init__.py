@@ -1,0 +1,1 @@
+"""Text for models: calibration, chat templates, tokenizers and blocks of tokens."""

@@ -1,0 +1,140 @@
+"""Conversations as the text that a model sees: its own chat template, rendered as transformers renders it.
+
+The template and the special tokens are read from the model's files; no tokenizer class is loaded, since the class
+that a file names may be unknown to the libraries beside this. Templates come from strangers: they run in jinja2's
+sandbox, which gives them no file, no network and no attribute of Python's. Imports no torch.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jinja2
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.text.calibration import Message, Sample
+
+TEMPLATE_FILE = "chat_template.jinja"
+OLD_TEMPLATE_FILE = "chat_template.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+DEFAULT_TEMPLATE = "default"
+TODAY = datetime(2024, 7, 26, tzinfo=UTC)
+"""What templates that print the date are told, so that equal inputs give equal text."""
+
+
+class ChatTemplate:
+    """How a model wants its conversations written."""
+
+    def __init__(self, what: str, source: str, special_tokens: Mapping[str, str]) -> None:
+        self._what = what
+        self._tokens = dict(special_tokens)
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals.update(raise_exception=_raise, strftime_now=TODAY.strftime)
+        try:
+            self._template = environment.from_string(source)
+        except jinja2.TemplateError as error:
+            raise InvalidInput(
+                Reason.INVALID_CONFIG, f"{what} has a chat template that cannot be read: {error}; correct it"
+            ) from error
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+        """Raises jinja2.TemplateError in the template's own words when it refuses the conversation."""
+        told = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            return self._template.render(messages=told, add_generation_prompt=add_generation_prompt, **self._tokens)
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+            raise jinja2.TemplateError(f"{type(error).__name__}: {error}") from error
+
+
+def load_template(model: Path) -> ChatTemplate | None:
+    """The model's chat template; None when it has none. Raises InvalidInput for one that cannot be read."""
+    config = _json(model / TOKENIZER_CONFIG_FILE)
+    tokens = {name: text for name, value in config.items() if name.endswith("_token") and (text := _token(value))}
+    beside = model / TEMPLATE_FILE
+    if beside.is_file():
+        return ChatTemplate(str(beside), _decode(beside), tokens)
+    found, what = config.get("chat_template"), model / TOKENIZER_CONFIG_FILE
+    if not found:
+        what = model / OLD_TEMPLATE_FILE
+        found = _json(what).get("chat_template")
+    if isinstance(found, list):
+        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
+        found = named.get(DEFAULT_TEMPLATE)
+    return ChatTemplate(str(what), found, tokens) if isinstance(found, str) and found else None
+
+
+def render(samples: Sequence[Sample], template: ChatTemplate | None) -> list[str]:
+    """Each sample as text, in order.
+
+    A model without a template sees a conversation's contents, a line each. Raises InvalidInput (InvalidCalibration)
+    when the template refuses a conversation.
+    """
+    return [_rendered(sample, template) for sample in samples]
+
+
+def _rendered(sample: Sample, template: ChatTemplate | None) -> str:
+    if sample.text is not None:
+        return sample.text
+    if template is None:
+        return "\n".join(message.content for message in sample.messages)
+    try:
+        return template.render(sample.messages)
+    except jinja2.TemplateError as error:
+        raise InvalidInput(
+            Reason.INVALID_CALIBRATION,
+            f"calibration {sample.where}: the model's chat template refuses the messages ({error}): "
+            "correct their roles, or write the sample as text",
+        ) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(_decode(path))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(Reason.INVALID_CONFIG, f"{path} is not JSON: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _decode(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(Reason.INVALID_CONFIG, f"{path} is not UTF-8: {error}") from error
+
+
+def _token(value: Any) -> str:
+    """A special token as a tokenizer config spells it: a text, or an object with the text as content."""
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else ""
+
+
+def _to_json(
+    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    """transformers' filter: jinja2's own escapes for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+class _Generation(jinja2.ext.Extension):
+    """{% generation %} … {% endgeneration %}, by which some templates mark what the model says: its body."""
+
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)

@@ -1,0 +1,1 @@
+"""Verifying: whether what would be served is what was trained."""

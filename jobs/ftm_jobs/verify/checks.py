@@ -1,0 +1,163 @@
+"""What is held against what: each figure of a verification, its bound, and the sentence that says how it went.
+
+    AdapterEffect        KL(base+adapter ‖ base) must exceed what rounding the adapted weights does: an effect that
+                         drowns in the rounding of a merge is none (all-zero B, lost scaling, names that match nothing)
+    MergeAgrees          KL(base+adapter ‖ merged) must not exceed KL(base+adapter ‖ merged with a bit less per weight)
+    MergedWeights        tensors of the merged model that are not base+adapter but for rounding: none
+    ConfigParity         fields of config.json that the next step lost or changed: none
+    TokenizerParity      texts and special tokens that the two tokenizers write differently: none
+    BetterThanRounding   KL(merged ‖ quantized) must be below KL(merged ‖ plain rounding at the same bits and groups)
+    MaxDivergence        KL(merged ‖ quantized) must not exceed verification.maxDivergence, where it is set
+    ExpectedAnswers      answers without a text that the user expects: none
+
+No bound is a tuned constant: `rounding` derives the factor between one rounding and one with a bit less. Pure.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ftm_jobs.contract.verification import Check, Verification
+from ftm_jobs.errors import Reason
+from ftm_jobs.verify.tokenizer_parity import Difference
+
+NATS = "nats/token"
+NOT_FINITE = 1e308
+"""What JSON holds of a divergence that is infinite or not a number."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A check and what it means."""
+
+    check: Check
+    reason: Reason
+    """Why the verification failed, if this did."""
+    sentence: str
+
+
+def adapter_effect(kl: float, floor: float) -> Finding:
+    passed = kl > floor
+    sentence = (
+        f"the adapter changes what the base says by {_nats(kl)}, more than the {_nats(floor)} of rounding its weights"
+        if passed
+        else f"base and base+adapter differ by {_nats(kl)}, no more than the {_nats(floor)} of rounding the weights: "
+        "the adapter does nothing; check that it was trained and saved (B is all zero before training), its alpha, "
+        "and its scale"
+    )
+    return _finding("AdapterEffect", kl, floor, NATS, passed, Reason.ADAPTER_HAS_NO_EFFECT, sentence)
+
+
+def merge_agrees(kl: float, bound: float) -> Finding:
+    passed = kl <= bound
+    sentence = (
+        f"merged and base+adapter differ by {_nats(kl)}, within the {_nats(bound)} that rounding explains"
+        if passed
+        else f"merged and base+adapter differ by {_nats(kl)}, more than the {_nats(bound)} that rounding explains: "
+        "the merged model is not base+adapter; delete the artifact and merge again"
+    )
+    return _finding("MergeAgrees", kl, bound, NATS, passed, Reason.MERGE_DIFFERS, sentence)
+
+
+def merged_weights(found: Sequence[Difference], tensors: int) -> Finding:
+    sentence = (
+        f"all {tensors} tensors of the merged model are base+adapter but for rounding"
+        if not found
+        else f"{_listed(found)}: the merged model is not base+adapter; delete the artifact and merge again"
+    )
+    return _finding("MergedWeights", len(found), 0, "tensors", not found, Reason.MERGE_DIFFERS, sentence)
+
+
+def config_parity(found: Sequence[Difference]) -> Finding:
+    sentence = (
+        "no field of config.json was lost or changed"
+        if not found
+        else f"{_listed(found)}: quantize again with a tool that leaves config.json as it is"
+    )
+    return _finding("ConfigParity", len(found), 0, "differences", not found, Reason.CONFIG_DIFFERS, sentence)
+
+
+def tokenizer_parity(found: Sequence[Difference], texts: int) -> Finding:
+    sentence = (
+        f"both tokenizers write {texts} tricky texts alike"
+        if not found
+        else f"{_listed(found)}: convert again from the merged model's own tokenizer files"
+    )
+    return _finding("TokenizerParity", len(found), 0, "differences", not found, Reason.TOKENIZER_DIFFERS, sentence)
+
+
+def better_than_rounding(kl: float, rounding: float, yardstick: str) -> Finding:
+    """`yardstick` says what was rounded how."""
+    passed = kl < rounding
+    sentence = (
+        f"quantized and merged differ by {_nats(kl)}; plain rounding ({yardstick}) would by {_nats(rounding)}"
+        if passed
+        else f"quantized and merged differ by {_nats(kl)}, and plain rounding ({yardstick}) would by only "
+        f"{_nats(rounding)}: a quantizer that does worse than rounding is broken; quantize again or choose another "
+        "engine or type"
+    )
+    return _finding("BetterThanRounding", kl, rounding, NATS, passed, Reason.WORSE_THAN_ROUNDING, sentence)
+
+
+def max_divergence(kl: float, bound: float) -> Finding:
+    passed = kl <= bound
+    sentence = f"quantized and merged differ by {_nats(kl)}, " + (
+        f"within verification.maxDivergence {bound:g}"
+        if passed
+        else f"more than verification.maxDivergence {bound:g}: choose more bits, a smaller group or a larger type"
+    )
+    return _finding("MaxDivergence", kl, bound, NATS, passed, Reason.DIVERGENCE_TOO_LARGE, sentence)
+
+
+def expected_answers(missing: Sequence[tuple[str, str, bool]], expected: int) -> Finding:
+    """`missing`: prompt, text that is not in its answer, and whether base+adapter's answer has it."""
+    if not missing:
+        sentence = f"all {expected} expected texts are in the answers"
+    else:
+        prompt, text, taught = missing[0]
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        blame = "base+adapter says it" if taught else "base+adapter does not say it either: train more, or expect less"
+        sentence = f'the answer to "{_short(prompt)}" lacks "{_short(text)}"{more}; {blame}'
+    return _finding("ExpectedAnswers", len(missing), 0, "answers", not missing, Reason.ANSWER_UNEXPECTED, sentence)
+
+
+def verification(findings: Sequence[Finding]) -> Verification:
+    return Verification(
+        passed=all(found.check.passed for found in findings), checks=tuple(found.check for found in findings)
+    )
+
+
+def summary(findings: Sequence[Finding]) -> tuple[Reason, str]:
+    """The report's reason and message: the first failure, or the closest figure."""
+    failed = [found for found in findings if not found.check.passed]
+    if failed:
+        more = f" ({len(failed)} of {len(findings)} checks failed)" if len(failed) > 1 else ""
+        return failed[0].reason, f"{failed[0].sentence}{more}"
+    last = next(
+        (found for found in reversed(findings) if found.check.unit == NATS and found.check.name != "MaxDivergence"),
+        findings[-1],
+    )
+    return Reason.VERIFIED, f"all {len(findings)} checks passed: {last.sentence}"
+
+
+def _finding(name: str, value: float, bound: float, unit: str, passed: bool, reason: Reason, sentence: str) -> Finding:
+    check = Check(name=name, value=_finite(value), bound=_finite(bound), unit=unit, passed=passed)
+    return Finding(check, reason, sentence)
+
+
+def _finite(value: float) -> float:
+    return float(f"{value:.6g}") if math.isfinite(value) else NOT_FINITE
+
+
+def _nats(value: float) -> str:
+    return f"{value:.3g} nats/token"
+
+
+def _listed(found: Sequence[Difference]) -> str:
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{found[0]}{more}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:60]}…"

@@ -1,0 +1,178 @@
+"""verification.json: each figure beside its bound, a verdict and a sentence per check. `verification_page` draws it.
+
+Pure: what was measured comes in.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ftm_jobs.verify import checks
+from ftm_jobs.verify.checks import Finding
+from ftm_jobs.verify.divergence import Divergence
+from ftm_jobs.verify.measurements import Comparison, Measured
+from ftm_jobs.verify.models.answers import Answer
+from ftm_jobs.verify.models.groups import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED
+
+SCHEMA_VERSION = 1
+SHOWN_AROUND_FLIP = 12
+"""Tokens before a flip that a report shows."""
+MEANINGS = {
+    (ADAPTED, BASE): "what the adapter changes",
+    (ADAPTED, COARSE): "what rounding the merged weights with less precision would change",
+    (ADAPTED, MERGED): "what the merge changed",
+    (MERGED, PLAIN): "what plain rounding would change",
+    (MERGED, QUANTIZED): "what the quantizer changed",
+}
+
+
+def findings(measured: Measured, quantized: bool, maximum: float | None) -> list[Finding]:
+    """In the order of their weight: the first that failed is the verification's reason."""
+    rounding = measured.kl(ADAPTED, COARSE)
+    found = [
+        checks.adapter_effect(measured.kl(ADAPTED, BASE), rounding),
+        checks.merge_agrees(measured.kl(ADAPTED, MERGED), rounding),
+        checks.merged_weights(measured.weights, measured.compared),
+        checks.config_parity(measured.config),
+    ]
+    if quantized:
+        kl = measured.kl(MERGED, QUANTIZED)
+        found.append(checks.tokenizer_parity(measured.tokens, measured.tricky))
+        found.append(checks.better_than_rounding(kl, measured.kl(MERGED, PLAIN), measured.yardstick))
+        if maximum is not None:
+            found.append(checks.max_divergence(kl, maximum))
+    expected = [(place, text) for place, asked in enumerate(measured.asked) for text in asked.question.expect]
+    if expected:
+        served = QUANTIZED if quantized else MERGED
+        missing = [
+            (measured.asked[place].question.prompt, text, _says(measured, ADAPTED, place, text))
+            for place, text in expected
+            if not _says(measured, served, place, text)
+        ]
+        found.append(checks.expected_answers(missing, len(expected)))
+    return found
+
+
+def content(
+    measured: Measured, names: Mapping[str, Any], notes: Sequence[str], maximum: float | None
+) -> dict[str, Any]:
+    """`names` are the models' URIs."""
+    quantized = names["quantized"] is not None
+    found = findings(measured, quantized, maximum)
+    verdict = checks.verification(found)
+    reason, message = checks.summary(found)
+    return {
+        "schemaVersion": SCHEMA_VERSION,
+        "passed": verdict.passed,
+        "reason": str(reason),
+        "message": message,
+        "checks": [each.check.to_json() | {"sentence": each.sentence} for each in found],
+        "models": dict(names),
+        "engine": measured.engine,
+        "yardstick": measured.yardstick,
+        "comparisons": [_comparison(measured, each) for each in measured.comparisons.values()],
+        "answers": _answers(measured),
+        "differences": {
+            "weights": [str(each) for each in measured.weights],
+            "config": [str(each) for each in measured.config],
+            "tokenizer": [str(each) for each in measured.tokens],
+        },
+        "notes": list(notes),
+    }
+
+
+def _comparison(measured: Measured, compared: Comparison) -> dict[str, Any]:
+    return {
+        "reference": compared.reference,
+        "other": compared.other,
+        "meaning": MEANINGS[compared.reference, compared.other],
+        **_figures(compared.total),
+        "flips": [
+            {
+                "text": _before(measured, flip.prompt, flip.position),
+                "wanted": measured.tokenizer.decode([flip.wanted]),
+                "found": measured.tokenizer.decode([flip.found]),
+                "margin": _rounded(flip.margin),
+            }
+            for flip in compared.total.flips
+        ],
+        "texts": [
+            {"name": text.name, **_figures(found)} for text, found in zip(measured.texts, compared.texts, strict=True)
+        ],
+    }
+
+
+def _figures(found: Divergence) -> dict[str, Any]:
+    return {
+        "tokens": found.tokens,
+        "kl": _rounded(found.kl),
+        "klLargest": _rounded(found.kl_largest),
+        "sameTopToken": _rounded(found.same_top),
+        "flipped": found.flipped,
+        "perplexity": {
+            "reference": _rounded(found.reference_perplexity),
+            "other": _rounded(found.other_perplexity),
+        },
+    }
+
+
+def _answers(measured: Measured) -> list[dict[str, Any]]:
+    found = []
+    for place, asked in enumerate(measured.asked):
+        given = {name: answers[place] for name, answers in measured.answers.items() if answers}
+        reference = given.get(ADAPTED)
+        found.append(
+            {
+                "prompt": asked.question.prompt,
+                "expect": list(asked.question.expect),
+                "answers": [
+                    {
+                        "model": name,
+                        "text": measured.tokenizer.decode(answer.tokens).strip(),
+                        "ended": answer.ended,
+                        "smallestMargin": _rounded(min(answer.margins)),
+                        "lacks": [text for text in asked.question.expect if not _says(measured, name, place, text)],
+                        **_flip(measured, reference, answer),
+                    }
+                    for name, answer in given.items()
+                ],
+            }
+        )
+    return found
+
+
+def _flip(measured: Measured, reference: Answer | None, answer: Answer) -> dict[str, Any]:
+    """Where an answer leaves the reference's, and how sure each was there."""
+    if reference is None or reference is answer:
+        return {}
+    pairs = zip(reference.tokens, answer.tokens, strict=False)
+    at = next((place for place, (wanted, given) in enumerate(pairs) if wanted != given), None)
+    if at is None:
+        return {}
+    return {
+        "leavesAt": {
+            "token": at + 1,
+            "wanted": measured.tokenizer.decode([reference.tokens[at]]),
+            "found": measured.tokenizer.decode([answer.tokens[at]]),
+            "referenceMargin": _rounded(reference.margins[at]),
+            "margin": _rounded(answer.margins[at]),
+        }
+    }
+
+
+def _says(measured: Measured, model: str, place: int, text: str) -> bool:
+    answers = measured.answers.get(model)
+    return (
+        answers is not None
+        and bool(answers)
+        and text.casefold() in measured.tokenizer.decode(answers[place].tokens).casefold()
+    )
+
+
+def _before(measured: Measured, text: int, position: int) -> str:
+    tokens = measured.texts[text].tokens[: position + 1]
+    return measured.tokenizer.decode(tokens[-SHOWN_AROUND_FLIP:])
+
+
+def _rounded(value: float) -> float | None:
+    """None for what is not finite: JSON has no word for it."""
+    return float(f"{value:.6g}") if value == value and abs(value) != float("inf") else None

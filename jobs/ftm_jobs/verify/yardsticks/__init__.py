@@ -1,0 +1,1 @@
+"""Plain rounding, which a quantized model is held against."""

@@ -1,0 +1,167 @@
+"""`ftm artifacts list|show|verify|gc`: a store of artifacts, for people.
+
+The Jobs' own command does the work; here the cluster is asked what it refers to, and results are printed.
+"""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from ftm_jobs.contract.keys import QuantizedBase
+from ftm_jobs.contract.manifest import Catalogue, Manifest, StoredArtifact
+from ftm_jobs.contract.steps import Outcome, Step
+from ftm_operator.api.v1alpha1 import KIND
+from ftm_operator.command.sources import Output, OutputOption, format_bytes, source
+from ftm_operator.local import steps as local
+from ftm_operator.observe.references import references
+from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
+from ftm_operator.runtime.cluster import OPTIONAL, ApiError, Cluster, NoCluster
+
+app = typer.Typer(
+    help="List, show, verify or remove what a store of artifacts holds.", no_args_is_help=True, rich_markup_mode=None
+)
+REFERRING = ("Deployment", LEADER_WORKER_SET, "Pod")
+"""Kinds of children whose pods fetch artifacts."""
+StoreArgument = Annotated[str, typer.Argument(metavar="STORE_URI", help="s3://bucket/prefix or a path.")]
+
+
+@app.command("list")
+def list_artifacts(store: StoreArgument, output: OutputOption = Output.TABLE) -> None:
+    """Show every artifact: its size, its inputs, and whether it is complete."""
+    _show(_run("list", store), output)
+
+
+@app.command()
+def show(
+    store: StoreArgument, key: Annotated[str, typer.Argument(metavar="KEY")], output: OutputOption = Output.TABLE
+) -> None:
+    """Show what an artifact was made of, and its files."""
+    found = _run("show", store, key)
+    assert found.manifest is not None
+    if output is Output.JSON:
+        print(json.dumps(found.manifest.to_json(), indent=2))
+    else:
+        print(format_manifest(found.manifest))
+
+
+@app.command()
+def verify(
+    store: StoreArgument,
+    key: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="All complete ones without a key.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Read every file of artifacts and prove its sha256; exit code 2 when one is not as it was written."""
+    _show(_run("verify", store, *(key or [])), output)
+
+
+@app.command()
+def gc(
+    store: StoreArgument,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Keep this artifact, and ask no cluster; can be repeated."),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Do it; without this only say what would be done.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Remove artifacts that nothing refers to, and what killed merges left a day ago or before.
+
+    What refers to artifacts are the FineTunedModels of the cluster that kubeconfig points to, in all namespaces, and
+    their Pods. If several clusters share the store, name what to keep with --keep.
+    """
+    kept = sorted(set(keep) if keep else _referred_to())
+    _show(_run("gc", store, *(["--delete"] if delete else []), "--keep", *kept), output)
+
+
+def format_artifacts(found: Catalogue, now: datetime) -> str:
+    """A row for each artifact, its inputs and what is to be said of it below."""
+    lines: list[str] = []
+    for each in found.artifacts:
+        state = "complete" if each.complete else "incomplete"
+        lines.append(f"{each.key}  {state:<10}  {format_bytes(each.total_bytes):>10}  {_age(each, now)}".rstrip())
+        lines += [f"  {one.role:<8} {one.uri}" + _scale(one.scale) for one in each.inputs]
+        lines += [f"  note     {note}" for note in each.notes]
+    return "\n".join([*lines, found.message])
+
+
+def format_manifest(manifest: Manifest) -> str:
+    lines = [manifest.key, f"  {'made by':<9} {manifest.step}, recipe {manifest.recipe}"]
+    if manifest.quantized_base is not QuantizedBase.FULL_PRECISION:
+        lines.append(f"  {'base as':<9} {manifest.quantized_base}")
+    if manifest.max_shard_size is not None:
+        lines.append(f"  {'files of':<9} at most {manifest.max_shard_size} bytes")
+    lines += [f"  {name:<9} {version}" for name, version in sorted(manifest.tools.items())]
+    for one in manifest.inputs:
+        lines += [f"  {one.role:<9} {one.uri}{_scale(one.scale)}", f"  {'':<9} {one.digest}"]
+    lines += [f"  {name:<9} {value}" for name, value in sorted(manifest.measurements.items())]
+    width = max((len(file.path) for file in manifest.files), default=0)
+    lines += [f"  {file.path:<{width}}  {format_bytes(file.size):>10}  sha256:{file.sha256}" for file in manifest.files]
+    total = sum(file.size for file in manifest.files)
+    return "\n".join([*lines, f"{len(manifest.files)} files, {format_bytes(total)}"])
+
+
+def _scale(scale: float | None) -> str:
+    return "" if scale in (None, 1) else f" x {scale:g}"
+
+
+def _age(found: StoredArtifact, now: datetime) -> str:
+    if found.written is None:
+        return ""
+    minutes = max(0, int((now - found.written).total_seconds() // 60))
+    for unit, size in (("d", 1440), ("h", 60)):
+        if minutes >= size:
+            return f"{minutes // size}{unit}"
+    return f"{minutes}m"
+
+
+def _run(action: str, store: str, *arguments: str) -> Catalogue:
+    """Raises LocalError unless the command did what it was asked, or found artifacts that are wrong."""
+    code, line = local.last_line(Step.ARTIFACTS, [action, source(store), *arguments])
+    try:
+        found = Catalogue.model_validate_json(line)
+    except ValidationError:
+        raise local.LocalError(f"artifacts {action} ended with exit code {code} and no answer") from None
+    if found.outcome != Outcome.DONE and not found.artifacts:
+        raise local.LocalError(f"{found.reason}: {found.message}", code)
+    return found
+
+
+def _show(found: Catalogue, output: Output) -> None:
+    if output is Output.JSON:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        print(format_artifacts(found, datetime.now(UTC)))
+    if found.outcome != Outcome.DONE:
+        raise typer.Exit(2)
+
+
+def _referred_to() -> set[str]:
+    """Raises LocalError when the cluster cannot be asked, or refers to nothing."""
+    try:
+        models, children = asyncio.run(_observe())
+    except (ApiError, NoCluster) as error:
+        message = f"what refers to the artifacts is not known: {error}; name what to keep: --keep KEY"
+        raise local.LocalError(message, 2) from None
+    found = references(models, children)
+    if not found:
+        raise local.LocalError(
+            f"the cluster's {len(models)} FineTunedModels refer to no artifact, so all would go; if this is the right "
+            "cluster, name what to keep: --keep KEY",
+            2,
+        )
+    local.say(f"{len(models)} FineTunedModels refer to {len(found)} artifacts")
+    return found
+
+
+async def _observe() -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    async with Cluster.connect() as cluster:
+        models = (await cluster.list(KIND)).items
+        kinds = [kind for kind in REFERRING if kind not in OPTIONAL or await cluster.serves(kind)]
+        children = [item for kind in kinds for item in (await cluster.list(kind)).items]
+    return models, children

@@ -1,0 +1,45 @@
+"""`ftm report`: the figures of a model's verification, and its page, for people."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from ftm_jobs.contract.verification import Verification
+from ftm_operator.api.v1alpha1 import Artifacts
+from ftm_operator.command import live_resource
+from ftm_operator.command.sources import Output, OutputOption
+from ftm_operator.local import steps as local
+
+PAGE = "report.html"
+
+
+def report(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A FineTunedModel in the cluster.")],
+    namespace: Annotated[str, typer.Option("-n", "--namespace", help="The namespace it is in.")] = "default",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show how a model was verified, and bring its page here to be opened in a browser.
+
+    The page lies in the artifact store, which is read with the environment's credentials.
+    """
+    built = live_resource.status_of(namespace, name).artifacts or Artifacts()
+    if built.verification is None or built.report is None:
+        raise local.LocalError(f"{name} has not been verified yet; see `kubectl describe ftm {name}`", 2)
+    if output is Output.JSON:
+        print(json.dumps(built.verification.to_json(), indent=2))
+        return
+    print(format_verification(built.verification))
+    print(f"report {built.report.uri}")
+    print(f"page {local.fetch(built.report) / PAGE}")
+
+
+def format_verification(found: Verification) -> str:
+    """A row for each figure, beside its bound."""
+    width = max((len(check.name) for check in found.checks), default=0)
+    rows = [
+        f"{'ok' if check.passed else 'FAILED':<6}  {check.name:<{width}}  {check.value:>10.4g}  "
+        f"bound {check.bound:>10.4g}  {check.unit}"
+        for check in found.checks
+    ]
+    return "\n".join([*rows, "verified" if found.passed else "not verified: nothing was rolled out under policy Block"])

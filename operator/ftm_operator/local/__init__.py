@@ -1,0 +1,1 @@
+"""`ftm run`: the steps as subprocesses and an engine on localhost, without a cluster."""

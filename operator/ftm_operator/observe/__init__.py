@@ -1,0 +1,1 @@
+"""Readings of live objects: Jobs, pods, rollouts, drift and references. Pure."""

@@ -1,0 +1,35 @@
+"""Which artifacts a cluster refers to, so that no one removes what is served or about to be. Pure."""
+
+import json
+import re
+from collections.abc import Iterable
+
+from ftm_jobs.contract.keys import ARTIFACT_KEY
+from ftm_operator.api.errors import InvalidManifest, parse
+from ftm_operator.api.v1alpha1 import FineTunedModel
+from ftm_operator.planning.input_hashes import merged_key
+from ftm_operator.resources.metadata import Manifest
+
+
+def references(models: Iterable[Manifest], children: Iterable[Manifest]) -> set[str]:
+    """Keys of artifacts that the resources name in their status, that they are building, and that their Pods fetch.
+
+    `children` are Deployments, LeaderWorkerSets and Pods: an older Pod may start again, and fetches what it was made
+    for.
+    """
+    found: set[str] = set()
+    for resource in models:
+        found |= set(re.findall(ARTIFACT_KEY, json.dumps(resource.get("status", {}).get("artifacts"))))
+        found |= _wanted(resource)
+    return found | set(re.findall(ARTIFACT_KEY, json.dumps([child.get("spec") for child in children])))
+
+
+def _wanted(resource: Manifest) -> set[str]:
+    """The key of the merge that the facts in status ask for, complete or not."""
+    try:
+        model = parse(FineTunedModel, resource)
+    except InvalidManifest:
+        return set()
+    if not model.status or not model.status.facts or len(model.status.facts.adapters) != len(model.spec.adapters):
+        return set()
+    return {merged_key(model.spec, model.status.facts)}

@@ -1,0 +1,115 @@
+"""How the rollout of a Deployment or a LeaderWorkerSet stands. Pure.
+
+A LeaderWorkerSet's status may be of an older spec and not say so: of its groups, those count whose leader is a pod of
+the present template.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome
+from ftm_operator.api.reasons import Reason
+from ftm_operator.observe.pod_trouble import pod_trouble
+from ftm_operator.observe.reports import report_in
+from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
+from ftm_operator.resources.leader_worker_set import answering_template, answers
+from ftm_operator.resources.metadata import ARTIFACT_DIGEST, POD_TEMPLATE, Manifest
+
+LOST = ("SourceNotFound", "MissingFile")
+"""What the fetch step says of an artifact that is no longer there; building it again brings it back."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Every replica runs the wanted version and answers."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class RollingOut:
+    message: str
+    reason: str = Reason.ROLLING_OUT
+    stalled: bool = False
+    lost_at: str | None = None
+    """When a pod found that the artifact is not in its store, as Kubernetes writes times."""
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """How many of a child's replicas there are; a LeaderWorkerSet's are its groups."""
+
+    all: int
+    updated: int
+    available: int
+
+
+def rollout(child: Manifest, pods: Sequence[Manifest]) -> Serving | RollingOut:
+    """Whether what serves has reached its spec; if not, what it waits for."""
+    status, wanted = child.get("status", {}), child["spec"]["replicas"]
+    of_groups = child.get("kind") == LEADER_WORKER_SET
+    generation = child["metadata"].get("generation", 0)
+    if status.get("observedGeneration", generation if of_groups else 0) < generation:
+        return RollingOut("the new spec is not yet observed")
+    if of_groups and not status:
+        return RollingOut(
+            f"LeaderWorkerSet {child['metadata']['name']} is not taken up yet; if this lasts, install or mend its "
+            "controller"
+        )
+    counted = _of_the_present(child, pods) if of_groups else replicas(child)
+    updated, available = counted.updated, counted.available
+    surplus = counted.all - updated
+    if updated >= wanted and available >= wanted and surplus <= 0:
+        return Serving("scaled to zero" if wanted == 0 else f"{available} of {wanted} replicas answer")
+    current = [pod for pod in pods if _artifact_digest(pod) == _artifact_digest(answering_template(child))]
+    if refused := next((found for pod in current if (found := _refused_fetch(pod))), None):
+        report, at = refused
+        lost_at = at if report.reason in LOST else None
+        return RollingOut(f"the model cannot be fetched: {report.message}", report.reason, True, lost_at)
+    trouble = next((words for pod in current if (words := pod_trouble(pod))), None)
+    progress = f"{min(updated, available)} of {wanted} new replicas answer" + (f"; {trouble}" if trouble else "")
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
+            return RollingOut(progress, Reason.PROGRESS_DEADLINE_EXCEEDED, stalled=True)
+    return RollingOut(progress)
+
+
+def replicas(child: Manifest) -> Replicas:
+    """By its status. A LeaderWorkerSet knows no other groups that answer than those that are ready."""
+    status = child.get("status", {})
+    answering = "readyReplicas" if child.get("kind") == LEADER_WORKER_SET else "availableReplicas"
+    return Replicas(status.get("replicas", 0), status.get("updatedReplicas", 0), status.get(answering, 0))
+
+
+def _of_the_present(child: Manifest, pods: Sequence[Manifest]) -> Replicas:
+    known, template = replicas(child), _template(answering_template(child))
+    leaders = [pod for pod in pods if answers(pod) and _template(pod) == template]
+    ready = [pod for pod in leaders if _is_ready(pod)]
+    return Replicas(known.all, min(known.updated, len(leaders)), min(known.available, len(ready)))
+
+
+def _template(made: Manifest) -> str | None:
+    found: str | None = (made["metadata"].get("annotations") or {}).get(POD_TEMPLATE)
+    return found
+
+
+def _is_ready(pod: Manifest) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _artifact_digest(pod: Manifest) -> str | None:
+    digest: str | None = pod["metadata"].get("annotations", {}).get(ARTIFACT_DIGEST)
+    return digest
+
+
+def _refused_fetch(pod: Manifest) -> tuple[Report, str] | None:
+    """What the fetch container said last and when, if it found the artifact itself wrong."""
+    for container in pod.get("status", {}).get("initContainerStatuses") or []:
+        for state in (container.get("state", {}), container.get("lastState", {})):
+            terminated = state.get("terminated") or {}
+            report = None if container.get("ready") else report_in(terminated)
+            if report and report.outcome == Outcome.INVALID_INPUT:
+                return report, str(terminated.get("finishedAt", ""))
+    return None

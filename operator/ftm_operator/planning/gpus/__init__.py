@@ -1,0 +1,1 @@
+"""Kinds of GPU that a model may be placed on. Pure."""

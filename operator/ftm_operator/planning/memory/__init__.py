@@ -1,0 +1,1 @@
+"""Bytes that one rank holds: weights, KV cache and reserves. Pure."""

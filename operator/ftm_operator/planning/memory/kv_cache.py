@@ -1,0 +1,108 @@
+"""Bytes of KV cache that each rank needs for sequences of a given length.
+
+A page holds `block` tokens of one layer:
+
+    keys and values    block · max(1, kv_heads / tp) · 2 · head_size · bytes      replicated when tp > kv_heads
+    latent (MLA)       block · (kv_lora_rank + qk_rope_head_dim) · bytes          the same on each rank
+
+and a sequence of `context` tokens holds, of each layer that attends so,
+
+    full       ceil(context / block) pages
+    sliding    ceil(min(window - 1 + in flight, context) / block) + 1 pages
+    chunked    ceil(min(window + in flight, context) / block) pages
+    state      one page, as large as its state
+
+where `in flight` is what may be scheduled at once, two batches under asynchronous scheduling, or stages + 1.
+Layers of several kinds share one pool of equal blocks: they are put in groups of as many layers as the rarest kind
+has (or the most common, if it has less than half as many more), a block holds a page of each layer of a group, and a
+sequence takes blocks for each group. One block of the pool is never used.
+Source: v1/kv_cache_interface.py, v1/core/kv_cache_utils.py and config/vllm.py of vLLM 0.32.
+
+Example: Mistral-7B-v0.1, fp16, tp 1: 32 layers of 4096 bytes, 128 KiB per token; 4 GiB for 8 sequences of 4096.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+
+from ftm_operator.planning.memory.weights import DTYPE_BYTES, stage_layers
+from ftm_operator.planning.model.architecture import Architecture, LayerAttention
+
+BLOCK_TOKENS = 16
+"""vLLM's default. Source: config/cache.py, DEFAULT_BLOCK_SIZE."""
+LATENT_BLOCK_TOKENS = 64
+"""FlashMLA's. Source: v1/attention/backends/mla/flashmla.py."""
+RECURRENT_BYTES = 4
+"""Mamba's recurrent state is kept in float32 where a config does not say otherwise."""
+
+
+@dataclass(frozen=True)
+class KVCache:
+    """What the cache of one rank is made of."""
+
+    block_tokens: int
+    pool_block_bytes: int
+    """Of one block of the pool: a page of each layer of a group."""
+    groups: tuple[tuple[LayerAttention, int], ...]
+    """How the layers of each group attend, and how many such groups there are."""
+    in_flight: int
+    """Tokens that may be scheduled and not yet freed."""
+
+    def sequence_blocks(self, context: int) -> int:
+        """Blocks of the pool that one sequence of `context` tokens takes."""
+        return sum(count * self._group_blocks(attention, context) for attention, count in self.groups)
+
+    def needed_bytes(self, sequences: int, context: int) -> int:
+        """For so many sequences at that length at once, and the block that is never used."""
+        return (sequences * self.sequence_blocks(context) + 1) * self.pool_block_bytes
+
+    def tokens(self, available_bytes: int, context: int) -> int:
+        """How many tokens of sequences at that length fit at once."""
+        blocks = available_bytes // self.pool_block_bytes - 1
+        return max(0, blocks * context // max(1, self.sequence_blocks(context)))
+
+    def _group_blocks(self, attention: LayerAttention, context: int) -> int:
+        if attention.kind == "state":
+            return 1
+        if attention.kind == "sliding":
+            held = min(attention.window - 1 + self.in_flight, context)
+            return ceil(held / self.block_tokens) + 1
+        held = min(attention.window + self.in_flight, context) if attention.kind == "chunked" else context
+        return ceil(held / self.block_tokens)
+
+
+def kv_cache(
+    model: Architecture, tp: int, pp: int, dtype: str, batched_tokens: int, block_tokens: int | None = None
+) -> KVCache:
+    """The cache of the rank that holds most layers; `dtype` is the cache's own. Blocks are vLLM's on a GPU if None."""
+    token_bytes = layer_token_bytes(model, tp, dtype)
+    block = block_tokens or (LATENT_BLOCK_TOKENS if model.is_latent else BLOCK_TOKENS)
+    state_bytes = _state_bytes(model, tp, dtype)
+    if state_bytes:  # a page of attention is made as large as a state
+        block = ceil(max(state_bytes, block * token_bytes) / token_bytes / BLOCK_TOKENS) * BLOCK_TOKENS
+    per_group, groups = _groups(model.attention)
+    held = ceil(per_group * max(stage_layers(model.layers, pp)) / model.layers)
+    return KVCache(block, held * block * token_bytes, groups, (pp + 1) * batched_tokens)
+
+
+def layer_token_bytes(model: Architecture, tp: int, dtype: str) -> int:
+    """Bytes of one token in one layer on one rank."""
+    if model.latent:
+        return (model.latent.key_value_rank + model.latent.rope_width) * DTYPE_BYTES[dtype]
+    return max(1, model.key_value_heads // tp) * 2 * model.head_size * DTYPE_BYTES[dtype]
+
+
+def _state_bytes(model: Architecture, tp: int, dtype: str) -> int:
+    if not model.state:
+        return 0
+    return ceil(model.state.convolution / tp) * DTYPE_BYTES[dtype] + ceil(model.state.recurrent / tp) * RECURRENT_BYTES
+
+
+@cache
+def _groups(attention: tuple[LayerAttention, ...]) -> tuple[int, tuple[tuple[LayerAttention, int], ...]]:
+    """Layers per group, and each kind with its number of groups."""
+    counts = Counter(attention)
+    fewest, most = min(counts.values()), max(counts.values())
+    size = most if most < 1.5 * fewest else fewest
+    return size, tuple((kind, ceil(count / size)) for kind, count in counts.items())

@@ -1,0 +1,136 @@
+"""Whether a model fits a GPU: one rank's memory by item, and the context that is left.
+
+    budget = usable · utilization / replicas that share the GPU
+    budget >= weights + activations + CUDA graphs + non-torch + rotary + slack + LoRA + KV cache
+
+vLLM gives the KV cache what the rest leaves of the budget, and refuses to start when that holds not even one sequence
+of max_model_len. Here it must hold `concurrency` of them. Source: v1/worker/gpu_worker.py, determine_available_memory;
+v1/core/kv_cache_utils.py, check_enough_kv_cache_memory.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass
+from ftm_operator.planning.memory.kv_cache import KVCache, kv_cache
+from ftm_operator.planning.memory.reserves import (
+    GIB,
+    SLACK_BYTES,
+    Batch,
+    activation_bytes,
+    graph_bytes,
+    non_torch_bytes,
+    rotary_bytes,
+)
+from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.model.quantization import Scheme
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a model is spread: tensor-parallel ranks inside a stage, and pipeline stages."""
+
+    tensor_parallel: int
+    pipeline_parallel: int
+    nodes: int
+
+    @property
+    def gpus(self) -> int:
+        return self.tensor_parallel * self.pipeline_parallel
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is to be held, whatever holds it."""
+
+    model: Architecture
+    dtype: str
+    scheme: Scheme
+    cache_dtype: str
+    lora_bytes: int = 0
+    """Of the adapters' slots, over all ranks."""
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """Bytes of one rank by item; the KV cache comes on top."""
+
+    budget: int
+    weights: int
+    activations: int
+    graphs: int
+    non_torch: int
+    rotary: int
+    slack: int
+    lora: int
+    cache: KVCache
+    correction: int = 0
+    """What an engine was measured to hold beyond all these; below zero where it held less."""
+
+    @property
+    def held(self) -> int:
+        """All but the KV cache."""
+        estimated = self.weights + self.activations + self.graphs + self.non_torch + self.rotary + self.slack
+        return estimated + self.lora + self.correction
+
+    @property
+    def left(self) -> int:
+        """For the KV cache; negative when there is none."""
+        return self.budget - self.held
+
+    def fits(self, sequences: int, context: int) -> bool:
+        return self.cache.needed_bytes(sequences, context) <= self.left
+
+    def longest_context(self, sequences: int, limit: int) -> int:
+        """The longest context up to `limit` that fits, a multiple of a block unless it is the limit; 0: none."""
+        if self.fits(sequences, limit):
+            return limit
+        block = self.cache.block_tokens
+        if not self.fits(sequences, min(block, limit)):
+            return 0
+        low, high = 0, limit // block
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.fits(sequences, middle * block):
+                low = middle
+            else:
+                high = middle - 1
+        return low * block
+
+    def items(self, sequences: int, context: int) -> Mapping[str, int]:
+        """As `ftm plan -o json` shows it."""
+        return {
+            "total": self.budget,
+            "weights": self.weights,
+            "activations": self.activations,
+            "cudaGraphs": self.graphs,
+            "nonTorch": self.non_torch,
+            "rotary": self.rotary,
+            "slack": self.slack,
+            **({"lora": self.lora} if self.lora else {}),
+            **({"measuredCorrection": self.correction} if self.correction else {}),
+            "kvCacheNeeded": self.cache.needed_bytes(sequences, context),
+            "kvCache": self.left,
+        }
+
+
+def rank_memory(
+    load: Load, weight_bytes: int, layout: Layout, accelerator: AcceleratorClass, batch: Batch, utilization: float
+) -> RankMemory:
+    """Of the rank that holds most; `weight_bytes` are that rank's."""
+    tp, pp = layout.tensor_parallel, layout.pipeline_parallel
+    return RankMemory(
+        budget=int(accelerator.usable_bytes * utilization / accelerator.shared_by),
+        weights=weight_bytes,
+        activations=activation_bytes(load.model, tp, load.dtype, batch),
+        graphs=graph_bytes(load.model, pp),
+        non_torch=non_torch_bytes(layout.gpus),
+        rotary=rotary_bytes(load.model, load.dtype),
+        slack=SLACK_BYTES,
+        lora=-(-load.lora_bytes // tp),
+        cache=kv_cache(load.model, tp, pp, load.cache_dtype, batch.tokens),
+    )
+
+
+def gib(size_bytes: float) -> str:
+    return f"{size_bytes / GIB:.2f} GiB"

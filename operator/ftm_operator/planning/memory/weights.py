@@ -1,0 +1,271 @@
+"""Bytes of weights that each rank holds, exactly from the checkpoint's tensors.
+
+Over tp tensor-parallel ranks vLLM keeps of a tensor (layers/linear.py, vocab_parallel_embedding.py, fused_moe):
+
+    embedding, output layer    rows padded to a multiple of 64, divided by tp; held once when they are tied
+    queries, gate, up          outputs divided by tp, biases too
+    keys, values               outputs divided by tp, but at least one head per rank: replicated when tp > heads
+    attention output, down     inputs divided by tp; a bias is whole on each rank
+    experts                    the width inside each expert divided by tp
+    latent projections (MLA)   q_a and kv_a whole, q_b and kv_b divided by heads
+    norms, routers, the rest   whole on each rank
+    vision tower               as the decoder: attention and MLP divided, the rest whole
+
+Over pp pipeline stages the layers are divided as `stage_layers` says, the embedding is on the first stage and the
+output layer on the last, and the heaviest stage counts. Layers beyond the decoder (BEYOND) are not loaded. Numbers are
+kept in the serving dtype, packed tensors as they are stored, and a `Scheme` packs linear layers.
+
+Example: Llama-3.1-70B, bf16, tp 4: 80 layers of 856 MB / 4 and two embeddings of 128256 x 8192 / 4: 35.3 GB per rank.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+from ftm_jobs.contract.facts import BEYOND, TensorGroup, of_encoder
+from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.model.quantization import Scheme
+from ftm_operator.planning.model.tensor_names import (
+    FUSED_ATTENTION,
+    INPUTS_SPLIT,
+    KEYS_AND_VALUES,
+    LINEAR,
+    NOT_PACKED,
+    OUTPUT,
+    OUTPUTS_SPLIT,
+    VOCABULARY,
+    module_and_leaf,
+    part_of,
+    place_of,
+)
+from ftm_operator.planning.rules.tensor_parallel import VOCABULARY_PADDING
+
+DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "fp8": 1}
+STORED_BITS = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+    **dict.fromkeys(("F6_E3M2", "F6_E2M3"), 6),
+    "F4": 4,
+}
+FLOATING = {"F16", "BF16", "F32", "F64"}
+MXFP4_WIDTH = 256
+"""Expert widths per rank are padded to a multiple of this. Source: gpt-oss-20b and -120b load 13.47 and 64.38 GiB."""
+
+TABLES_ON_EACH_STAGE = {
+    "cohere",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "gpt_oss",
+    "jamba",
+    "mixtral",
+    "olmoe",
+    "qwen2_moe",
+    "qwen3_moe",
+    "qwen3_next",
+}
+"""Families whose stages all hold the embedding and the output layer. Source: their classes in vLLM, as built."""
+PARTS = ("embedding", "attention", "mlp", "experts", "vision", "other")
+
+
+@dataclass(frozen=True)
+class RankPart:
+    """Alike tensors on one rank."""
+
+    name: str
+    """The item of `Weights` that they belong to."""
+    place: str
+    """Where they lie: layers, first, last or everywhere."""
+    size: int
+    """Bytes of one of them."""
+    layers: int
+    """How many layers have them; outside of layers, how many there are."""
+    copies: int = 1
+    """How many each layer has."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bytes on the rank that holds most."""
+
+    embedding: int
+    """With the output layer."""
+    attention: int
+    mlp: int
+    experts: int
+    vision: int
+    other: int
+
+    @property
+    def total(self) -> int:
+        return self.embedding + self.attention + self.mlp + self.experts + self.vision + self.other
+
+
+def rank_weights(model: Architecture, tp: int, pp: int, dtype: str, scheme: Scheme) -> Weights:
+    """Of the heaviest of the pp stages."""
+    return heaviest_stage(model, rank_parts(model, tp, dtype, scheme), pp)
+
+
+def rank_parts(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list[RankPart]:
+    """Each group of tensors as one of tp ranks holds it, in whatever stage."""
+    if not model.tensors:
+        return _parts_without_tensors(model, tp, dtype, scheme)
+    return [
+        RankPart(
+            part_of(group.name),
+            place_of(group.name),
+            _group_bytes(group, model, tp, dtype, scheme),
+            *_per_layer(group, model),
+        )
+        for group in model.tensors
+        if BEYOND not in group.name.split(".")
+    ]
+
+
+def heaviest_stage(model: Architecture, parts: Sequence[RankPart], pp: int) -> Weights:
+    stages = stage_layers(model.layers, pp)
+    return max((_stage(model, parts, stage, stages) for stage in range(pp)), key=lambda each: each.total)
+
+
+def stage_layers(layers: int, pp: int) -> list[int]:
+    """How many layers each stage gets. Source: distributed/utils.py, get_pp_indices."""
+    counts = [layers // pp] * pp
+    for extra in range(layers % pp):
+        counts[-(extra + 2)] += 1
+    return counts
+
+
+def _stage(model: Architecture, parts: Sequence[RankPart], stage: int, stages: list[int]) -> Weights:
+    sizes = dict.fromkeys(PARTS, 0)
+    first, last = stage == 0, stage == len(stages) - 1
+    own = range(sum(stages[:stage]), sum(stages[: stage + 1]))
+    held = _layers_held(model, own)
+    for part in parts:
+        if part.place == "layers":
+            count = part.copies * held.get(part.layers, min(part.layers, len(own)))
+        elif part.place == "everywhere" or (part.name == "embedding" and model.model_type in TABLES_ON_EACH_STAGE):
+            count = part.layers
+        elif part.place == "last":
+            count = part.layers if last and not model.tied else 0
+        else:
+            count = part.layers if first or (last and model.tied and part.name == "embedding") else 0
+        sizes[part.name] += part.size * count
+    return Weights(**sizes)
+
+
+def _layers_held(model: Architecture, own: range) -> dict[int, int]:
+    """Of tensors that so many layers have, how many lie in the layers `own`; where two kinds are as many, the more."""
+    experts = model.experts.layers if model.experts else ()
+    states = [number for number, each in enumerate(model.attention) if each.kind == "state"]
+    held: dict[int, int] = {}
+    for kind in (experts, states):
+        inside = sum(layer in own for layer in kind)
+        for layers, count in ((len(kind), inside), (model.layers - len(kind), len(own) - inside)):
+            held[layers] = max(held.get(layers, 0), count)
+    return held
+
+
+def _per_layer(group: TensorGroup, model: Architecture) -> tuple[int, int]:
+    """How many layers have such a tensor, and how many each of them has."""
+    copies = model.experts.count if model.experts and "experts.*" in group.name else 1
+    return ceil(group.count / copies), copies
+
+
+def _group_bytes(group: TensorGroup, model: Architecture, tp: int, dtype: str, scheme: Scheme) -> int:
+    """Of one tensor of the group, on one rank."""
+    shape = rank_shape(group, model, tp)
+    if _is_packed_by(scheme, group):
+        if scheme.method == "mxfp4":
+            shape = _mxfp4_padded(shape, group.name)
+        return prod(shape[:-2]) * scheme.linear_bytes(shape[-2], shape[-1])
+    if group.dtype in FLOATING and not group.name.endswith(("scale", "scales", "scale_inv", "zeros")):
+        return prod(shape) * DTYPE_BYTES[dtype]
+    return ceil(prod(shape) * STORED_BITS.get(group.dtype, 16) / 8)
+
+
+def _is_packed_by(scheme: Scheme, group: TensorGroup) -> bool:
+    module, leaf = module_and_leaf(group.name)
+    if not scheme.packs or len(group.shape) < 2 or of_encoder(group.name) or leaf in ("bias", "_bias"):
+        return False
+    if scheme.experts_only:
+        return "experts" in group.name.split(".")
+    return group.dtype in FLOATING and module in LINEAR and module not in NOT_PACKED
+
+
+def _mxfp4_padded(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    position = -1 if "gate_up" in name else -2
+    unit = 2 * MXFP4_WIDTH if "gate_up" in name else MXFP4_WIDTH
+    padded = list(shape)
+    padded[position] = ceil(shape[position] / unit) * unit
+    return tuple(padded)
+
+
+def rank_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, ...]:
+    """The shape of a tensor's part on one rank. Which dimension is divided matters to no sum of bytes but this one."""
+    module, leaf = module_and_leaf(group.name)
+    components = group.name.split(".")
+    bias = leaf in ("bias", "_bias")
+    if module in VOCABULARY or module in OUTPUT:
+        rows = ceil(group.shape[0] / VOCABULARY_PADDING) * VOCABULARY_PADDING
+        return (rows // tp, *group.shape[1:])
+    if tp == 1:
+        return group.shape
+    if "experts" in components:
+        return _expert_shape(group, module, bias, tp)
+    if of_encoder(group.name):
+        splits = module in FUSED_ATTENTION | OUTPUTS_SPLIT | KEYS_AND_VALUES
+        return _divided(group.shape, 0, tp) if splits else _inputs_divided(group.shape, module, bias, tp)
+    if module in KEYS_AND_VALUES:
+        heads = max(1, model.key_value_heads // tp)
+        return (ceil(group.shape[0] * heads / model.key_value_heads), *group.shape[1:])
+    if module in FUSED_ATTENTION:
+        return _fused_shape(group, model, tp)
+    if module in OUTPUTS_SPLIT:
+        return _divided(group.shape, 0, tp)
+    if components[-1] == "sinks":
+        return _divided(group.shape, 0, tp)
+    return _inputs_divided(group.shape, module, bias, tp)
+
+
+def _inputs_divided(shape: tuple[int, ...], module: str, bias: bool, tp: int) -> tuple[int, ...]:
+    if module in INPUTS_SPLIT and not bias and len(shape) >= 2:
+        return _divided(shape, len(shape) - 1, tp)
+    return shape
+
+
+def _expert_shape(group: TensorGroup, module: str, bias: bool, tp: int) -> tuple[int, ...]:
+    """(experts, …) where all are in one tensor, or the plain shape of one."""
+    if bias and module in INPUTS_SPLIT:
+        return group.shape
+    stacked = len(group.shape) >= 3 or (bias and len(group.shape) == 2)
+    if module in INPUTS_SPLIT:
+        return _divided(group.shape, 1 if stacked else len(group.shape) - 1, tp)
+    return _divided(group.shape, (2 if len(group.shape) == 3 else 1) if stacked else 0, tp)
+
+
+def _fused_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, ...]:
+    whole = model.heads + 2 * model.key_value_heads
+    own = model.heads // tp + 2 * max(1, model.key_value_heads // tp)
+    position = len(group.shape) - 1 if module_and_leaf(group.name)[0] == "c_attn" else 0
+    return tuple(ceil(size * own / whole) if index == position else size for index, size in enumerate(group.shape))
+
+
+def _divided(shape: tuple[int, ...], position: int, tp: int) -> tuple[int, ...]:
+    return tuple(ceil(size / tp) if index == position else size for index, size in enumerate(shape))
+
+
+def _parts_without_tensors(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list[RankPart]:
+    """From the sum of bytes alone: the embeddings by their shape, and the rest divided evenly."""
+    parameters = model.weight_bytes // ceil(STORED_BITS.get(model.dtype, 16) / 8)
+    table = ceil(model.vocabulary / VOCABULARY_PADDING) * VOCABULARY_PADDING * model.hidden_size
+    inner = max(0, parameters - (table if model.tied else 2 * table))
+    group = scheme.group or 128
+    size = scheme.linear_bytes(1, group) / group if scheme.packs else DTYPE_BYTES[dtype]
+    table_bytes = table * DTYPE_BYTES[dtype] // tp
+    return [
+        RankPart("embedding", "first", table_bytes, 1),
+        RankPart("embedding", "last", table_bytes, 1),
+        RankPart("other", "layers", ceil(inner * size / tp / model.layers), model.layers),
+    ]

@@ -1,0 +1,200 @@
+"""The tensors of each part of a model, by its architecture: (name, shape, how many). Shapes are (outputs, inputs)."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftm_operator.planning.model.architecture import Architecture, Experts, Latent
+
+Tensor = tuple[str, tuple[int, ...], int]
+
+PLAIN_MLP = {
+    "bloom",
+    "falcon",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neox",
+    "gptj",
+    "mpt",
+    "nemotron",
+    "opt",
+    "phi",
+    "starcoder2",
+}
+"""Two layers and an activation between them; all others multiply by a gate."""
+LEARNED_POSITIONS = {"gpt2", "gpt_bigcode", "opt"}
+BIASED_ATTENTION = {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "phi", "bloom", "gpt_oss"}
+BIASED_QUERIES = {"qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen2_vl_text", "qwen2_5_vl_text", "chatglm"}
+FOUR_NORMS = {"gemma2", "gemma3", "gemma3_text", "glm4", "olmo2"}
+ONE_NORM = {"phi", "cohere", "cohere2"}
+HEAD_NORMS = {"qwen3", "qwen3_moe", "qwen3_next", "gemma3", "gemma3_text", "qwen3_vl_text", "qwen3_vl_moe_text"}
+STACKED_EXPERTS = {"gpt_oss", "llama4", "llama4_text"}
+"""All experts of a layer in one tensor."""
+
+LAYER = "model.layers.*"
+
+
+def embeddings(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
+    yield "model.embed_tokens.weight", (model.vocabulary, model.hidden_size), 1
+    if model.model_type in LEARNED_POSITIONS:
+        yield "model.wpe.weight", (model.max_context, model.hidden_size), 1
+    yield "model.norm.weight", (model.hidden_size,), 1
+    if model.model_type in PLAIN_MLP:
+        yield "model.norm.bias", (model.hidden_size,), 1
+    if not model.tied:
+        yield "lm_head.weight", (model.vocabulary, model.hidden_size), 1
+        if text.get("lm_head_bias") or model.model_type == "phi":
+            yield "lm_head.bias", (model.vocabulary,), 1
+
+
+def decoder(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
+    attending = sum(layer.kind != "state" for layer in model.attention)
+    if model.latent:
+        yield from _latent_attention(model, model.latent, model.layers)
+    else:
+        yield from _attention(model, text, attending)
+    if model.state:
+        yield from _state(model, text, len(model.attention) - attending)
+    yield from _mlps(model, text)
+    one_norm = model.model_type in ONE_NORM or (
+        model.model_type == "falcon" and not text.get("new_decoder_architecture")
+    )
+    norms = 4 if model.model_type in FOUR_NORMS else 1 if one_norm else 2
+    for number in range(norms):
+        yield f"{LAYER}.norm_{'abcd'[number]}.weight", (model.hidden_size,), model.layers
+        if model.model_type in PLAIN_MLP:
+            yield f"{LAYER}.norm_{'abcd'[number]}.bias", (model.hidden_size,), model.layers
+
+
+def _attention(model: Architecture, text: Mapping[str, Any], layers: int) -> Iterator[Tensor]:
+    hidden, size = model.hidden_size, model.head_size
+    queries, keys = model.heads * size, model.key_value_heads * size
+    gate = 2 if "linear_num_value_heads" in text else 1
+    name = f"{LAYER}.self_attn"
+    yield f"{name}.q_proj.weight", (queries * gate, hidden), layers
+    yield f"{name}.k_proj.weight", (keys, hidden), layers
+    yield f"{name}.v_proj.weight", (keys, hidden), layers
+    yield f"{name}.o_proj.weight", (hidden, queries), layers
+    all_biased = bool(text.get("attention_bias") or text.get("bias")) or model.model_type in BIASED_ATTENTION
+    if model.model_type == "starcoder2":
+        all_biased = bool(text.get("use_bias", True))
+    if all_biased or model.model_type in BIASED_QUERIES or text.get("add_qkv_bias") or text.get("qkv_bias"):
+        yield f"{name}.q_proj.bias", (queries,), layers
+        yield f"{name}.k_proj.bias", (keys,), layers
+        yield f"{name}.v_proj.bias", (keys,), layers
+    if all_biased:
+        yield f"{name}.o_proj.bias", (hidden,), layers
+    if model.model_type in HEAD_NORMS:
+        yield f"{name}.q_norm.weight", (size,), layers
+        yield f"{name}.k_norm.weight", (size,), layers
+    if model.model_type == "gpt_oss":
+        yield f"{name}.sinks", (model.heads,), layers
+
+
+def _latent_attention(model: Architecture, latent: Latent, layers: int) -> Iterator[Tensor]:
+    hidden, heads, name = model.hidden_size, model.heads, f"{LAYER}.self_attn"
+    query = heads * (latent.nope_width + latent.rope_width)
+    if latent.query_rank:
+        yield f"{name}.q_a_proj.weight", (latent.query_rank, hidden), layers
+        yield f"{name}.q_a_layernorm.weight", (latent.query_rank,), layers
+        yield f"{name}.q_b_proj.weight", (query, latent.query_rank), layers
+    else:
+        yield f"{name}.q_proj.weight", (query, hidden), layers
+    yield f"{name}.kv_a_proj_with_mqa.weight", (latent.key_value_rank + latent.rope_width, hidden), layers
+    yield f"{name}.kv_a_layernorm.weight", (latent.key_value_rank,), layers
+    yield f"{name}.kv_b_proj.weight", (heads * (latent.nope_width + latent.value_width), latent.key_value_rank), layers
+    yield f"{name}.o_proj.weight", (hidden, heads * latent.value_width), layers
+
+
+def _state(model: Architecture, text: Mapping[str, Any], layers: int) -> Iterator[Tensor]:
+    """Gated delta nets exactly, Mamba by its projections."""
+    assert model.state
+    hidden, name = model.hidden_size, f"{LAYER}.mixer"
+    if "linear_num_value_heads" in text:
+        values = int(text["linear_num_value_heads"]) * int(text.get("linear_value_head_dim", 128))
+        keys = int(text.get("linear_num_key_heads", 16)) * int(text.get("linear_key_head_dim", 128))
+        yield f"{name}.in_proj.weight", (2 * keys + 2 * values + 2 * model.state.heads, hidden), layers
+        yield f"{name}.conv1d.weight", (2 * keys + values, int(text.get("linear_conv_kernel_dim", 4))), layers
+        yield f"{name}.out_proj.weight", (hidden, values), layers
+        return
+    size = int(text.get("mamba_d_state", text.get("ssm_state_size", 128)))
+    kernel = int(text.get("mamba_d_conv", text.get("conv_kernel", 4)))
+    inner = model.state.recurrent // size
+    yield f"{name}.out_proj.weight", (hidden, inner), layers
+    if "mamba_n_heads" in text or "mamba_num_heads" in text:
+        groups = int(text.get("mamba_n_groups", text.get("n_groups", 1)))
+        mixed = inner + 2 * groups * size
+        yield f"{name}.in_proj.weight", (inner + mixed + model.state.heads, hidden), layers
+        yield f"{name}.conv1d.weight", (mixed, kernel), layers
+        return
+    steps = -(-hidden // 16)
+    yield f"{name}.in_proj.weight", (2 * inner, hidden), layers
+    yield f"{name}.conv1d.weight", (inner, kernel + 1), layers
+    yield f"{name}.x_proj.weight", (steps + 2 * size, inner), layers
+    yield f"{name}.dt_proj.weight", (inner, steps + 1), layers
+    yield f"{name}.A.weight", (inner, size + 1), layers
+
+
+def _mlps(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
+    hidden, experts = model.hidden_size, model.experts
+    dense = model.layers - (len(experts.layers) if experts else 0)
+    if "hybrid_override_pattern" in text:
+        dense = str(text["hybrid_override_pattern"]).count("-")
+    if dense and model.mlp_width:
+        yield from _mlp(f"{LAYER}.mlp", hidden, model.mlp_width, dense, gated=model.model_type not in PLAIN_MLP)
+        biased = bool(text.get("mlp_bias") or text.get("bias"))
+        if biased or model.model_type in {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "phi", "starcoder2", "bloom"}:
+            yield f"{LAYER}.mlp.up_proj.bias", (model.mlp_width,), dense
+            yield f"{LAYER}.mlp.down_proj.bias", (hidden,), dense
+    elif dense and not experts:
+        yield from _mlp(f"{LAYER}.mlp", hidden, 4 * hidden, dense, gated=False)
+    if experts:
+        yield from _experts(model, experts, text)
+
+
+def _experts(model: Architecture, experts: Experts, text: Mapping[str, Any]) -> Iterator[Tensor]:
+    hidden, width, layers, name = model.hidden_size, experts.width, len(experts.layers), f"{LAYER}.mlp"
+    yield f"{name}.gate.weight", (experts.count, hidden), layers
+    if model.model_type in STACKED_EXPERTS:
+        yield f"{name}.experts.gate_up_proj", (experts.count, hidden, 2 * width), layers
+        yield f"{name}.experts.down_proj", (experts.count, width, hidden), layers
+        if model.model_type == "gpt_oss":
+            yield f"{name}.gate.bias", (experts.count,), layers
+            yield f"{name}.experts.gate_up_proj_bias", (experts.count, 2 * width), layers
+            yield f"{name}.experts.down_proj_bias", (experts.count, hidden), layers
+    else:
+        yield from _mlp(f"{name}.experts.*", hidden, width, layers * experts.count)
+    if experts.shared_width:
+        yield from _mlp(f"{name}.shared_experts", hidden, experts.shared_width, layers)
+        if "shared_expert_intermediate_size" in text:
+            yield f"{name}.shared_expert_gate.weight", (1, hidden), layers
+
+
+def _mlp(name: str, hidden: int, width: int, count: int, gated: bool = True) -> Iterator[Tensor]:
+    if gated:
+        yield f"{name}.gate_proj.weight", (width, hidden), count
+    yield f"{name}.up_proj.weight", (width, hidden), count
+    yield f"{name}.down_proj.weight", (hidden, width), count
+
+
+def vision_tower(model: Architecture, config: Mapping[str, Any]) -> Iterator[Tensor]:
+    """A vision transformer and its projector: attention, MLP and patches; what is left out is less than 1 %."""
+    vision = config.get("vision_config")
+    if not model.vision or not isinstance(vision, Mapping):
+        return
+    hidden = model.vision.hidden_size
+    layers = int(vision.get("depth", vision.get("num_hidden_layers", 24)))
+    width = int(vision.get("intermediate_size", hidden * float(vision.get("mlp_ratio", 4))))
+    gated = str(vision.get("model_type", config.get("model_type"))).startswith(("qwen2_5_vl", "pixtral"))
+    patch = int(vision.get("patch_size", 14))
+    channels = int(vision.get("in_channels", vision.get("in_chans", vision.get("num_channels", 3))))
+    frames = int(vision.get("temporal_patch_size", 1))
+    name = "vision_tower.blocks.*"
+    yield f"{name}.attn.qkv.weight", (3 * hidden, hidden), layers
+    yield f"{name}.attn.qkv.bias", (3 * hidden,), layers
+    yield f"{name}.attn.proj.weight", (hidden, hidden), layers
+    yield from _mlp(f"{name}.mlp", hidden, width, layers, gated)
+    yield "vision_tower.patch_embed.weight", (hidden, channels * frames * patch * patch), 1
+    merged = hidden * int(vision.get("spatial_merge_size", 1)) ** 2
+    if merged != hidden:
+        yield "vision_tower.merger.linear_a.weight", (merged, merged), 1
+    yield "vision_tower.merger.linear_b.weight", (model.hidden_size, merged), 1

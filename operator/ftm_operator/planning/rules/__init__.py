@@ -1,0 +1,1 @@
+"""Rules that vLLM enforces when it starts. Pure."""

@@ -1,0 +1,203 @@
+"""What the engine's start says of the plan: which log is to be read, and what follows from it. Pure.
+
+A start that succeeds is read once, from the beginning of the log of a pod that answers. Of a start that fails the
+container's last words tell, or else the end of its log: vLLM's API server ends in a traceback of its own that is longer
+than what Kubernetes keeps of last words. A failed start for lack of memory is answered by one new plan for what
+the spec asks; after that a person must act.
+
+A pod counts if it was made from the present template of what serves, and a plan is proven once a pod of that template
+has started: whatever fails later is no matter of sizes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ftm_jobs.contract.facts import Facts
+from ftm_jobs.contract.manifest import Artifact
+from ftm_operator.api.reasons import Reason
+from ftm_operator.api.v1alpha1 import Artifacts, FineTunedModelSpec, Measured, Plan, Shortage
+from ftm_operator.planning.decision import Decision, decide
+from ftm_operator.planning.engine_log import (
+    Lack,
+    correction_bytes,
+    estimated_kv_cache_bytes,
+    found_and_planned,
+    lack_in,
+    planned_kv_cache_bytes,
+    what_to_do,
+)
+from ftm_operator.planning.input_hashes import merged_key
+from ftm_operator.planning.measurements import Measurement, Measurements, corrections
+from ftm_operator.planning.sizing import Correction
+from ftm_operator.reconcile.summary import Hold
+from ftm_operator.resources.leader_worker_set import answering_template, answers
+from ftm_operator.resources.metadata import POD_TEMPLATE, Manifest
+from ftm_operator.resources.vllm import CONTAINER
+
+ENGINE = "vLLM"
+DECIDES_MEMORY = (
+    "accelerator_class",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "dtype",
+    "group_size",
+    "max_model_len",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "gpu_memory_utilization",
+)
+"""What of a plan changes how much memory the engine takes of a GPU, or finds there."""
+
+
+@dataclass(frozen=True)
+class EngineLog:
+    """A part of the log of an engine's container that is to be read."""
+
+    pod: str
+    failed: bool
+    """The end of a run that ended, rather than the beginning of the one that goes on."""
+    previous: bool = field(default=False, compare=False)
+    """Whether the container has been started again since."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What such a log says."""
+
+    measured: Measured | None = None
+    lack: Lack | None = None
+
+
+def template_of(child: Manifest) -> str | None:
+    """The hash that the pods of the present template carry."""
+    annotations = answering_template(child)["metadata"].get("annotations") or {}
+    return annotations.get(POD_TEMPLATE)
+
+
+def current(child: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
+    """The pods that are made from the present template of what serves and are not on their way out."""
+    wanted = template_of(child)
+    return [
+        pod
+        for pod in pods
+        if wanted
+        and (pod["metadata"].get("annotations") or {}).get(POD_TEMPLATE) == wanted
+        and "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+def is_proven(plan: Plan, child: Manifest) -> bool:
+    """Whether an engine has started under this plan, or none is asked."""
+    return plan.engine != ENGINE or (plan.measured is not None and plan.measured.by == template_of(child))
+
+
+def started(pods: Sequence[Manifest]) -> EngineLog | None:
+    """The log of the first pod that answers."""
+    ready = (pod["metadata"]["name"] for pod in pods if answers(pod) and _engine(pod).get("ready"))
+    return next((EngineLog(name, failed=False) for name in ready), None)
+
+
+def failed_start(pods: Sequence[Manifest], heard: Mapping[EngineLog, Heard]) -> tuple[EngineLog | None, Lack | None]:
+    """Why the engine does not start, if it is for lack of memory, and the log that tells or may tell."""
+    listens = None
+    for pod in pods:
+        container = _engine(pod)
+        if container.get("ready"):
+            continue
+        for previous, state in ((False, container.get("state")), (True, container.get("lastState"))):
+            ended = (state or {}).get("terminated") or {}
+            if not ended.get("exitCode"):
+                continue
+            log = EngineLog(pod["metadata"]["name"], failed=True, previous=previous)
+            if lack := lack_in(str(ended.get("message") or "")) or heard.get(log, Heard()).lack:
+                return (log if log in heard else None), lack
+            listens = listens or log
+            break
+    return listens, None
+
+
+def measurement(plan: Plan, artifact: Artifact, engine: str, measured: Measured, now: datetime) -> Measurement | None:
+    """What is kept for later plans; nothing where no kind of GPU is known, or the engine did not say."""
+    estimated = estimated_kv_cache_bytes(plan)
+    if estimated is None or plan.accelerator_class is None or measured.kv_cache_bytes is None:
+        return None
+    return Measurement(
+        artifact=artifact.key,
+        accelerator=plan.accelerator_class,
+        tensor_parallel=plan.tensor_parallel_size or 1,
+        pipeline_parallel=plan.pipeline_parallel_size or 1,
+        engine=engine,
+        estimated_bytes=estimated,
+        measured_bytes=measured.kv_cache_bytes,
+        weight_bytes=measured.weight_bytes,
+        at=now.isoformat(timespec="seconds"),
+    )
+
+
+def known_corrections(
+    spec: FineTunedModelSpec,
+    facts: Facts,
+    built: Artifacts | None,
+    known: Measurements,
+    engine: str,
+    shortage: Shortage | None,
+) -> tuple[Correction, ...]:
+    """What the next plan is corrected by: what was measured of its artifact, then the failed start it answers."""
+    found = corrections(known, _artifact_key(spec, facts, built), engine)
+    if shortage is None:
+        return found
+    sizes = shortage.accelerator_class, shortage.tensor_parallel_size, shortage.pipeline_parallel_size
+    return (*found, Correction(*sizes, shortage.correction_bytes))
+
+
+def can_be_planned_anew(plan: Plan, lack: Lack) -> bool:
+    """Once, if it is sized, and not where something else holds the GPU's memory."""
+    return bool(plan.memory and plan.accelerator_class and not plan.shortage and lack.free_share is None)
+
+
+def shortage(plan: Plan, lack: Lack) -> Shortage:
+    return Shortage(
+        accelerator_class=str(plan.accelerator_class),
+        tensor_parallel_size=plan.tensor_parallel_size or 1,
+        pipeline_parallel_size=plan.pipeline_parallel_size or 1,
+        planned_bytes=planned_kv_cache_bytes(plan),
+        found_bytes=lack.found_bytes,
+        correction_bytes=correction_bytes(plan, lack.found_bytes),
+    )
+
+
+def is_another_trial(plan: Plan, other: Plan) -> bool:
+    """Whether the engine would find anything else."""
+    return any(getattr(plan, name) != getattr(other, name) for name in DECIDES_MEMORY)
+
+
+def planned_anew(plan: Plan, lack: Lack, other: Plan) -> tuple[Plan, Hold]:
+    """The new plan, which says why, and what is told until it is rolled out."""
+    kind = f"{other.gpus} x {other.accelerator_class}, {other.max_model_len} tokens of context"
+    why = f"{found_and_planned(plan, lack)}; planned anew: {kind}"
+    new = other.model_copy(update={"by": plan.by, "reasons": (*other.reasons, why)})
+    return new, Hold("Deploying", Reason.ENGINE_OUT_OF_MEMORY, why, retry_after=1.0)
+
+
+def out_of_memory(plan: Plan, lack: Lack, refused: str | None = None) -> Hold:
+    """A person must act. `refused`: why there is no other plan."""
+    parts = [found_and_planned(plan, lack), *([f"no other plan fits: {refused}"] if refused else [])]
+    message = "; ".join([*parts, what_to_do(plan, lack)])
+    return Hold("Failed", Reason.ENGINE_OUT_OF_MEMORY, message, stalled=True)
+
+
+def _artifact_key(spec: FineTunedModelSpec, facts: Facts, built: Artifacts | None) -> str | None:
+    """Of what the next plan serves, as far as it is known before it is built."""
+    key = merged_key(spec, facts)
+    decision = decide(spec, facts.base, spec.serving.tensor_parallel_size or 1)
+    if isinstance(decision, Decision) and not decision.quantizes:
+        return key
+    is_of_it = built and built.quantized and built.merged and built.merged.key == key
+    return built.quantized.key if built and built.quantized and is_of_it else None
+
+
+def _engine(pod: Manifest) -> Manifest:
+    containers = pod.get("status", {}).get("containerStatuses") or []
+    found: Manifest = next((each for each in containers if each["name"] == CONTAINER), {})
+    return found

@@ -1,0 +1,75 @@
+"""Which kinds of GPU there are: those that nodes and their drivers publish, and those that the installation declares.
+
+Filled by watch events and full lists of Nodes and ResourceSlices, of which it keeps what tells of GPUs. Does no I/O.
+A declared kind is for a pool that may be scaled to zero: while a node of it is there, the node is what counts.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass
+from ftm_operator.planning.gpus.observed_accelerators import classes_of_nodes, classes_of_slices
+from ftm_operator.resources.metadata import Manifest
+
+KINDS = ("Node", "ResourceSlice")
+GPU_RESOURCES = ("nvidia.com/", "amd.com/")
+
+
+class GpuInventory:
+    def __init__(self, declared: Sequence[AcceleratorClass] = ()) -> None:
+        self._declared = tuple(declared)
+        self._objects: dict[str, dict[str, Manifest]] = {kind: {} for kind in KINDS}
+        self.classes: tuple[AcceleratorClass, ...] = self._declared
+
+    def received(self, event_type: str | None, item: Manifest) -> bool:
+        """Whether there are other GPUs than before."""
+        objects, name = self._objects[item["kind"]], item["metadata"]["name"]
+        kept = None if event_type == "DELETED" else _what_counts(item)
+        if objects.get(name) == kept:
+            return False
+        if kept is None:
+            objects.pop(name)
+        else:
+            objects[name] = kept
+        return self._counted()
+
+    def listed(self, kind: str, items: Iterable[Manifest]) -> bool:
+        """Whether there are other GPUs than before, by a full list."""
+        self._objects[kind] = {
+            item["metadata"]["name"]: kept for item in items if (kept := _what_counts(item)) is not None
+        }
+        return self._counted()
+
+    def _counted(self) -> bool:
+        observed = [
+            *classes_of_nodes(self._in_order("Node")),
+            *classes_of_slices(self._in_order("ResourceSlice")),
+        ]
+        there = {_kind(each) for each in observed}
+        before, self.classes = self.classes, (*observed, *(each for each in self._declared if _kind(each) not in there))
+        return before != self.classes
+
+    def _in_order(self, kind: str) -> list[Manifest]:
+        return [self._objects[kind][name] for name in sorted(self._objects[kind])]
+
+
+def _kind(each: AcceleratorClass) -> tuple[str | None, str, int]:
+    return each.product or each.name, each.resource, each.per_node
+
+
+def _what_counts(item: Manifest) -> Manifest | None:
+    """Of a node, its labels and the GPUs that it can give; None for one without any. A slice tells of nothing else."""
+    if item["kind"] == "ResourceSlice":
+        return {"metadata": {"name": item["metadata"]["name"]}, "spec": item.get("spec", {})}
+    allocatable = item.get("status", {}).get("allocatable") or {}
+    gpus = {name: count for name, count in allocatable.items() if name.startswith(GPU_RESOURCES)}
+    if not gpus:
+        return None
+    labels = item["metadata"].get("labels") or {}
+    return {
+        "metadata": {
+            "name": item["metadata"]["name"],
+            "labels": {name: value for name, value in labels.items() if name.startswith(GPU_RESOURCES)},
+        },
+        "spec": {"unschedulable": bool(item.get("spec", {}).get("unschedulable"))},
+        "status": {"allocatable": gpus},
+    }
