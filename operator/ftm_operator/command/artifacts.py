@@ -15,13 +15,16 @@ from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.contract.manifest import Catalogue, Manifest, StoredArtifact
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_operator.api.v1alpha1 import KIND
-from ftm_operator.command.sources import Output, OutputOption, format_bytes, source
+from ftm_operator.command.byte_counts import format_bytes
+from ftm_operator.command.options import OutputFormat, OutputOption
+from ftm_operator.command.sources import source
 from ftm_operator.local import steps as local
+from ftm_operator.local.errors import LocalError, StepFailed, WrongUse
 from ftm_operator.observe.references import references
 from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
 from ftm_operator.runtime.cluster import OPTIONAL, ApiError, Cluster, NoCluster
 
-app = typer.Typer(
+artifacts = typer.Typer(
     help="List, show, verify or remove what a store of artifacts holds.", no_args_is_help=True, rich_markup_mode=None
 )
 REFERRING = ("Deployment", LEADER_WORKER_SET, "Pod")
@@ -29,38 +32,38 @@ REFERRING = ("Deployment", LEADER_WORKER_SET, "Pod")
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE_URI", help="s3://bucket/prefix or a path.")]
 
 
-@app.command("list")
-def list_artifacts(store: StoreArgument, output: OutputOption = Output.TABLE) -> None:
+@artifacts.command("list")
+def list_artifacts(store: StoreArgument, output: OutputOption = OutputFormat.TABLE) -> None:
     """Show every artifact: its size, its inputs, and whether it is complete."""
     _show(_run("list", store), output)
 
 
-@app.command()
+@artifacts.command()
 def show(
-    store: StoreArgument, key: Annotated[str, typer.Argument(metavar="KEY")], output: OutputOption = Output.TABLE
+    store: StoreArgument, key: Annotated[str, typer.Argument(metavar="KEY")], output: OutputOption = OutputFormat.TABLE
 ) -> None:
     """Show what an artifact was made of, and its files."""
     found = _run("show", store, key)
     assert found.manifest is not None
-    if output is Output.JSON:
+    if output is OutputFormat.JSON:
         print(json.dumps(found.manifest.to_json(), indent=2))
     else:
         print(format_manifest(found.manifest))
 
 
-@app.command()
+@artifacts.command()
 def verify(
     store: StoreArgument,
     key: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY]...", help="All complete ones without a key.")
     ] = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Read every file of artifacts and prove its sha256; exit code 2 when one is not as it was written."""
     _show(_run("verify", store, *(key or [])), output)
 
 
-@app.command()
+@artifacts.command()
 def gc(
     store: StoreArgument,
     keep: Annotated[
@@ -68,7 +71,7 @@ def gc(
         typer.Option(metavar="KEY", help="Keep this artifact, and ask no cluster; can be repeated."),
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Do it; without this only say what would be done.")] = False,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Remove artifacts that nothing refers to, and what killed merges left a day ago or before.
 
@@ -126,19 +129,19 @@ def _run(action: str, store: str, *arguments: str) -> Catalogue:
     try:
         found = Catalogue.model_validate_json(line)
     except ValidationError:
-        raise local.LocalError(f"artifacts {action} ended with exit code {code} and no answer") from None
+        raise LocalError(f"artifacts {action} ended with exit code {code} and no answer") from None
     if found.outcome != Outcome.DONE and not found.artifacts:
-        raise local.LocalError(f"{found.reason}: {found.message}", code)
+        raise StepFailed(f"{found.reason}: {found.message}", code)
     return found
 
 
-def _show(found: Catalogue, output: Output) -> None:
-    if output is Output.JSON:
+def _show(found: Catalogue, output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
         print(json.dumps(found.to_json(), indent=2))
     else:
         print(format_artifacts(found, datetime.now(UTC)))
     if found.outcome != Outcome.DONE:
-        raise typer.Exit(2)
+        raise typer.Exit(WrongUse.exit_code)
 
 
 def _referred_to() -> set[str]:
@@ -147,13 +150,12 @@ def _referred_to() -> set[str]:
         models, children = asyncio.run(_observe())
     except (ApiError, NoCluster) as error:
         message = f"what refers to the artifacts is not known: {error}; name what to keep: --keep KEY"
-        raise local.LocalError(message, 2) from None
+        raise WrongUse(message) from None
     found = references(models, children)
     if not found:
-        raise local.LocalError(
+        raise WrongUse(
             f"the cluster's {len(models)} FineTunedModels refer to no artifact, so all would go; if this is the right "
-            "cluster, name what to keep: --keep KEY",
-            2,
+            "cluster, name what to keep: --keep KEY"
         )
     local.say(f"{len(models)} FineTunedModels refer to {len(found)} artifacts")
     return found

@@ -2,29 +2,24 @@
 
 import json
 from collections.abc import Iterator
-from typing import Annotated
-
-import typer
 
 from ftm_operator.api.v1alpha1 import Condition, FineTunedModelStatus, Plan, RejectedSize
-from ftm_operator.command import live_resource
+from ftm_operator.command import live_status
+from ftm_operator.command.options import NameArgument, NamespaceOption, OutputFormat, OutputOption
 from ftm_operator.command.sizing_table import ITEMS
-from ftm_operator.command.sources import Output, OutputOption
-from ftm_operator.local.steps import LocalError
+from ftm_operator.local.errors import WrongUse
 from ftm_operator.planning.memory.reserves import GIB
 
 
 def explain(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A FineTunedModel in the cluster.")],
-    namespace: Annotated[str, typer.Option("-n", "--namespace", help="The namespace it is in.")] = "default",
-    output: OutputOption = Output.TABLE,
+    name: NameArgument, namespace: NamespaceOption = "default", output: OutputOption = OutputFormat.TABLE
 ) -> None:
     """Say on which GPUs a model in the cluster is served, with how much of their memory, and why not otherwise."""
-    status = live_resource.status_of(namespace, name)
+    status = live_status.status_of(namespace, name)
     stalled = next((each for each in status.conditions if each.type == "Stalled"), None)
     if status.plan is None and stalled is None:
-        raise LocalError(f"{name} has not been planned yet; see `kubectl describe ftm {name}`", 2)
-    if output is Output.JSON:
+        raise WrongUse(f"{name} has not been planned yet; see `kubectl describe ftm {name}`")
+    if output is OutputFormat.JSON:
         plan = status.plan.to_json() if status.plan else {}
         print(json.dumps({"feasible": status.plan is not None, **plan, **_stalled_json(stalled)}, indent=2))
     else:

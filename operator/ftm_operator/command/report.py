@@ -1,32 +1,28 @@
 """`ftm report`: the figures of a model's verification, and its page, for people."""
 
 import json
-from typing import Annotated
-
-import typer
 
 from ftm_jobs.contract.verification import Verification
 from ftm_operator.api.v1alpha1 import Artifacts
-from ftm_operator.command import live_resource
-from ftm_operator.command.sources import Output, OutputOption
+from ftm_operator.command import live_status
+from ftm_operator.command.options import NameArgument, NamespaceOption, OutputFormat, OutputOption
 from ftm_operator.local import steps as local
+from ftm_operator.local.errors import WrongUse
 
 PAGE = "report.html"
 
 
 def report(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A FineTunedModel in the cluster.")],
-    namespace: Annotated[str, typer.Option("-n", "--namespace", help="The namespace it is in.")] = "default",
-    output: OutputOption = Output.TABLE,
+    name: NameArgument, namespace: NamespaceOption = "default", output: OutputOption = OutputFormat.TABLE
 ) -> None:
     """Show how a model was verified, and bring its page here to be opened in a browser.
 
     The page lies in the artifact store, which is read with the environment's credentials.
     """
-    built = live_resource.status_of(namespace, name).artifacts or Artifacts()
+    built = live_status.status_of(namespace, name).artifacts or Artifacts()
     if built.verification is None or built.report is None:
-        raise local.LocalError(f"{name} has not been verified yet; see `kubectl describe ftm {name}`", 2)
-    if output is Output.JSON:
+        raise WrongUse(f"{name} has not been verified yet; see `kubectl describe ftm {name}`")
+    if output is OutputFormat.JSON:
         print(json.dumps(built.verification.to_json(), indent=2))
         return
     print(format_verification(built.verification))

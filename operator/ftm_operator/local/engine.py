@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
-from ftm_operator.local.steps import LocalError, cache_directory, say
+from ftm_operator.local.errors import LocalError
+from ftm_operator.local.steps import cache_directory, say
 from ftm_operator.resources import llama_server, vllm
 from ftm_operator.resources.deployment import LLAMA_CPP
 

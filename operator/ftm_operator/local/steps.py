@@ -19,6 +19,7 @@ from ftm_jobs.contract.manifest import Artifact
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel
+from ftm_operator.local.errors import LocalError, StepFailed, WrongUse
 from ftm_operator.local.manifest_file import FILE_SCHEME, file_path
 from ftm_operator.planning.decision import Decision
 from ftm_operator.resources.job import (
@@ -35,14 +36,6 @@ AWQ_PYTHONS = {
     "llm-compressor": ("FTM_COMPRESSOR_PYTHON", "llmcompressor", "requirements/quantize-compressor.txt"),
 }
 """What names the Python with the engine, the engine's package, and what must be installed for it."""
-
-
-class LocalError(Exception):
-    """A step or the engine failed; the text is what a person should read."""
-
-    def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def cache_directory() -> Path:
@@ -151,9 +144,7 @@ def _refuse_claims(model: FineTunedModel) -> None:
     uris |= {"spec.artifacts.uri": spec.artifacts.uri} if spec.artifacts else {}
     for field, uri in uris.items():
         if uri.startswith("pvc://"):
-            raise LocalError(
-                f"{field}: {uri} is a volume of a cluster, which is not mounted here; write file:///path", 2
-            )
+            raise WrongUse(f"{field}: {uri} is a volume of a cluster, which is not mounted here; write file:///path")
 
 
 def _without_secrets(model: FineTunedModel) -> FineTunedModel:
@@ -177,7 +168,7 @@ def step(step: Step, arguments: list[str], command: str | None = None, python: s
     except ValidationError:
         raise LocalError(f"the {step} step ended with exit code {code} and no report") from None
     if report.outcome != Outcome.DONE:
-        raise LocalError(f"{step}: {report.reason}: {report.message}", int(report.exit_code))
+        raise StepFailed(f"{step}: {report.reason}: {report.message}", int(report.exit_code))
     return report
 
 

@@ -9,6 +9,7 @@ import pytest
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_operator.local import engine as local_engine
 from ftm_operator.local import steps as local
+from ftm_operator.local.errors import LocalError
 from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.rules.awq import AwqChoice
 from tests.unit.operator.test_resources import model
@@ -22,10 +23,10 @@ def test_an_engine_of_awq_that_is_not_installed_is_named_before_anything_is_buil
 ) -> None:
     monkeypatch.delenv("FTM_AWQ_PYTHON", raising=False)
     monkeypatch.setattr(local, "step", lambda *_: pytest.fail("a step was run"))
-    with pytest.raises(local.LocalError, match=r"autoawq is not installed here.*quantize-awq.txt.*set FTM_AWQ_PYTHON"):
+    with pytest.raises(LocalError, match=r"autoawq is not installed here.*quantize-awq.txt.*set FTM_AWQ_PYTHON"):
         local.build(model(), facts(), AWQ)
     missing = replace(AWQ, awq=AwqChoice(64, "llm-compressor", ()))
-    with pytest.raises(local.LocalError, match="set FTM_COMPRESSOR_PYTHON"):
+    with pytest.raises(LocalError, match="set FTM_COMPRESSOR_PYTHON"):
         local.build(model(), facts(), missing)
 
 
@@ -43,7 +44,7 @@ def test_without_a_build_of_llama_cpp_it_says_how_to_get_one(monkeypatch: pytest
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("FTM_LLAMA_CPP", raising=False)
-    with pytest.raises(local.LocalError, match="run `make llama-cpp`, set FTM_LLAMA_CPP"):
+    with pytest.raises(LocalError, match="run `make llama-cpp`, set FTM_LLAMA_CPP"):
         local_engine._llama_server_program()
     program = tmp_path / "ftm-operator/llama.cpp/current/bin/llama-server"
     program.parent.mkdir(parents=True)

@@ -4,7 +4,7 @@ import asyncio
 
 from ftm_operator.api.status import readable
 from ftm_operator.api.v1alpha1 import KIND, FineTunedModelStatus
-from ftm_operator.local.steps import LocalError
+from ftm_operator.local.errors import LocalError, WrongUse
 from ftm_operator.runtime.cluster import ApiError, Cluster, NoCluster
 
 
@@ -15,7 +15,7 @@ def status_of(namespace: str, name: str) -> FineTunedModelStatus:
     except (ApiError, NoCluster) as error:
         raise LocalError(f"FineTunedModel {namespace}/{name} cannot be read: {error}") from None
     if resource is None:
-        raise LocalError(f"there is no FineTunedModel {name} in namespace {namespace}; name it with -n", 2)
+        raise WrongUse(f"there is no FineTunedModel {name} in namespace {namespace}; name its namespace with -n")
     return FineTunedModelStatus.model_validate(readable(resource.get("status") or {}))
 
 

@@ -1,0 +1,45 @@
+"""Reads a model's facts from a file: those that `ftm inspect -o json` wrote, or the ones that a config.json implies."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ftm_jobs.contract.facts import Facts
+from ftm_operator.api.errors import InvalidManifest
+from ftm_operator.planning.model.config_facts import UnreadableConfig, facts_of_config
+
+
+def facts_of_file(path: Path) -> Facts:
+    """Returns the facts of an inspect report. Raises InvalidManifest naming the file and the field."""
+    try:
+        return Facts.model_validate_json(path.read_bytes())
+    except OSError as error:
+        message = f"{path}: {error.strerror}; name a file that `ftm inspect -o json` wrote"
+        raise InvalidManifest([message]) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InvalidManifest([f"{path}: {where}: {first['msg']}; write the `facts` of an inspect report"]) from None
+
+
+def facts_of_config_file(path: Path) -> Facts:
+    """Returns facts of a model whose config.json is all there is.
+
+    Raises InvalidManifest naming the file and the field.
+    """
+    try:
+        content = path.read_bytes()
+        document = json.loads(content)
+    except OSError as error:
+        raise InvalidManifest([f"{path}: {error.strerror}; name a model's config.json"]) from None
+    except ValueError as error:
+        raise InvalidManifest([f"{path} is not JSON: {error}"]) from None
+    if not isinstance(document, dict):
+        raise InvalidManifest([f"{path} is not a JSON object; name a model's config.json"])
+    try:
+        base = facts_of_config(path.resolve().as_uri(), f"sha256:{hashlib.sha256(content).hexdigest()}", document)
+    except UnreadableConfig as error:
+        raise InvalidManifest([f"{path} {error}"]) from None
+    return Facts(base=base, adapters=())

@@ -1,0 +1,76 @@
+"""Shows a base model and adapters by the Jobs' own step: `ftm inspect`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftm_jobs.contract.facts import AdapterFacts, Facts
+from ftm_jobs.contract.steps import Step
+from ftm_operator.command.byte_counts import format_bytes
+from ftm_operator.command.facts_files import facts_of_config_file
+from ftm_operator.command.options import OutputFormat, OutputOption
+from ftm_operator.command.sources import ADAPTER_HELP, ADAPTER_METAVAR, URI_HELP, source_flags
+from ftm_operator.local import steps as local
+
+
+def inspect(
+    uri: Annotated[str | None, typer.Argument(metavar="URI", help=f"The base model: {URI_HELP}.")] = None,
+    adapter: Annotated[list[str] | None, typer.Option(metavar=ADAPTER_METAVAR, help=ADAPTER_HELP)] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="config.json", help="Instead of URI: a model's config.json, to plan it before it is here."
+        ),
+    ] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Show a base, adapters to it, and whether they fit; no weights are read.
+
+    Reads configs and safetensors headers. Credentials come from the environment, as for every command here. With
+    --config the weights are worked out from the architecture. `-o json` writes what `ftm plan --facts` reads.
+    """
+    if config and (uri or adapter):
+        raise typer.BadParameter("--config stands alone; leave out URI and --adapter")
+    if config:
+        facts = facts_of_config_file(config)
+    elif uri:
+        report = local.step(Step.INSPECT, source_flags(uri, adapter or []))
+        assert report.facts is not None
+        facts = report.facts
+    else:
+        raise typer.BadParameter("name a base model, or give --config")
+    if output is OutputFormat.JSON:
+        print(json.dumps(facts.to_json(), indent=2))
+    else:
+        print(format_facts(facts))
+
+
+def format_facts(facts: Facts) -> str:
+    """Returns facts as a table, the base first."""
+    base = facts.base
+    lines = {
+        "base": base.uri,
+        "  architecture": f"{base.architecture} ({base.model_type})",
+        "  weights": f"{base.parameters:,} parameters, {format_bytes(base.weight_bytes)} in {base.dtype}",
+        "  shape": f"{base.layers} layers, width {base.hidden_size}, vocabulary {base.vocabulary_size:,}"
+        + (", tied embeddings" if base.tied_embeddings else ""),
+        "  heads": f"{base.attention_heads}, {base.key_value_heads} for keys and values, {base.head_size} wide",
+        "  context": f"{base.max_position_embeddings:,} tokens",
+        "  digest": base.digest,
+    }
+    table = [f"{name:<16} {value}" for name, value in lines.items()]
+    for number, adapter in enumerate(facts.adapters, 1):
+        table += [f"{name:<16} {value}" for name, value in _adapter_lines(number, adapter).items()]
+    return "\n".join(table)
+
+
+def _adapter_lines(number: int, adapter: AdapterFacts) -> dict[str, str]:
+    return {
+        f"adapter {number}": adapter.uri,
+        "  rank": f"{adapter.rank}, alpha {adapter.alpha:g}, scaling {adapter.scaling:g}",
+        "  changes": f"{adapter.layers_adapted} weights: {', '.join(adapter.target_modules)}",
+        "  weights": f"{format_bytes(adapter.weight_bytes)} in {adapter.dtype}",
+        "  digest": adapter.digest,
+    }

@@ -1,0 +1,20 @@
+"""Holds the options and arguments that several commands of `ftm` share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class OutputFormat(StrEnum):
+    """A table for people, or JSON for programs."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+OutputOption = Annotated[OutputFormat, typer.Option("-o", "--output", help="How the result is printed.")]
+ManifestArgument = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A YAML file with one FineTunedModel.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A FineTunedModel in the cluster.")]
+NamespaceOption = Annotated[str, typer.Option("-n", "--namespace", help="The namespace it is in.")]

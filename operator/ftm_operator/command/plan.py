@@ -1,0 +1,112 @@
+"""Shows how a model would be built and served, and why: `ftm plan`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ftm_jobs.contract.facts import Facts
+from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.command import sizing_table
+from ftm_operator.command.facts_files import facts_of_file
+from ftm_operator.command.gpu_classes_file import read_classes
+from ftm_operator.command.options import ManifestArgument, OutputFormat, OutputOption
+from ftm_operator.local import steps as local
+from ftm_operator.local.errors import Infeasible
+from ftm_operator.local.manifest_file import read_manifest
+from ftm_operator.planning.answer import sizing_json
+from ftm_operator.planning.decision import Decision
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass
+from ftm_operator.planning.plan import Planned
+from ftm_operator.planning.plan import plan as make_plan
+from ftm_operator.planning.rules.tensor_parallel import Rejection
+from ftm_operator.planning.sized_plan import sized, what_would_fit
+from ftm_operator.planning.sizing import NoFit
+
+
+def plan(
+    manifest: ManifestArgument,
+    facts: Annotated[
+        Path | None,
+        typer.Option(metavar="FACTS.json", help="The output of inspect -o json; without it the sources are read."),
+    ] = None,
+    gpus: Annotated[
+        Path | None,
+        typer.Option(metavar="CLASSES.yaml", help="The GPUs to choose from; without it none is chosen."),
+    ] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Show how a model would be built and served, and why; exit code 3 when it cannot be.
+
+    With --facts and --gpus it needs no network, no cluster and no GPU. CLASSES.yaml is a list; memory is of one GPU
+    and may be left out for a common one (A10G, L4, A100-80, H100, H200, B200, L40S, T4, MI300X and others):
+
+    \b
+      - {name: A10G, memory: 23028Mi, perNode: 4, nodes: 2, resource: nvidia.com/gpu}
+      - {name: H100, perNode: 8, nodes: 1}
+    """
+    model = read_manifest(manifest)
+    classes = read_classes(gpus) if gpus else []
+    model_facts = facts_of_file(facts) if facts else local.inspect(model)
+    planned = make_plan(model.metadata.name, model.spec, model_facts)
+    if classes and isinstance(planned, Planned) and planned.decision.engine == "vLLM":
+        _plan_on(model, model_facts, classes, planned.decision, output)
+        return
+    result = planned if isinstance(planned, Rejection) else planned.plan
+    if output is OutputFormat.JSON:
+        print(json.dumps(plan_json(result), indent=2))
+    else:
+        print(format_plan(model, result))
+    if isinstance(result, Rejection):
+        raise typer.Exit(Infeasible.exit_code)
+
+
+def _plan_on(
+    model: FineTunedModel, facts: Facts, classes: list[AcceleratorClass], decision: Decision, output: OutputFormat
+) -> None:
+    awq = decision.awq
+    result = sized(model.spec, facts, classes, awq)
+    decided = [] if isinstance(result, NoFit) else list(decision.reasons)
+    remedies = what_would_fit(model.spec, facts, classes, result, awq) if isinstance(result, NoFit) else []
+    if output is OutputFormat.JSON:
+        answer = sizing_json(result, remedies)
+        print(json.dumps({**answer, "reasons": [*decided, *answer["reasons"]]}, indent=2))
+    else:
+        print(sizing_table.format_sizing(model, result, remedies, decided))
+    if isinstance(result, NoFit):
+        raise typer.Exit(Infeasible.exit_code)
+
+
+def plan_json(result: Plan | Rejection) -> dict[str, Any]:
+    """Returns the plan, or the rule that no plan keeps, for programs."""
+    if isinstance(result, Rejection):
+        return {"feasible": False, "rejected": [{"rule": result.rule, "reason": result.reason}]}
+    return {"feasible": True, **result.to_json()}
+
+
+def format_plan(model: FineTunedModel, result: Plan | Rejection) -> str:
+    """Returns a plan as a table of choices and a list of reasons."""
+    if isinstance(result, Rejection):
+        return f"{model.metadata.name} cannot be served as asked\n  {result.rule}: {result.reason}"
+    choices = {
+        "mode": result.mode,
+        "quantization": result.quantization,
+        "engine": result.engine,
+        "context": f"{result.max_model_len} tokens",
+        **_hardware(result),
+        "replicas": model.spec.serving.replicas,
+        "served model name": result.served_model_name,
+    }
+    lines = [model.metadata.name, *(f"  {name:<21} {value}" for name, value in choices.items())]
+    return "\n".join([*lines, "why", *(f"  {reason}" for reason in result.reasons)])
+
+
+def _hardware(result: Plan) -> dict[str, object]:
+    if not result.gpus:
+        return {"requests at once": result.concurrency, "accelerators": "none"}
+    return {
+        "dtype": result.dtype,
+        "accelerators": f"{result.gpus} x {result.accelerator} per replica",
+        "tensor parallel size": result.tensor_parallel_size,
+    }
