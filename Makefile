@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster llama-cpp test lint unit engine stores quantize-tests awq-tests verify-tests cluster-tests e2e e2e-awq \
+.PHONY: help venv demo cluster llama-cpp test lint unit engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests e2e e2e-awq \
 	bench-merge bench-quantize bench-plan format lock crds clean
 
 BIN := .venv/bin
@@ -30,8 +30,8 @@ cluster: llama-cpp ## the same on a Kubernetes of its own, until Ctrl-C
 llama-cpp: $(VENV) ## build llama.cpp for this machine, once: what makes and serves GGUF without a cluster
 	@$(BIN)/python -m tests.llama_cpp >/dev/null
 
-test: ## everything: linters, unit, engine, stores, quantize, AWQ, verify, cluster and end-to-end tests
-	@started=$$SECONDS; for stage in lint unit engine stores quantize-tests awq-tests verify-tests cluster-tests e2e; do \
+test: ## everything: linters, unit, engine, stores, merge, GGUF, AWQ, verify, cluster and end-to-end tests
+	@started=$$SECONDS; for stage in lint unit engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests e2e; do \
 		echo "test: $$stage …" >&2; began=$$SECONDS; \
 		$(MAKE) $$stage || { echo "test: $$stage failed after $$((SECONDS - began)) s" >&2; exit 1; }; \
 		echo "test: $$stage passed in $$((SECONDS - began)) s" >&2; \
@@ -49,11 +49,14 @@ unit: $(VENV) ## pure tests, seconds
 engine: $(VENV) ## the planner judged by vLLM itself, without a GPU
 	@$(PYTEST) tests/engine
 
-stores: $(VENV) ## the Jobs against real S3 and the file system
+stores: $(VENV) ## every store against a real S3 server, the file system and a fake of the hub
 	@$(PYTEST) tests/stores
 
-quantize-tests: llama-cpp ## a real model to GGUF and back to answers
-	@$(PYTEST) tests/quantize
+merge-tests: $(VENV) ## every kind of adapter against PEFT, and merges that are disturbed, killed or refused
+	@$(PYTEST) tests/merge
+
+gguf-tests: llama-cpp ## a real model to GGUF and back to answers
+	@$(PYTEST) tests/gguf
 
 awq-tests: $(VENV) ## AWQ's engines and vLLM on what they make; the first time 5 GB more in the user's cache
 	@$(PYTEST) tests/awq

@@ -23,7 +23,7 @@ from ftm_jobs.contract.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from ftm_jobs.contract.report import Report
 from tests.bench.shapes import SIZES
 from tests.cache import cache
-from tests.seaweedfs import ADMIN, ARTIFACTS, MODELS, Server, seaweedfs
+from tests.servers.seaweedfs import ADMIN, ARTIFACTS, MODELS, Server, seaweedfs
 
 GB = 1e9
 _SIDES = sys.executable, "-m", "tests.bench.sides"

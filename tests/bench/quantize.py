@@ -244,7 +244,7 @@ def _taught(work: Path) -> Path:
 def _generated(work: Path) -> Path:
     from transformers import LlamaConfig
 
-    from tests.quantize.models import make_model
+    from tests.gguf.models import make_model
 
     config = LlamaConfig(
         hidden_size=1024,

@@ -28,7 +28,7 @@ from tests.cluster.helm import helm
 from tests.cluster.images import ROOT, Image
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.progress import say, step
-from tests.seaweedfs import MODELS, READER, WRITER, Server, seaweedfs
+from tests.servers.seaweedfs import MODELS, READER, WRITER, Server, seaweedfs
 
 CHART = ROOT / "charts" / "ftm-operator"
 RELEASE, OPERATOR_NAMESPACE = "ftm-operator", "ftm-system"

@@ -15,7 +15,7 @@ from tests.cluster.kubectl import Kubectl
 from tests.cluster.progress import say
 from tests.cluster.service import reached
 from tests.cluster.stack import OPERATOR_NAMESPACE, RELEASE, Stack
-from tests.seaweedfs import ARTIFACTS
+from tests.servers.seaweedfs import ARTIFACTS
 
 Found = TypeVar("Found")
 NAMESPACE = "team"

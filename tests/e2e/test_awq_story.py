@@ -15,7 +15,7 @@ from tests.cluster.images import ROOT
 from tests.cluster.stack import MODELS_SECRET, stack
 from tests.cluster.unavailable import Unavailable
 from tests.e2e.story import Story, manifest
-from tests.seaweedfs import MODELS
+from tests.servers.seaweedfs import MODELS
 from tests.unit.operator.kstatus import violations
 
 pytestmark = pytest.mark.timeout(3000)

@@ -23,7 +23,7 @@ from tests.assets.facts import FACTS
 from tests.cluster.stack import stack
 from tests.cluster.unavailable import Unavailable
 from tests.e2e.story import CHILDREN, NAMESPACE, OPERATOR, Story, manifest
-from tests.seaweedfs import ADMIN
+from tests.servers.seaweedfs import ADMIN
 from tests.unit.operator.kstatus import violations
 
 pytestmark = pytest.mark.timeout(3000)

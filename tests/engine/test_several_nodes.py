@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.operator.test_leader_worker_set import LARGE, built, container, spread
+from tests.unit.operator.reconcile.test_leader_worker_set import LARGE, built, container, spread
 
 INJECTED = {"$(LWS_WORKER_INDEX)": "1", "$(LWS_LEADER_ADDRESS)": "leader.example.test"}
 

@@ -1,1 +1,1 @@
-"""The Jobs against real stores: the local disk and SeaweedFS, and a fake of the Hugging Face hub."""
+"""Every store against real ones: the local disk, SeaweedFS, and a fake of the Hugging Face hub."""

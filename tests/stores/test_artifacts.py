@@ -14,7 +14,7 @@ from ftm_jobs.contract.manifest import MANIFEST_NAME, Catalogue, Manifest, Manif
 from ftm_jobs.contract.steps import Step
 from ftm_jobs.errors import InvalidInput
 from ftm_jobs.stores.source import parse_source
-from tests.stores.places import Place
+from tests.places import Place
 
 KEPT, UNUSED, CUT = (f"merge-{digit * 32}" for digit in "123")
 WEIGHTS = b"weights" * 1000

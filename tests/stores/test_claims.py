@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores.conftest import Run
-from tests.stores.models import medium
+from tests.models.llamas import medium
+from tests.step_fixtures import Run
 
 
 @pytest.fixture

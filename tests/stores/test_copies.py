@@ -19,11 +19,11 @@ from ftm_jobs.errors import Interrupted, InvalidInput, Reason
 from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.stores import WritableStore, open_artifacts, s3_copy, transfer
 from ftm_jobs.stores.source import parse_source
-from tests.seaweedfs import ADMIN, ARTIFACTS, MODELS, READER, WRITER
-from tests.stores.conftest import Run
-from tests.stores.models import medium
-from tests.stores.places import S3, Disk
-from tests.stores.proxy import Proxy, proxy
+from tests.models.llamas import medium
+from tests.places import S3, Disk
+from tests.servers.proxy import Proxy, proxy
+from tests.servers.seaweedfs import ADMIN, ARTIFACTS, MODELS, READER, WRITER
+from tests.step_fixtures import Run
 
 MIB = 1024 * 1024
 CONTENT = random.Random(3).randbytes(24 * MIB + 5)

@@ -1,4 +1,4 @@
-"""The hf store, against a fake of the hub's endpoints (tests/stores/hub.py)."""
+"""The hf store, against a fake of the hub's endpoints (tests/servers/hub.py)."""
 
 import json
 import subprocess
@@ -13,9 +13,9 @@ from huggingface_hub.utils._http import default_client_factory
 from ftm_jobs.contract.steps import Outcome
 from ftm_jobs.stores import open_store, retry
 from ftm_jobs.stores.source import parse_source
-from tests.stores.conftest import Run
-from tests.stores.hub import COMMIT, TOKEN, Hub, fake_hub
-from tests.stores.places import Disk, write_secret
+from tests.places import Disk, write_secret
+from tests.servers.hub import COMMIT, TOKEN, Hub, fake_hub
+from tests.step_fixtures import Run
 from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, LLAMA_CONFIG, zeros
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.seaweedfs import ADMIN, ARTIFACTS, IDENTITIES, MODELS, READER, WRITER, Identity, Server, seaweedfs
+from tests.servers.seaweedfs import ADMIN, ARTIFACTS, IDENTITIES, MODELS, READER, WRITER, Identity, Server, seaweedfs
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,7 +71,7 @@ def test_nothing_runs_and_no_socket_is_left_afterwards(tmp_path: Path) -> None:
 
 def test_a_killed_test_run_leaves_no_server(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from tests.seaweedfs import seaweedfs\n"
+        "import sys; from pathlib import Path; from tests.servers.seaweedfs import seaweedfs\n"
         "with seaweedfs(Path(sys.argv[1])) as server: print(server.endpoint, flush=True); sys.stdin.read()\n"
     )
     process = subprocess.Popen(

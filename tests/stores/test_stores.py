@@ -9,8 +9,8 @@ import pytest
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.stores import WritableStore, open_artifacts, s3_upload
 from ftm_jobs.stores.source import parse_source
-from tests.seaweedfs import ARTIFACTS
-from tests.stores.places import S3, Place
+from tests.places import S3, Place
+from tests.servers.seaweedfs import ARTIFACTS
 
 CONTENT = random.Random(1).randbytes(12 * 1024 * 1024 + 5)
 

@@ -16,7 +16,7 @@ from ftm_jobs.verify.merged_weights import MergedWeights
 from ftm_jobs.verify.model_folder import open_model
 from ftm_jobs.verify.models.groups import ADAPTED, BASE, COARSE, MERGED, of_base, of_merged
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, compare, run
-from tests.stores.families import Adapter, load, make_adapter, make_family
+from tests.models.families import Adapter, load, make_adapter, make_family
 from tests.verify.models import inputs_of, stored
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")

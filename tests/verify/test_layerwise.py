@@ -8,7 +8,7 @@ import torch
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, run
 from ftm_jobs.verify.models.skeleton import Skeleton
 from ftm_jobs.verify.models.tensor_source import SharedTensors
-from tests.stores.families import make_family
+from tests.models.families import make_family
 from tests.verify.models import stored, whole_model
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 60], [1, 3], [4], list(range(3, 30))]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from tests.assets import Assets, prepare
-from tests.stores.families import FAMILIES, Adapter, make_adapter
+from tests.models.families import FAMILIES, Adapter, make_adapter
 from tests.verify.conftest import Merged, Run, merged
 from tests.verify.test_traps import check, failed
 

@@ -1,6 +1,5 @@
 """However a model is run, whole, layer by layer or in pieces, it says the same; and stores are all alike."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,9 +13,8 @@ from ftm_jobs.verify.models.answers import answer_layerwise
 from ftm_jobs.verify.models.groups import Group
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, NotStreamable
 from ftm_jobs.verify.models.skeleton import Skeleton
-from tests.seaweedfs import Server, seaweedfs
-from tests.stores.families import make_family
-from tests.stores.places import S3
+from tests.models.families import make_family
+from tests.places import S3
 from tests.verify.conftest import Merged, Run
 from tests.verify.models import stored
 from tests.verify.test_traps import failed
@@ -66,14 +64,7 @@ def _logits(group: Group) -> torch.Tensor:
         return torch.cat([found.of(number, 1, len(tokens) - 1) for number, tokens in enumerate(PROMPTS)])
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as found:
-        yield found
-
-
-def test_models_are_read_and_reports_are_written_in_s3(server: Server, run: Run, small: Merged, tmp_path: Path) -> None:
-    s3 = S3(server, tmp_path / "secrets")
+def test_models_are_read_and_reports_are_written_in_s3(s3: S3, run: Run, small: Merged) -> None:
     report = run(
         *("verify", "--base", s3.upload(small.assets.base), "--adapter", s3.upload(small.assets.adapter)),
         *("--model", s3.upload(small.model), "--artifacts", s3.artifacts, "--tokens", "40"),

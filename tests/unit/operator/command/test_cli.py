@@ -1,0 +1,102 @@
+"""What `ftm` prints and how it exits, without a model: the whole output, not a part."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ftm_operator.api.crd import crd_yaml
+from ftm_operator.command import main as cli
+from tests.unit.operator.local.test_manifest_file import TEXT, written
+from tests.unit.operator.world import adapter_facts, base_facts, facts
+
+
+def ftm(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sys.argv", ["ftm", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out, printed.err
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> list[str]:
+    """A manifest with two adapters, and what an inspection of it found."""
+    found = facts().model_copy(update={"adapters": (adapter_facts(), adapter_facts(rank=16))})
+    (tmp_path / "facts.json").write_text(found.model_dump_json(by_alias=True))
+    return ["plan", str(written(tmp_path, TEXT)), "--facts", str(tmp_path / "facts.json")]
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ftm(capsys, "--help")
+    assert code == 0
+    assert all(
+        f"  {command} " in out
+        for command in ("run", "plan", "crd", "inspect", "merge", "artifacts", "report", "explain")
+    )
+
+
+def test_a_plan_is_a_table_of_choices_and_a_list_of_reasons(
+    capsys: pytest.CaptureFixture[str], planned: list[str]
+) -> None:
+    assert ftm(capsys, *planned) == (
+        0,
+        """bot
+  mode                  Merged
+  quantization          None
+  engine                vLLM
+  context               8192 tokens
+  dtype                 bfloat16
+  accelerators          1 x nvidia.com/gpu per replica
+  tensor parallel size  1
+  replicas              1
+  served model name     bot
+why
+  Merged: 2 adapters folded into the weights
+  vLLM on GPUs: the default
+  not quantized: spec.objective is Quality
+  0.25 GiB of BF16 weights, 134,515,008 parameters
+  not sized: no kind of GPU is known, neither from nodes or their drivers nor by declaration
+  tensor-parallel size 1: the default; 9 attention and 3 key-value heads divide
+  dtype bfloat16: the weights' own
+  context 8192 tokens: the model's own limit
+""",
+        "",
+    )
+
+
+def test_a_plan_as_json_is_for_programs(capsys: pytest.CaptureFixture[str], planned: list[str]) -> None:
+    code, out, _ = ftm(capsys, *planned, "-o", "json")
+    found = json.loads(out)
+    assert (code, found["feasible"], found["tensorParallelSize"], found["maxModelLen"]) == (0, True, 1, 8192)
+
+
+def test_what_cannot_be_served_exits_with_3_and_the_reason(
+    capsys: pytest.CaptureFixture[str], planned: list[str]
+) -> None:
+    manifest = Path(planned[1])
+    manifest.write_text(f"{manifest.read_text()}  serving: {{tensorParallelSize: 2}}\n")
+    code, out, _ = ftm(capsys, *planned)
+    assert code == 3
+    assert "9 attention heads do not divide by 2; valid sizes for this model are 1, 3" in out
+    code, out, _ = ftm(capsys, *planned, "-o", "json")
+    assert (code, json.loads(out)["rejected"][0]["rule"]) == (3, "AttentionHeads")
+
+
+def test_wrong_facts_are_refused_in_a_sentence(capsys: pytest.CaptureFixture[str], planned: list[str]) -> None:
+    Path(planned[-1]).write_text(json.dumps({"base": base_facts().to_json()}))
+    code, out, err = ftm(capsys, *planned)
+    assert (code, out) == (2, "")
+    assert err == f"ftm: {planned[-1]}: adapters: Field required; write the `facts` of an inspect report\n"
+
+
+def test_a_wrong_manifest_exits_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = ftm(capsys, "run", str(written(tmp_path, "kind: Pod")))
+    assert code == 2
+    assert err.startswith("ftm: ")
+
+
+def test_the_crd_is_printed_as_it_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ftm(capsys, "crd") == (0, crd_yaml(), "")

@@ -1,0 +1,114 @@
+"""`ftm inspect` and `ftm merge` as a person types them: what reaches the step, and what is printed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ftm_jobs.contract.manifest import Artifact
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome, Step
+from ftm_operator.command.sources import source
+from ftm_operator.local import steps as local
+from tests.unit.operator.command.test_cli import ftm
+from tests.unit.operator.world import facts
+
+SOURCES = ["--base", "hf://org/base@main", "--adapter", "s3://models/a,scale=0.5"]
+
+
+class Steps:
+    """Stands in for the Jobs' commands: remembers what was run."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[Step, list[str]]] = []
+
+    def __call__(self, step: Step, arguments: list[str]) -> Report:
+        self.ran.append((step, arguments))
+        artifact = Artifact(key="merge-1", uri="file:///out", digest="sha256:0", total_bytes=1, files=1)
+        return Report(
+            step=step, outcome=Outcome.DONE, reason="Done", message="a sentence", facts=facts(), artifact=artifact
+        )
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    stand_in = Steps()
+    monkeypatch.setattr(local, "step", stand_in)
+    return stand_in
+
+
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [
+        ("s3://bucket/a,scale=2", "s3://bucket/a,scale=2"),
+        ("file:///a", "file:///a"),
+        ("models/a", "file:///here/models/a"),
+        ("models/a,scale=-0.5", "file:///here/models/a,scale=-0.5"),
+        ("/with space/a,b,scale=2,digest=sha256:0", "file:///with%20space/a%2Cb,scale=2,digest=sha256:0"),
+    ],
+)
+def test_a_plain_path_becomes_a_file_uri_and_keeps_its_options(
+    written: str, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "resolve", lambda path: Path("/here") / path)
+    assert source(written) == given
+
+
+def test_merge_writes_to_the_folder_that_was_named(
+    steps: Steps, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = ftm(capsys, "merge", *SOURCES, "--adapter", "hf://org/b", "--out", str(tmp_path / "merged"))
+    assert (code, out) == (0, "a sentence\n")
+    assert steps.ran == [
+        (Step.MERGE, [*SOURCES, "--adapter", "hf://org/b", "--out", (tmp_path / "merged").as_uri()]),
+    ]
+
+
+def test_merge_onto_what_4_bits_leave_is_asked_for_by_name(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
+    ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "--quantized-base", "NF4RoundTrip")
+    assert steps.ran[0][1][-2:] == ["--quantized-base", "NF4RoundTrip"]
+
+
+def test_a_size_of_weight_files_is_passed_on_as_it_is(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
+    ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "--max-shard-size", "2GiB")
+    assert steps.ran[0][1][-2:] == ["--max-shard-size", "2GiB"]
+
+
+@pytest.mark.usefixtures("steps")
+def test_merge_as_json_is_the_steps_report(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "-o", "json")
+    assert (code, json.loads(out)["artifact"]["key"]) == (0, "merge-1")
+
+
+def test_inspect_shows_the_base_and_each_adapter(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
+    found = facts()
+    base, adapter = found.base, found.adapters[0]
+    assert ftm(capsys, "inspect", *SOURCES[1:])[:2] == (
+        0,
+        f"""\
+base             {base.uri}
+  architecture   LlamaForCausalLM (llama)
+  weights        134,515,008 parameters, 269.03 MB in BF16
+  shape          30 layers, width 576, vocabulary 49,152, tied embeddings
+  heads          9, 3 for keys and values, 64 wide
+  context        8,192 tokens
+  digest         {base.digest}
+adapter 1        {adapter.uri}
+  rank           8, alpha 16, scaling 2
+  changes        {adapter.layers_adapted} weights: {", ".join(adapter.target_modules)}
+  weights        1.00 MB in F32
+  digest         {adapter.digest}
+""",
+    )
+    assert steps.ran == [(Step.INSPECT, SOURCES)]
+
+
+def test_a_base_alone_is_inspected(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ftm(capsys, "inspect", "hf://org/base")[0] == 0
+    assert steps.ran == [(Step.INSPECT, ["--base", "hf://org/base"])]
+
+
+@pytest.mark.usefixtures("steps")
+def test_inspect_as_json_can_be_given_to_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ftm(capsys, "inspect", *SOURCES[1:], "-o", "json")
+    assert (code, json.loads(out)) == (0, facts().to_json())
