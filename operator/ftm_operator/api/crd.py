@@ -5,6 +5,7 @@ where they are used, an optional field is one that may be absent, and unknown fi
 `kubectl apply`) without being forbidden. A keyword that is not understood here is an error rather than left out.
 """
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from ftm_operator.api import v1alpha1
 from ftm_operator.api.schema import VALIDATIONS
+from ftm_operator.api.status import FORMER_NAMES
 
 Schema = dict[str, Any]
 
@@ -73,7 +75,7 @@ def crd() -> Schema:
                     "storage": True,
                     "additionalPrinterColumns": [_column(column) for column in v1alpha1.COLUMNS],
                     "subresources": {"status": {}, "scale": v1alpha1.SCALE},
-                    "schema": {"openAPIV3Schema": schema()},
+                    "schema": {"openAPIV3Schema": _with_former_names(schema())},
                 }
             ],
         },
@@ -114,6 +116,20 @@ def schema() -> Schema:
     root["properties"]["status"]["default"] = {"observedGeneration": -1}
     _let_status_grow(root["properties"]["status"])
     return root
+
+
+def _with_former_names(root: Schema) -> Schema:
+    """Returns the schema with the names that fields of the status had before, so that a stored one can be read."""
+    found = copy.deepcopy(root)
+    for place, former, name in FORMER_NAMES:
+        owner = found["properties"]["status"]
+        for step in place:
+            owner = owner["properties"][step]
+        owner["properties"][former] = {
+            "type": "string",
+            "description": f"Deprecated: the name of {name} in a status of an earlier version, which is read once.",
+        }
+    return found
 
 
 def _let_status_grow(found: Schema, keys: Iterable[str] = ()) -> None:

@@ -38,7 +38,7 @@ class Condition(Tolerant):
 class Sources(Tolerant):
     """The inputs that `facts` were learned from."""
 
-    hash: str
+    input_hash: str | None = None
     """A hash of the sources' URIs, their order, and the annotation ftm.dev/refresh."""
 
 
@@ -68,8 +68,8 @@ class Measured(Tolerant):
     """How many tokens of requests that holds."""
     max_concurrency: float | None = None
     """How many requests of the whole context that holds at once."""
-    by: str | None = None
-    """A hash of the pods that it was measured of."""
+    input_hash: str | None = None
+    """A hash of the pod template that the measured engine ran from."""
 
 
 class Shortage(Tolerant):
@@ -145,9 +145,10 @@ class Plan(Tolerant):
     measured: Measured | None = None
     """What the engine said of its memory when it started."""
     shortage: Shortage | None = None
-    """Of the plan before this one, which was made anew once for it."""
-    by: str | None = None
-    """A hash of what was planned; while it is the same, what serves is not planned anew."""
+    """The failed start of the engine under the plan before this one; this plan leaves more memory because of it."""
+    input_hash: str | None = None
+    """A hash of the facts and of the fields of the spec that the plan was made from; while it is the same, the plan is
+    kept."""
 
 
 class Artifacts(Tolerant):
@@ -157,14 +158,14 @@ class Artifacts(Tolerant):
     """The base with the adapters merged into it."""
     quantized: Artifact | None = None
     """What was quantized from that."""
-    quantized_by: str | None = None
-    """A hash of what it was quantized from, and how."""
+    quantized_input_hash: str | None = None
+    """A hash of the merged model and of the settings that it was quantized with."""
     notes: Annotated[tuple[str, ...], Field(max_length=64)] | None = None
     """What the quantizer says of its result: tensors that fell back to other types, widths that were padded."""
     report: Artifact | None = None
     """The verification's figures and its page for people."""
-    verified_by: str | None = None
-    """A hash of what was verified, and how."""
+    verified_input_hash: str | None = None
+    """A hash of the models that were verified and of the settings that they were measured with."""
     verification: Verification | None = None
     """Whether what is served says what was trained, figure by figure."""
 
@@ -196,13 +197,38 @@ class FineTunedModelStatus(Tolerant):
     """The label selector of the serving pods, for the scale subresource."""
 
 
+FORMER_NAMES = (
+    (("sources",), "hash", "inputHash"),
+    (("plan",), "by", "inputHash"),
+    (("plan", "measured"), "by", "inputHash"),
+    (("artifacts",), "quantizedBy", "quantizedInputHash"),
+    (("artifacts",), "verifiedBy", "verifiedInputHash"),
+)
+"""Where a field is, its name in a status that an earlier version wrote, and its name now. The CRD declares the former
+names as well: an API server prunes a stored field that its schema does not have before anyone can read it."""
+
+
 def readable(status: Any) -> Any:
-    """The status as it was stored, without the fields that this version cannot read."""
+    """Returns a stored status with today's names, without the fields that this version cannot read."""
     if not isinstance(status, dict):
         return status
+    for place, former, name in FORMER_NAMES:
+        status = _renamed(status, place, former, name)
     try:
         FineTunedModelStatus.model_validate(status)
     except ValidationError as error:
         unreadable = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
         return {name: value for name, value in status.items() if name not in unreadable}
     return status
+
+
+def _renamed(value: Any, place: tuple[str, ...], former: str, name: str) -> Any:
+    """Returns a copy in which the object at `place` has its field `former` under `name`, unless it has that as well."""
+    if not isinstance(value, dict):
+        return value
+    if place:
+        first, *rest = place
+        return {**value, first: _renamed(value[first], tuple(rest), former, name)} if first in value else value
+    if former not in value or name in value:
+        return value
+    return {name if key == former else key: item for key, item in value.items()}

@@ -30,7 +30,7 @@ PLANNED_SERVING = (
 REFRESH_ANNOTATION = "ftm.dev/refresh"
 
 
-def inspection_key(spec: FineTunedModelSpec, refresh: str | None) -> str:
+def inspection_input_hash(spec: FineTunedModelSpec, refresh: str | None) -> str:
     """Sixteen hex digits over the sources as written and the refresh annotation's value."""
     return short_hash([spec.base.uri, [adapter.uri for adapter in spec.adapters], refresh], 16)
 
@@ -42,7 +42,7 @@ def merged_key(spec: FineTunedModelSpec, facts: Facts) -> str:
     return merge_key(facts.base.digest, list(zip(digests, scales, strict=True)), QuantizedBase(spec.quantized_base))
 
 
-def quantized_by(spec: FineTunedModelSpec, decision: Decision, merged: str, refresh: str | None) -> str:
+def quantization_input_hash(spec: FineTunedModelSpec, decision: Decision, merged: str, refresh: str | None) -> str:
     """Sixteen hex digits over the merged model's key and all that decides what is quantized from it.
 
     The artifact's own key is the Job's to derive: it holds the digest of the calibration text.
@@ -59,7 +59,7 @@ def quantized_by(spec: FineTunedModelSpec, decision: Decision, merged: str, refr
     return short_hash([merged, awq.group_size, awq.engine, awq.ranks, calibration, refresh], 16)
 
 
-def planned_by(spec: FineTunedModelSpec, facts: Facts, refresh: str | None) -> str:
+def plan_input_hash(spec: FineTunedModelSpec, facts: Facts, refresh: str | None) -> str:
     """Sixteen hex digits over all that a plan is made from, but for the GPUs that there are."""
     read = spec.to_json()
     serving = {name: value for name, value in read["serving"].items() if name in PLANNED_SERVING}
@@ -70,7 +70,7 @@ def planned_by(spec: FineTunedModelSpec, facts: Facts, refresh: str | None) -> s
     )
 
 
-def verified_by(spec: FineTunedModelSpec, built: Sequence[Artifact], refresh: str | None) -> str:
+def verification_input_hash(spec: FineTunedModelSpec, built: Sequence[Artifact], refresh: str | None) -> str:
     """Sixteen hex digits over the models and all that decides how they are measured; what follows is no part of it."""
     verification, calibration = spec.verification, spec.quantization.calibration
     return short_hash(

@@ -89,7 +89,7 @@ def current(child: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
 
 def is_proven(plan: Plan, child: Manifest) -> bool:
     """Whether an engine has started under this plan, or none is asked."""
-    return plan.engine != ENGINE or (plan.measured is not None and plan.measured.by == template_of(child))
+    return plan.engine != ENGINE or (plan.measured is not None and plan.measured.input_hash == template_of(child))
 
 
 def started(pods: Sequence[Manifest]) -> EngineLog | None:
@@ -176,7 +176,7 @@ def planned_anew(plan: Plan, lack: Lack, other: Plan) -> tuple[Plan, Hold]:
     """The new plan, which says why, and what is told until it is rolled out."""
     kind = f"{other.gpus} x {other.accelerator_class}, {other.max_model_len} tokens of context"
     why = f"{found_and_planned(plan, lack)}; planned anew: {kind}"
-    new = other.model_copy(update={"by": plan.by, "reasons": (*other.reasons, why)})
+    new = other.model_copy(update={"input_hash": plan.input_hash, "reasons": (*other.reasons, why)})
     return new, Hold("Deploying", Reason.ENGINE_OUT_OF_MEMORY, why, retry_after=1.0)
 
 

@@ -29,11 +29,11 @@ from ftm_operator.observe.rollout import RollingOut, rollout
 from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.input_hashes import (
     REFRESH_ANNOTATION,
-    inspection_key,
+    inspection_input_hash,
     merged_key,
-    planned_by,
-    quantized_by,
-    verified_by,
+    plan_input_hash,
+    quantization_input_hash,
+    verification_input_hash,
 )
 from ftm_operator.planning.measurements import Measurement
 from ftm_operator.planning.plan import Planned, again
@@ -172,9 +172,9 @@ class _Pass:
 
     def _inspected(self) -> Facts | Hold:
         model, before = self.model, self.before
-        key = inspection_key(model.spec, self._refresh)
+        key = inspection_input_hash(model.spec, self._refresh)
         self.progress.inspection = key
-        if before.sources and before.sources.hash == key and before.facts:
+        if before.sources and before.sources.input_hash == key and before.facts:
             self.progress.facts = before.facts
             return before.facts
         state = self._state(INSPECTION, key, Step.INSPECT)
@@ -189,17 +189,17 @@ class _Pass:
         return report.facts
 
     def _planned(self, facts: Facts) -> Planned | Hold:
-        by = planned_by(self.model.spec, facts, self._refresh)
+        by = plan_input_hash(self.model.spec, facts, self._refresh)
         planned = self._kept_plan(by, facts) or self._new_plan(by, facts)
         if isinstance(planned, Rejection):
             return Hold("Failed", planned.rule, planned.reason, stalled=True)
-        self.progress.plan = planned.plan.model_copy(update={"by": by})
+        self.progress.plan = planned.plan.model_copy(update={"input_hash": by})
         return replace(planned, plan=self.progress.plan)
 
     def _kept_plan(self, by: str, facts: Facts) -> Planned | None:
         """What was planned from the same: GPUs that come and go move nothing that serves, or that may be placed."""
         known, gpus = self.before.plan, {each.name for each in self.observed.accelerators}
-        if known is None or known.by != by or not (gpus or known.accelerator_class):
+        if known is None or known.input_hash != by or not (gpus or known.accelerator_class):
             return None
         unplaced = not self.before.ready_replicas and known.accelerator_class not in gpus
         if unplaced or (known.nodes and not self.observed.several_nodes):
@@ -209,7 +209,7 @@ class _Pass:
     def _new_plan(self, by: str, facts: Facts, lacked: Shortage | None = None) -> Planned | Rejection:
         """Corrected by what engines measured, and by the failed start that it answers, or that one before it did."""
         known = self.before.plan
-        answered = lacked or (known.shortage if known and known.by == by else None)
+        answered = lacked or (known.shortage if known and known.input_hash == by else None)
         corrections = feedback.known_corrections(
             self.model.spec,
             facts,
@@ -245,10 +245,10 @@ class _Pass:
         if not decision.quantizes:
             self.progress.not_quantized = True
             return (merged,)
-        by = quantized_by(self.model.spec, decision, merged.key, self._refresh)
+        by = quantization_input_hash(self.model.spec, decision, merged.key, self._refresh)
         known = self.before.artifacts
-        if known and known.quantized and known.quantized_by == by and _is_in(known.quantized, store):
-            self.progress.quantized, self.progress.quantized_by = known.quantized, by
+        if known and known.quantized and known.quantized_input_hash == by and _is_in(known.quantized, store):
+            self.progress.quantized, self.progress.quantized_input_hash = known.quantized, by
             self.progress.notes = known.notes
             return merged, known.quantized
         identity = build_id(by, store.uri)
@@ -263,16 +263,16 @@ class _Pass:
             return report
         if report.artifact is None:
             return incomplete(Step.QUANTIZE)
-        self.progress.quantized, self.progress.quantized_by = report.artifact, by
+        self.progress.quantized, self.progress.quantized_input_hash = report.artifact, by
         self.progress.notes = report.notes
         return merged, report.artifact
 
     def _verified(self, facts: Facts, built: tuple[Artifact, ...], store: Source) -> Hold | None:
         """Why what was built is not to be rolled out; a failed check under policy Warn is none."""
-        by = verified_by(self.model.spec, built, self._refresh)
+        by = verification_input_hash(self.model.spec, built, self._refresh)
         known = self.before.artifacts
-        if known and known.verification and known.verified_by == by:
-            self.progress.report, self.progress.verified_by = known.report, by
+        if known and known.verification and known.verified_input_hash == by:
+            self.progress.report, self.progress.verified_input_hash = known.report, by
             return self._judged(known.verification)
         identity = build_id(by, store.uri)
 
@@ -286,7 +286,7 @@ class _Pass:
             return report
         if report.verification is None:
             return incomplete(Step.VERIFY)
-        self.progress.report, self.progress.verified_by = report.artifact, by
+        self.progress.report, self.progress.verified_input_hash = report.artifact, by
         return self._judged(report.verification)
 
     def _judged(self, verification: Verification) -> Hold | None:
@@ -351,7 +351,7 @@ class _Pass:
             return
         self.listens = log
         if (heard := self.observed.heard.get(log)) and heard.measured:
-            measured = heard.measured.model_copy(update={"by": feedback.template_of(live)})
+            measured = heard.measured.model_copy(update={"input_hash": feedback.template_of(live)})
             self.progress.plan = plan.model_copy(update={"measured": measured})
             self._keep(plan, artifact, measured)
 
@@ -367,7 +367,7 @@ class _Pass:
         self._keep(plan, artifact, Measured(kv_cache_bytes=lack.found_bytes))
         if not (self.observed.accelerators and feedback.can_be_planned_anew(plan, lack)):
             return feedback.out_of_memory(plan, lack)
-        other = self._new_plan(str(plan.by), facts, feedback.shortage(plan, lack))
+        other = self._new_plan(str(plan.input_hash), facts, feedback.shortage(plan, lack))
         if isinstance(other, Rejection):
             return feedback.out_of_memory(plan, lack, refused=other.reason)
         if not feedback.is_another_trial(plan, other.plan):
@@ -383,7 +383,7 @@ class _Pass:
         """Forgets an artifact that was lost after it was last built, with the Jobs that say it is complete."""
         store = artifact.uri.rpartition("/")[0]
         if artifact is self.progress.quantized:
-            identity = build_id(str(self.progress.quantized_by), store)
+            identity = build_id(str(self.progress.quantized_input_hash), store)
         else:
             identity = build_id(artifact.key, store)
         jobs = [job for job in self.observed.jobs(ARTIFACT, identity) if finished(job)]

@@ -45,12 +45,12 @@ class Progress:
     not_quantized: bool = False
     """The merged model is what is served."""
     quantized: Artifact | None = None
-    quantized_by: str | None = None
+    quantized_input_hash: str | None = None
     notes: tuple[str, ...] | None = None
     """Of the quantizer."""
     report: Artifact | None = None
     """Of the verification."""
-    verified_by: str | None = None
+    verified_input_hash: str | None = None
     verification: Verification | None = None
     lost: Artifact | None = None
     """The artifact that status names is no longer in its store."""
@@ -58,8 +58,8 @@ class Progress:
 
     def forget(self, artifact: Artifact) -> None:
         """It was lost: it, and what was made of it, is built again."""
-        self.lost, self.quantized, self.quantized_by, self.notes = artifact, None, None, None
-        self.report, self.verified_by, self.verification = None, None, None
+        self.lost, self.quantized, self.quantized_input_hash, self.notes = artifact, None, None, None
+        self.report, self.verified_input_hash, self.verification = None, None, None
         if artifact == self.merged:
             self.merged = None
 
@@ -83,7 +83,7 @@ def summarise(
         observed_generation=generation,
         phase=hold.phase if hold else "Ready",
         conditions=tuple(updated(before.conditions, observations, generation, now)),
-        sources=Sources(hash=progress.inspection) if progress.facts and progress.inspection else before.sources,
+        sources=Sources(input_hash=progress.inspection) if progress.facts and progress.inspection else before.sources,
         facts=progress.facts or before.facts,
         plan=progress.plan or before.plan,
         artifacts=_artifacts(before, progress),
@@ -197,17 +197,17 @@ def _artifacts(before: FineTunedModelStatus, progress: Progress) -> Artifacts | 
     found = Artifacts(
         merged=progress.merged,
         quantized=progress.quantized,
-        quantized_by=progress.quantized_by,
+        quantized_input_hash=progress.quantized_input_hash,
         notes=progress.notes or None,
         report=progress.report,
-        verified_by=progress.verified_by,
+        verified_input_hash=progress.verified_input_hash,
         verification=progress.verification,
     )
     known = before.artifacts or Artifacts()
     if progress.lost:
         known = Artifacts()
     elif progress.not_quantized or progress.quantized:
-        known = known.model_copy(update={"quantized": None, "quantized_by": None, "notes": None})
+        known = known.model_copy(update={"quantized": None, "quantized_input_hash": None, "notes": None})
     new = {name: value for name, value in found if value is not None}
     return kept if (kept := known.model_copy(update=new)).to_json() else None
 

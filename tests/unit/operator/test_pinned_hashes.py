@@ -8,7 +8,13 @@ from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.errors import parse
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelSpec
 from ftm_operator.planning.decision import Decision, decide
-from ftm_operator.planning.input_hashes import inspection_key, merged_key, planned_by, quantized_by, verified_by
+from ftm_operator.planning.input_hashes import (
+    inspection_input_hash,
+    merged_key,
+    plan_input_hash,
+    quantization_input_hash,
+    verification_input_hash,
+)
 from ftm_operator.resources.job import build_id
 from tests.unit.operator.world import facts, resource
 
@@ -32,8 +38,8 @@ def decision(wanted: FineTunedModelSpec) -> Decision:
 
 
 def test_the_hash_of_an_inspection() -> None:
-    assert inspection_key(spec(), None) == "32e16d1350ab4b16"
-    assert inspection_key(spec(), "2026-01-01") == "0e7cf2aaa2b880ee"
+    assert inspection_input_hash(spec(), None) == "32e16d1350ab4b16"
+    assert inspection_input_hash(spec(), "2026-01-01") == "0e7cf2aaa2b880ee"
 
 
 def test_the_key_of_a_merge() -> None:
@@ -42,15 +48,15 @@ def test_the_key_of_a_merge() -> None:
 
 
 def test_the_hash_of_a_plan() -> None:
-    assert planned_by(spec(), facts(), None) == "9438e6ecb653f7aa"
+    assert plan_input_hash(spec(), facts(), None) == "9438e6ecb653f7aa"
 
 
 @pytest.mark.parametrize(("quantization", "expected"), [(GGUF, "9cb42e7ede3c72a8"), (AWQ, "fb78677b7472748a")])
 def test_the_hash_of_a_quantization(quantization: dict[str, object], expected: str) -> None:
     wanted = spec(quantization=quantization)
-    assert quantized_by(wanted, decision(wanted), "merge-1", None) == expected
+    assert quantization_input_hash(wanted, decision(wanted), "merge-1", None) == expected
 
 
 def test_the_hash_of_a_verification() -> None:
     wanted = spec(verification={"prompts": [{"prompt": "Refunds?", "expect": ["45 days"]}], "maxDivergence": 0.5})
-    assert verified_by(wanted, [ARTIFACT], None) == "1b7a291d0f4e6b63"
+    assert verification_input_hash(wanted, [ARTIFACT], None) == "1b7a291d0f4e6b63"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
-from ftm_operator.planning.input_hashes import inspection_key, merged_key
+from ftm_operator.planning.input_hashes import inspection_input_hash, merged_key
 from ftm_operator.planning.plan import plan
 from ftm_operator.planning.rules.tensor_parallel import Rejection, rejections, valid_sizes
 from tests.unit.operator.world import base_facts, facts, resource
@@ -82,11 +82,11 @@ def test_a_context_beyond_the_models_limit_is_refused_with_the_limit() -> None:
 
 
 def test_an_inspection_depends_on_sources_and_refresh_alone() -> None:
-    key = inspection_key(model().spec, None)
-    assert inspection_key(model(serving={"replicas": 5}).spec, None) == key
-    assert inspection_key(model(artifacts={"uri": "s3://other/place"}).spec, None) == key
-    assert inspection_key(model(base={"uri": "s3://models/other"}).spec, None) != key
-    assert inspection_key(model().spec, "now") != key
+    key = inspection_input_hash(model().spec, None)
+    assert inspection_input_hash(model(serving={"replicas": 5}).spec, None) == key
+    assert inspection_input_hash(model(artifacts={"uri": "s3://other/place"}).spec, None) == key
+    assert inspection_input_hash(model(base={"uri": "s3://models/other"}).spec, None) != key
+    assert inspection_input_hash(model().spec, "now") != key
 
 
 def test_a_merge_depends_on_digests_order_and_scales_alone() -> None:
