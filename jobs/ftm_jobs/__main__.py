@@ -261,13 +261,13 @@ def _run(step: Step, parsed: argparse.Namespace) -> Report:
 
         return fetch(parse_source(parsed.artifact), parsed.to)
     if parsed.step == AWQ:
-        from ftm_jobs.quantize.awq.quantization import AwqSettings, Engine, awq
+        from ftm_jobs.quantize.awq.conversion import AwqEngine, AwqSettings, awq
 
         settings = AwqSettings(
             parsed.bits,
             parsed.group_size,
             parsed.zero_point,
-            Engine(parsed.engine),
+            AwqEngine(parsed.engine),
             tuple(sorted({1, *parsed.tensor_parallel})),
         )
         calibration = None if parsed.calibration is None else parse_source(parsed.calibration)

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ftm_jobs.quantize.awq.packing import dequantize
+from ftm_jobs.quantize.awq.engines.packing import dequantize
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 SMALL: dict[str, Any] = {
@@ -94,8 +94,8 @@ def dequantized(folder: Path) -> dict[str, torch.Tensor]:
 
 def rounded(model: Path, group_size: int) -> dict[str, torch.Tensor]:
     """Plain round-to-nearest of the same layers, asymmetric, in groups: the yardstick."""
-    from ftm_jobs.quantize.awq.packing import quantize
-    from ftm_jobs.quantize.awq.shapes import quantized_linears
+    from ftm_jobs.quantize.awq.engines.packing import quantize
+    from ftm_jobs.quantize.awq.layout import quantized_linears
 
     tensors = tensors_of(model)
     linears = {f"{each.name}.weight" for each in quantized_linears({name: tensors[name].shape for name in tensors})}

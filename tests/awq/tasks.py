@@ -36,11 +36,11 @@ def main() -> None:
 def quantize(
     model: str, out: str, texts: list[str], settings: dict[str, Any] | None = None, aliasing: bool = False
 ) -> dict[str, Any]:
-    from ftm_jobs.quantize.awq.quantization import AwqSettings, Engine, quantize_awq
+    from ftm_jobs.quantize.awq.conversion import AwqEngine, AwqSettings, quantize_awq
 
     given = dict(settings or {})
     if "engine" in given:
-        given["engine"] = Engine(given["engine"])
+        given["engine"] = AwqEngine(given["engine"])
     if "tensor_parallel" in given:
         given["tensor_parallel"] = tuple(given["tensor_parallel"])
     if aliasing:
@@ -57,7 +57,7 @@ def leave_the_trap() -> None:
     """From here on this process ruins weights as AutoAWQ 0.2.9 does on a CPU."""
     from awq.quantize.quantizer import AwqQuantizer
 
-    from ftm_jobs.quantize.awq.autoawq import StreamedQuantizer
+    from ftm_jobs.quantize.awq.engines.autoawq import StreamedQuantizer
 
     setattr(StreamedQuantizer, "_compute_best_scale", AwqQuantizer._compute_best_scale)  # noqa: B010 - for mypy
 
@@ -66,14 +66,14 @@ def logits(model: str, ids: list[int], to: str, translate: bool = True) -> dict[
     import numpy
     import torch
 
-    from ftm_jobs.quantize.awq import autoawq as awq_autoawq
     from ftm_jobs.quantize.awq.configs import loadable_config
-    from ftm_jobs.quantize.awq.shapes import Layout
-    from ftm_jobs.quantize.awq.weights import Weights
+    from ftm_jobs.quantize.awq.engines import autoawq as awq_autoawq
+    from ftm_jobs.quantize.awq.engines.weight_files import PaddedWeights
+    from ftm_jobs.quantize.awq.layout import AwqLayout
 
     config = json.loads(Path(model, "config.json").read_text())
     loaded = awq_autoawq._empty_model(config["model_type"], loadable_config(config) if translate else config)
-    weights = Weights(Path(model), ["model.safetensors"], Layout(64, ()))
+    weights = PaddedWeights(Path(model), ["model.safetensors"], AwqLayout(64, ()))
     for name, _ in list(loaded.named_parameters()):
         awq_autoawq._set(loaded, name, weights.read(name).float())
     loaded.tie_weights()
@@ -89,7 +89,7 @@ def scale(model: str, ids: list[list[int]], known: bool = True) -> dict[str, Any
     from llmcompressor.core import reset_session
     from llmcompressor.modifiers.transform.awq import get_layer_mappings_from_model
 
-    from ftm_jobs.quantize.awq import llm_compressor as awq_compressor
+    from ftm_jobs.quantize.awq.engines import llm_compressor as awq_compressor
 
     loaded = awq_compressor.load(Path(model), json.loads(Path(model, "config.json").read_text())).float()
     loaded.config.use_cache = False
@@ -112,9 +112,9 @@ def scale_blocks(model: str, ids: list[list[int]]) -> dict[str, Any]:
 
     import torch
 
-    from ftm_jobs.quantize.awq import autoawq as awq_autoawq
-    from ftm_jobs.quantize.awq.shapes import Layout, plan_layout
-    from ftm_jobs.quantize.awq.weights import Weights
+    from ftm_jobs.quantize.awq.engines import autoawq as awq_autoawq
+    from ftm_jobs.quantize.awq.engines.weight_files import PaddedWeights
+    from ftm_jobs.quantize.awq.layout import AwqLayout, plan_layout
 
     off = []
 
@@ -135,9 +135,9 @@ def scale_blocks(model: str, ids: list[list[int]]) -> dict[str, Any]:
 
     config = json.loads(Path(model, "config.json").read_text())
     names = ["model.safetensors"]
-    unpadded = Weights(Path(model), names, Layout(32, ()))
+    unpadded = PaddedWeights(Path(model), names, AwqLayout(32, ()))
     layout = plan_layout(config, {name: unpadded.shape(name) for name in unpadded.names()}, 32)
-    weights = Weights(Path(model), names, layout)
+    weights = PaddedWeights(Path(model), names, layout)
     config = awq_documents.with_widths(config, layout.widths)
     with tempfile.TemporaryDirectory() as out:
         awq_autoawq.run(config, weights, Path(out), layout, ids, lambda _: None, quantizer=Witness, apply_clip=False)

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 
 from ftm_jobs.checkpoint.output_layout import OutputTensor
 from ftm_jobs.errors import Failed
-from ftm_jobs.quantize.awq.packing import LARGEST, dequantize, grids, pack, quantize, unpack
-from ftm_jobs.quantize.awq.shapes import PACKED, Layout, plan_layout
-from ftm_jobs.quantize.awq.weights import WeightFiles, Weights
+from ftm_jobs.quantize.awq.engines.packing import LARGEST, dequantize, grids, pack, quantize, unpack
+from ftm_jobs.quantize.awq.engines.weight_files import PaddedWeights, WeightFiles
+from ftm_jobs.quantize.awq.layout import PACKED, AwqLayout, plan_layout
 
 PREFIX = "model.layers.0.mlp"
 
@@ -50,7 +50,7 @@ def test_a_padded_mlp_computes_the_same(
     before = mlp(folder, hidden, width, fused, torch.float64)
     config = {"intermediate_size": width, "num_key_value_heads": 1}
     layout = plan_layout(config, {name: tuple(each.shape) for name, each in before.items()}, 32, sizes)
-    weights = Weights(folder, ["model.safetensors"], layout)
+    weights = PaddedWeights(folder, ["model.safetensors"], layout)
     after = {name: weights.read(name) for name in before}
     padded = layout.widths.get("intermediate_size", width)
     assert after[f"{PREFIX}.down_proj.weight"].shape == (hidden, padded)
@@ -65,9 +65,9 @@ def test_a_padded_mlp_computes_the_same(
 
 def test_padding_the_fused_matrix_without_regard_to_its_halves_would_be_noticed(tmp_path: Path) -> None:
     before = mlp(tmp_path, 32, 40, fused=True)
-    layout = Layout(32, (), padded={40: 64})
+    layout = AwqLayout(32, (), padded={40: 64})
     name = f"{PREFIX}.gate_up_proj.weight"
-    found = Weights(tmp_path, ["model.safetensors"], layout).read(name)
+    found = PaddedWeights(tmp_path, ["model.safetensors"], layout).read(name)
     assert torch.equal(found[:40], before[name][:40])
     assert torch.equal(found[64:104], before[name][40:])
 
@@ -115,7 +115,7 @@ def test_files_are_split_and_every_tensor_is_read_back(tmp_path: Path) -> None:
     found = sorted(path.name for path in tmp_path.glob("*.safetensors"))
     assert len(found) > 1
     assert (tmp_path / "model.safetensors.index.json").exists()
-    read = Weights(tmp_path, found, Layout(32, ()))
+    read = PaddedWeights(tmp_path, found, AwqLayout(32, ()))
     assert all(torch.equal(read.read(name), tensor) for name, tensor in tensors.items())
 
 

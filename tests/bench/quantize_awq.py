@@ -13,10 +13,10 @@ from pathlib import Path
 from safetensors import safe_open
 
 from ftm_jobs.stores.source import parse_source
-from ftm_jobs.text.tokenizer import HfTokenizer
-from ftm_jobs.verify.divergence import Divergence, total
+from ftm_jobs.verify.figures.divergence import Divergence, total
 from ftm_jobs.verify.model_folder import open_model
 from ftm_jobs.verify.models import groups as subjects
+from ftm_jobs.verify.models.hf_tokenizer import HfTokenizer
 from ftm_jobs.verify.models.layerwise import compare
 from ftm_operator.planning.model.quantization import Scheme
 

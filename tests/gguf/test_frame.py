@@ -16,8 +16,7 @@ import pytest
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Manifest, ManifestInput
 from ftm_jobs.contract.report import Report
 from ftm_jobs.errors import Failed, Interrupted, InvalidInput, Reason
-from ftm_jobs.quantize.build import Method, quantize
-from ftm_jobs.quantize.quantized import Quantized
+from ftm_jobs.quantize.artifact import Method, Quantized, quantize
 from ftm_jobs.runtime.scratch import VARIABLE
 from ftm_jobs.stores.source import parse_source
 from ftm_jobs.stores.transfer import copy
@@ -142,7 +141,7 @@ def test_an_upload_that_fails_leaves_no_manifest(place: Place, merged: Report, m
             raise Failed(Reason.STORE_UNAVAILABLE, "gone")
         return copy(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ftm_jobs.quantize.build.copy", copies_one)
+    monkeypatch.setattr("ftm_jobs.quantize.artifact.copy", copies_one)
     with pytest.raises(Failed):
         make(place, merged, method())
     assert [path for path in quantized(place) if path.endswith(MANIFEST_NAME)] == []

@@ -14,11 +14,11 @@ from ftm_jobs.contract.manifest import Manifest
 from ftm_jobs.contract.report import Report
 from ftm_jobs.quantize.gguf.header import read_gguf
 from ftm_jobs.quantize.gguf.llama_cpp import LlamaCpp
-from ftm_jobs.quantize.gguf.types import STORAGE, TYPES, Architecture, fallback_notes, stored, stored_bytes, wanted
+from ftm_jobs.quantize.gguf.types import STORAGE, TYPES, GgufArchitecture, fallback_notes, stored, stored_bytes, wanted
 from tests.gguf.models import make_model
 from tests.step_fixtures import Run
 
-SMOLLM2 = Architecture("llama", layers=30, heads=9, key_value_heads=3)
+SMOLLM2 = GgufArchitecture("llama", layers=30, heads=9, key_value_heads=3)
 ALIGNMENT = 32
 
 
@@ -160,7 +160,7 @@ def test_other_models_are_stored_as_the_types_say(kind: str, tmp_path: Path) -> 
     for type in ("Q2_K", "Q4_K_M"):
         made = make(model, tmp_path / "store", type)
         header = read_gguf(made.file)
-        architecture = Architecture(
+        architecture = GgufArchitecture(
             str(header.metadata["general.architecture"]),
             config.num_hidden_layers,
             config.num_attention_heads,

@@ -22,6 +22,9 @@ BREAKS = {
     "jobs-and-operator": ("jobs/ftm_jobs/stores/source.py", "import kubernetes"),
     "contract": ("jobs/ftm_jobs/contract/keys.py", "import torch"),
     "no-torch": ("jobs/ftm_jobs/artifacts/fetch.py", "import torch"),
+    "awq-layers": ("jobs/ftm_jobs/quantize/awq/layout.py", "import ftm_jobs.quantize.awq.engines.packing"),
+    "verify-layers": ("jobs/ftm_jobs/verify/tensors/sources.py", "import ftm_jobs.verify.models.groups"),
+    "figures": ("jobs/ftm_jobs/verify/figures/checks.py", "import time"),
     "local": ("operator/ftm_operator/local/steps.py", "import ftm_operator.runtime.cluster"),
     "one-client": ("operator/ftm_operator/runtime/controller.py", "import kubernetes"),
 }

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from ftm_jobs.verify.models.packed_weights import pack_awq
+from ftm_jobs.verify.tensors.awq_formats import pack_awq
 
 LARGEST = 15
 AFTER_NORM = {

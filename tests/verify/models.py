@@ -12,7 +12,7 @@ from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.merge.inputs import Inputs, load_inputs
 from ftm_jobs.stores.file import FileStore
 from ftm_jobs.stores.source import parse_source
-from ftm_jobs.verify.models.tensor_source import StoredTensors
+from ftm_jobs.verify.tensors.sources import StoredTensors
 
 
 def stored(folder: Path) -> StoredTensors:

@@ -11,11 +11,11 @@ from peft import PeftModel
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.steps.merge import merge
 from ftm_jobs.stores.source import parse_source
-from ftm_jobs.verify.divergence import Divergence, total
-from ftm_jobs.verify.merged_weights import MergedWeights
+from ftm_jobs.verify.figures.divergence import Divergence, total
 from ftm_jobs.verify.model_folder import open_model
 from ftm_jobs.verify.models.groups import ADAPTED, BASE, COARSE, MERGED, of_base, of_merged
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, compare, run
+from ftm_jobs.verify.tensors.merged_weights import MergedWeights
 from tests.models.families import Adapter, load, make_adapter, make_family
 from tests.verify.models import inputs_of, stored
 

@@ -7,7 +7,7 @@ import torch
 
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, run
 from ftm_jobs.verify.models.skeleton import Skeleton
-from ftm_jobs.verify.models.tensor_source import SharedTensors
+from ftm_jobs.verify.tensors.sources import SharedTensors
 from tests.models.families import make_family
 from tests.verify.models import stored, whole_model
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ftm_jobs.errors import Failed, Reason
-from ftm_jobs.text.prompts import Asked, Question
+from ftm_jobs.text.prompts import Question, TokenizedQuestion
 from ftm_jobs.verify.models import groups as subjects
 from ftm_jobs.verify.models.answers import answer_layerwise
-from ftm_jobs.verify.models.groups import Group
+from ftm_jobs.verify.models.groups import ModelGroup
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, NotStreamable
 from ftm_jobs.verify.models.skeleton import Skeleton
 from tests.models.families import make_family
@@ -23,15 +23,15 @@ PROMPTS = [[5, 6, 7, 8], [9, 10, 11]]
 
 
 @pytest.fixture
-def group(tmp_path: Path) -> Group:
+def group(tmp_path: Path) -> ModelGroup:
     folder = make_family(tmp_path, "llama", torch.bfloat16)
-    made = Group(stored(folder))
+    made = ModelGroup(stored(folder))
     made.models["merged"] = LayerwiseModel(Skeleton(folder, made.shared.names), made.shared)
     return made
 
 
-def test_a_model_that_does_not_fit_memory_answers_the_same(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = [Asked(Question("?"), tuple(tokens)) for tokens in PROMPTS]
+def test_a_model_that_does_not_fit_memory_answers_the_same(group: ModelGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [TokenizedQuestion(Question("?"), tuple(tokens)) for tokens in PROMPTS]
     model = group.models["merged"]
     whole, was_whole = subjects.answers_of(model, group.shared, asked, set())
     layerwise = answer_layerwise(model, group.shared, asked, set(), 6)
@@ -44,7 +44,7 @@ def test_a_model_that_does_not_fit_memory_answers_the_same(group: Group, monkeyp
 
 
 def test_a_family_that_cannot_be_streamed_is_run_whole_if_it_fits(
-    group: Group, monkeypatch: pytest.MonkeyPatch
+    group: ModelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streamed = _logits(group)
 
@@ -58,7 +58,7 @@ def test_a_family_that_cannot_be_streamed_is_run_whole_if_it_fits(
         group.run(PROMPTS, lambda _: None)
 
 
-def _logits(group: Group) -> torch.Tensor:
+def _logits(group: ModelGroup) -> torch.Tensor:
     found = group.run(PROMPTS, lambda _: None)["merged"]
     with found.ready():
         return torch.cat([found.of(number, 1, len(tokens) - 1) for number, tokens in enumerate(PROMPTS)])
@@ -74,7 +74,9 @@ def test_models_are_read_and_reports_are_written_in_s3(s3: S3, run: Run, small: 
     assert {path.rpartition("/")[2] for path in s3.built()} == {"manifest.json", "report.html", "verification.json"}
 
 
-def test_a_model_that_computes_between_its_layers_is_noticed(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_computes_between_its_layers_is_noticed(
+    group: ModelGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = group.models["merged"]
     decoder = model.skeleton.decoder
 

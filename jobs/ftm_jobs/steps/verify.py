@@ -26,7 +26,7 @@ from ftm_jobs.merge.inputs import Inputs, load_inputs
 from ftm_jobs.runtime.scratch import explain, scratch_root
 from ftm_jobs.stores import WritableStore, open_artifacts
 from ftm_jobs.stores.source import Source
-from ftm_jobs.text.calibration import Calibration, load_calibration
+from ftm_jobs.text.calibration import CalibrationText, load_calibration
 from ftm_jobs.text.prompts import Question, read_questions
 from ftm_jobs.verify.model_folder import ModelFolder, open_model
 
@@ -102,7 +102,7 @@ def _verify(request: Request, scratch: Path) -> Report:
 
 
 def _inputs(
-    inputs: Inputs, merged: ModelFolder, quantized: ModelFolder | None, calibration: Calibration, prompts: str
+    inputs: Inputs, merged: ModelFolder, quantized: ModelFolder | None, calibration: CalibrationText, prompts: str
 ) -> list[ManifestInput]:
     found = [ManifestInput(role="base", uri=inputs.base.store.uri, digest=inputs.base.digest)]
     found += [
@@ -123,17 +123,17 @@ def _compute(
     inputs: Inputs,
     merged: ModelFolder,
     quantized: ModelFolder | None,
-    calibration: Calibration,
+    calibration: CalibrationText,
     questions: Sequence[Question],
     scratch: Path,
 ) -> tuple[dict[str, Any], str]:
     """What verification.json and report.html hold."""
     import torch
 
-    from ftm_jobs.verify import page as verification_page
-    from ftm_jobs.verify import report as verification_report
+    from ftm_jobs.verify import verification_json as verification_report
     from ftm_jobs.verify.measurements import Task, measure
     from ftm_jobs.verify.models.groups import cores
+    from ftm_jobs.verify.report_page import page as verification_page
 
     torch.set_num_threads(cores())
     measured = measure(Task(inputs, merged, quantized, calibration, questions, request.tokens, scratch))

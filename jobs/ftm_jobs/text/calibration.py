@@ -25,7 +25,7 @@ FORM = '{"text": "…"} or {"messages": [{"role": "user", "content": "…"}]}'
 
 
 @dataclass(frozen=True)
-class Message:
+class ChatMessage:
     role: str
     content: str
 
@@ -35,12 +35,12 @@ class Sample:
     where: str
     """How a message names it: the file and the line."""
     text: str | None = None
-    messages: tuple[Message, ...] = ()
+    messages: tuple[ChatMessage, ...] = ()
     """A conversation, where there is no text."""
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationText:
     samples: tuple[Sample, ...]
     digest: str
     """`sha256:…` of the file's bytes."""
@@ -58,7 +58,7 @@ class Calibration:
         return self.samples[len(self.fitted) :]
 
 
-def load_calibration(source: Source | None) -> Calibration:
+def load_calibration(source: Source | None) -> CalibrationText:
     """The samples at `source`, or the bundled ones without it.
 
     The source is a .jsonl file or a folder with one. Raises InvalidInput: the file is missing, is not the one of
@@ -67,12 +67,12 @@ def load_calibration(source: Source | None) -> Calibration:
     return bundled() if source is None else _read(source)
 
 
-def bundled() -> Calibration:
+def bundled() -> CalibrationText:
     """Prose, code and conversations in several languages, written for this and free to use."""
     return parse(BUNDLED_FILE, files("ftm_jobs").joinpath("data", BUNDLED_FILE).read_bytes())
 
 
-def _read(source: Source) -> Calibration:
+def _read(source: Source) -> CalibrationText:
     folder, wanted = _split(source)
     store = open_store(folder)
     sizes = store.list()
@@ -119,7 +119,7 @@ def _split(source: Source) -> tuple[Source, str | None]:
     return replace(source, location=replace(location, uri=uri, prefix=folder)), name
 
 
-def parse(what: str, data: bytes) -> Calibration:
+def parse(what: str, data: bytes) -> CalibrationText:
     """The samples in a file's bytes. Raises InvalidInput (InvalidCalibration) that names `what` and the line."""
     if not data.strip():
         _refuse(what, f"is empty: write at least {SMALLEST_SAMPLES} lines like {FORM}")
@@ -132,7 +132,7 @@ def parse(what: str, data: bytes) -> Calibration:
             f"has {len(samples)} sample{'' if len(samples) == 1 else 's'}: at least {SMALLEST_SAMPLES} are needed, "
             "since a quarter is held out to measure on; some 64 are good",
         )
-    return Calibration(samples, f"sha256:{hashlib.sha256(data).hexdigest()}")
+    return CalibrationText(samples, f"sha256:{hashlib.sha256(data).hexdigest()}")
 
 
 def _lines(what: str, data: bytes) -> Iterator[str]:
@@ -159,11 +159,11 @@ def _sample(where: str, line: str) -> Sample:
     return Sample(where, messages=tuple(_message(where, number, each) for number, each in enumerate(messages)))
 
 
-def _message(where: str, number: int, entry: Any) -> Message:
+def _message(where: str, number: int, entry: Any) -> ChatMessage:
     if not isinstance(entry, dict):
         _refuse(where, f"messages[{number}] is not an object: write {FORM}")
     role = _text(where, f"messages[{number}].role", entry.get("role"))
-    return Message(role, _text(where, f"messages[{number}].content", entry.get("content")))
+    return ChatMessage(role, _text(where, f"messages[{number}].content", entry.get("content")))
 
 
 def _text(where: str, field: str, value: Any) -> str:

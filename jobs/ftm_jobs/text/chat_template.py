@@ -18,7 +18,7 @@ import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.text.calibration import Message, Sample
+from ftm_jobs.text.calibration import ChatMessage, Sample
 
 TEMPLATE_FILE = "chat_template.jinja"
 OLD_TEMPLATE_FILE = "chat_template.json"
@@ -46,7 +46,7 @@ class ChatTemplate:
                 Reason.INVALID_CONFIG, f"{what} has a chat template that cannot be read: {error}; correct it"
             ) from error
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    def render(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = False) -> str:
         """Raises jinja2.TemplateError in the template's own words when it refuses the conversation."""
         told = [{"role": message.role, "content": message.content} for message in messages]
         try:

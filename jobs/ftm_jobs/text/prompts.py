@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 from ftm_jobs.contract.verification import HELD_OUT_TOKENS
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.text.calibration import Calibration, Message
+from ftm_jobs.text.calibration import CalibrationText, ChatMessage
 from ftm_jobs.text.chat_template import ChatTemplate, render
-from ftm_jobs.text.tokenizer import HfTokenizer
+from ftm_jobs.text.tokenizer import TextTokenizer
 
 TOKENS_PER_TEXT = 256
 LARGEST_BYTES = 4 * 1024 * 1024
@@ -27,13 +27,13 @@ FORM = '{"prompt": "…", "expect": ["…"]}'
 class Question:
     prompt: str
     """As a person reads it."""
-    messages: tuple[Message, ...] = ()
+    messages: tuple[ChatMessage, ...] = ()
     """The conversation, where there is one."""
     expect: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Text:
+class TokenizedText:
     """A piece of text as tokens."""
 
     name: str
@@ -41,7 +41,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TokenizedQuestion:
     question: Question
     tokens: tuple[int, ...]
     """As the model sees it, up to where its answer begins."""
@@ -91,7 +91,7 @@ def _question(what: str, entry: Any) -> Question:
     messages = entry["messages"]
     if not isinstance(messages, list) or not messages or not all(_is_message(each) for each in messages):
         _refuse(what, 'has messages that are not a list of {"role": "…", "content": "…"}')
-    told = tuple(Message(each["role"], each["content"]) for each in messages)
+    told = tuple(ChatMessage(each["role"], each["content"]) for each in messages)
     return Question(told[-1].content, told, tuple(expect))
 
 
@@ -99,36 +99,38 @@ def _is_message(entry: Any) -> bool:
     return isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in ("role", "content"))
 
 
-def ask(questions: Sequence[Question], tokenizer: HfTokenizer, template: ChatTemplate | None) -> list[Asked]:
+def ask(
+    questions: Sequence[Question], tokenizer: TextTokenizer, template: ChatTemplate | None
+) -> list[TokenizedQuestion]:
     found = []
     for question in questions:
-        messages = question.messages or ((Message("user", question.prompt),) if template else ())
+        messages = question.messages or ((ChatMessage("user", question.prompt),) if template else ())
         if messages and template:
             tokens = tokenizer.encode(template.render(messages, add_generation_prompt=True))
         else:
             tokens = tokenizer.encode_text("\n".join(message.content for message in messages) or question.prompt)
-        found.append(Asked(question, tuple(tokens)))
+        found.append(TokenizedQuestion(question, tuple(tokens)))
     return found
 
 
 def held_out(
-    calibration: Calibration, tokenizer: HfTokenizer, template: ChatTemplate | None, most: int = HELD_OUT_TOKENS
-) -> list[Text]:
+    calibration: CalibrationText, tokenizer: TextTokenizer, template: ChatTemplate | None, most: int = HELD_OUT_TOKENS
+) -> list[TokenizedText]:
     """Pieces of the hold-out, each of at most TOKENS_PER_TEXT tokens, one of every sample before a second of any."""
     samples = calibration.held_out
-    pieces: list[tuple[int, Text]] = []
+    pieces: list[tuple[int, TokenizedText]] = []
     for sample, text in zip(samples, render(samples, template), strict=True):
         tokens = tokenizer.encode_text(text)
         for turn, start in enumerate(range(0, len(tokens), TOKENS_PER_TEXT)):
             piece = tuple(tokens[start : start + TOKENS_PER_TEXT])
             if len(piece) > 1:
-                pieces.append((turn, Text(sample.where, piece)))
-    found: list[Text] = []
+                pieces.append((turn, TokenizedText(sample.where, piece)))
+    found: list[TokenizedText] = []
     room = most
     for _, chosen in sorted(pieces, key=lambda each: each[0]):
         if room < 2:
             break
-        found.append(Text(chosen.name, chosen.tokens[:room]))
+        found.append(TokenizedText(chosen.name, chosen.tokens[:room]))
         room -= len(found[-1].tokens)
     return found
 

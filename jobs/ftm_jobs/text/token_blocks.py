@@ -1,50 +1,18 @@
 """Calibration text as blocks of tokens, all of the same length, by the model's own tokenizer.json.
 
 A sample that is longer than a block is spread over several; nothing is discarded but a remainder of fewer tokens than
-there are blocks. No tokenizer class is loaded, since the class that a file names may be unknown to the libraries
-beside this. Imports no torch.
+there are blocks.
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.text.tokenizer import TOKENIZER_FILE, encode, load_tokenizer
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-TOKENIZER_FILE = "tokenizer.json"
 SMALLEST_TOKENS = 128
 """Fewer say nothing of what a layer's inputs are like."""
-
-
-def load_tokenizer(model: Path) -> "Tokenizer":
-    """Raises InvalidInput (MissingFile, InvalidConfig)."""
-    from tokenizers import Tokenizer
-
-    path = model / TOKENIZER_FILE
-    if not path.is_file():
-        raise InvalidInput(
-            Reason.MISSING_FILE,
-            f"the model has no {TOKENIZER_FILE}: load its tokenizer with transformers, save it and upload the file",
-        )
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:
-        raise InvalidInput(Reason.INVALID_CONFIG, f"the model's {TOKENIZER_FILE} cannot be read: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def encode(tokenizer: "Tokenizer", text: str) -> list[int]:
-    """With the special tokens that the tokenizer adds, but no second one where a chat template wrote it already."""
-    special = tokenizer.encode("", add_special_tokens=True).tokens
-    written = bool(special) and text.startswith(special[0])
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=not written).ids
-    return ids
 
 
 def token_blocks(model: Path, samples: Sequence[str], length: int, most: int) -> list[list[int]]:

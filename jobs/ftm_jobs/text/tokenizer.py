@@ -1,53 +1,51 @@
-"""A model folder's tokenizer as transformers reads it; never code that lies beside it."""
+"""Reads a model's tokenizer.json with the library `tokenizers` alone.
 
-from collections.abc import Sequence
+transformers is not needed for it: the tokenizer class that a model names may be unknown to the version at hand.
+"""
+
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from ftm_jobs.errors import InvalidInput, Reason
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
-class HfTokenizer:
-    """As transformers reads a folder's files."""
+TOKENIZER_FILE = "tokenizer.json"
 
-    def __init__(self, folder: Path) -> None:
-        from transformers import AutoTokenizer
 
-        try:
-            self.inner: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        except (ValueError, OSError, KeyError) as error:
-            text = " ".join(str(error).split())[:300]
-            raise InvalidInput(
-                Reason.INVALID_CONFIG, f"the tokenizer cannot be loaded by transformers: {text}; correct its files"
-            ) from error
+class TextTokenizer(Protocol):
+    """Turns text into tokens, whichever library does it."""
 
     def encode(self, text: str) -> list[int]:
-        found: list[int] = self.inner(text, add_special_tokens=False)["input_ids"]
-        return found
+        """Returns the tokens of a text that holds its special tokens already."""
 
     def encode_text(self, text: str) -> list[int]:
-        """With the tokens that begin a text."""
-        found: list[int] = self.inner(text)["input_ids"]
-        return found
+        """Returns the tokens of a text, after those that begin one."""
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        found: str = self.inner.decode(tokens, skip_special_tokens=True)
-        return found
 
-    @property
-    def special(self) -> dict[str, int | None]:
-        return {"bos_token": self.inner.bos_token_id, "eos_token": self.inner.eos_token_id}
+def load_tokenizer(model: Path) -> "Tokenizer":
+    """Returns the tokenizer of a model's folder. Raises InvalidInput (MissingFile, InvalidConfig)."""
+    from tokenizers import Tokenizer
 
-    @property
-    def special_spellings(self) -> list[str]:
-        return sorted(token.content for token in self.inner.added_tokens_decoder.values() if token.special)
+    path = model / TOKENIZER_FILE
+    if not path.is_file():
+        raise InvalidInput(
+            Reason.MISSING_FILE,
+            f"the model has no {TOKENIZER_FILE}: load its tokenizer with transformers, save it and upload the file",
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise InvalidInput(Reason.INVALID_CONFIG, f"the model's {TOKENIZER_FILE} cannot be read: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
-    @property
-    def adds_first(self) -> bool:
-        found = self.inner("a")["input_ids"]
-        return bool(found) and found[0] == self.inner.bos_token_id and self.inner.bos_token_id is not None
 
-    @property
-    def chat_template(self) -> str | None:
-        found = self.inner.chat_template
-        return found if isinstance(found, str) else None
+def encode(tokenizer: "Tokenizer", text: str) -> list[int]:
+    """Returns tokens with the special ones that the tokenizer adds, none of them twice after a chat template."""
+    special = tokenizer.encode("", add_special_tokens=True).tokens
+    written = bool(special) and text.startswith(special[0])
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=not written).ids
+    return ids

@@ -9,20 +9,20 @@ from typing import Any
 from ftm_jobs.checkpoint.configs import parse_json
 from ftm_jobs.merge.inputs import Inputs
 from ftm_jobs.runtime.progress import Progress
-from ftm_jobs.text.calibration import Calibration
+from ftm_jobs.text.calibration import CalibrationText
 from ftm_jobs.text.chat_template import load_template
-from ftm_jobs.text.prompts import Asked, Question, Text, ask, held_out
-from ftm_jobs.text.tokenizer import HfTokenizer
-from ftm_jobs.verify import config_parity, tokenizer_parity
-from ftm_jobs.verify.divergence import Divergence, total
-from ftm_jobs.verify.merged_weights import MergedWeights
+from ftm_jobs.text.prompts import Question, TokenizedQuestion, TokenizedText, ask, held_out
+from ftm_jobs.verify.figures import config_parity, tokenizer_parity
+from ftm_jobs.verify.figures.difference import Difference
+from ftm_jobs.verify.figures.divergence import Divergence, total
 from ftm_jobs.verify.model_folder import ModelFolder, copy_small_files
 from ftm_jobs.verify.models import groups as subjects
 from ftm_jobs.verify.models.answers import MOST_TOKENS, Answer, answer
-from ftm_jobs.verify.models.groups import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED, Group
+from ftm_jobs.verify.models.groups import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED, ModelGroup
+from ftm_jobs.verify.models.hf_tokenizer import HfTokenizer
 from ftm_jobs.verify.models.layerwise import Logits, compare
-from ftm_jobs.verify.models.tensor_source import StoredTensors
-from ftm_jobs.verify.tokenizer_parity import Difference
+from ftm_jobs.verify.tensors.merged_weights import MergedWeights
+from ftm_jobs.verify.tensors.sources import StoredTensors
 
 GENERATION_CONFIG = "generation_config.json"
 PAIRS = ((ADAPTED, BASE), (ADAPTED, COARSE), (ADAPTED, MERGED), (MERGED, PLAIN), (MERGED, QUANTIZED))
@@ -42,10 +42,10 @@ class Comparison:
 
 
 @dataclass
-class Measured:
-    texts: list[Text]
+class VerificationMeasurements:
+    texts: list[TokenizedText]
     """Hold-out first, then each question with base+adapter's answer."""
-    asked: list[Asked]
+    asked: list[TokenizedQuestion]
     tokenizer: HfTokenizer
     comparisons: dict[tuple[str, str], Comparison] = field(default_factory=dict)
     answers: dict[str, list[Answer]] = field(default_factory=dict)
@@ -71,19 +71,19 @@ class Task:
     inputs: Inputs
     merged: ModelFolder
     quantized: ModelFolder | None
-    calibration: Calibration
+    calibration: CalibrationText
     questions: Sequence[Question]
     tokens: int
     """Of hold-out text, at most."""
     scratch: Path
 
 
-def measure(task: Task) -> Measured:
+def measure(task: Task) -> VerificationMeasurements:
     """Raises InvalidInput and Failed."""
     tokenizer = HfTokenizer(task.merged.local)
     template = load_template(task.merged.local)
     asked = ask(task.questions, tokenizer, template)
-    measured = Measured(held_out(task.calibration, tokenizer, template, task.tokens), asked, tokenizer)
+    measured = VerificationMeasurements(held_out(task.calibration, tokenizer, template, task.tokens), asked, tokenizer)
     _compare_files(task, measured)
     assert task.merged.tensors
     weights = MergedWeights(task.merged.tensors)
@@ -101,7 +101,7 @@ def measure(task: Task) -> Measured:
     ends = _ends(task.merged.local, tokenizer)
     _answer(groups, asked, ends, measured)
     for question, given in zip(asked, measured.answers.get(ADAPTED, []), strict=True):
-        measured.texts.append(Text(question.question.prompt, (*question.tokens, *given.tokens)))
+        measured.texts.append(TokenizedText(question.question.prompt, (*question.tokens, *given.tokens)))
     _compare_models(groups, gguf, asked, ends, measured)
     coarse = base.models[COARSE].source
     for name in weights.unseen(coarse.names):
@@ -112,7 +112,7 @@ def measure(task: Task) -> Measured:
     return measured
 
 
-def _base(task: Task, measured: Measured, weights: MergedWeights) -> Group:
+def _base(task: Task, measured: VerificationMeasurements, weights: MergedWeights) -> ModelGroup:
     base = task.inputs.base
     sizes = {name: stat.size for name, stat in base.stats.items()}
     plain, edited = task.scratch / "base", task.scratch / "adapted"
@@ -131,7 +131,9 @@ def _base(task: Task, measured: Measured, weights: MergedWeights) -> Group:
     return group
 
 
-def _answer(groups: Sequence[Group], asked: Sequence[Asked], ends: set[int], measured: Measured) -> None:
+def _answer(
+    groups: Sequence[ModelGroup], asked: Sequence[TokenizedQuestion], ends: set[int], measured: VerificationMeasurements
+) -> None:
     measured.answers[ADAPTED] = []
     if not asked:
         return
@@ -147,7 +149,11 @@ def _answer(groups: Sequence[Group], asked: Sequence[Asked], ends: set[int], mea
 
 
 def _compare_models(
-    groups: Sequence[Group], gguf: Path | None, asked: Sequence[Asked], ends: set[int], measured: Measured
+    groups: Sequence[ModelGroup],
+    gguf: Path | None,
+    asked: Sequence[TokenizedQuestion],
+    ends: set[int],
+    measured: VerificationMeasurements,
 ) -> None:
     prompts = [text.tokens for text in measured.texts]
     progress = Progress("verify", sum(group.total_bytes for group in groups))
@@ -169,7 +175,7 @@ def _compare_models(
     progress.close()
 
 
-def _compare_files(task: Task, measured: Measured) -> None:
+def _compare_files(task: Task, measured: VerificationMeasurements) -> None:
     """Configs and tokenizers: of the merged model against the base's, of the quantized one against the merged's."""
     expected = dict(task.inputs.base.config.content) | _document(task.inputs.output.documents.get("config.json"))
     measured.config = config_parity.differences(expected, task.merged.config, "merged config.json")
@@ -191,7 +197,7 @@ def _compare_files(task: Task, measured: Measured) -> None:
 
 
 def _compare_tokenizers(
-    measured: Measured, serving: tokenizer_parity.Tokenizer, texts: Sequence[str], spellings: set[str]
+    measured: VerificationMeasurements, serving: tokenizer_parity.Tokenizer, texts: Sequence[str], spellings: set[str]
 ) -> None:
     measured.tricky = len(texts) + 2 * len(spellings)
     measured.tokens = tokenizer_parity.differences(measured.tokenizer, serving, texts, sorted(spellings))

@@ -20,7 +20,7 @@ from ftm_jobs.stores import Store, open_store
 from ftm_jobs.stores.file import FileStore
 from ftm_jobs.stores.names import is_plain_name
 from ftm_jobs.stores.source import Source
-from ftm_jobs.verify.models.tensor_source import StoredTensors
+from ftm_jobs.verify.tensors.sources import StoredTensors
 
 GGUF_SUFFIX = ".gguf"
 LARGEST_SMALL_BYTES = 64 * 1024 * 1024

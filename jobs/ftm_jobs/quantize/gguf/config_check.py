@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftm_jobs.checkpoint.configs import BaseConfig, text_config
-from ftm_jobs.quantize.gguf.header import GgufHeader, Values
+from ftm_jobs.quantize.gguf.header import GgufHeader, MetadataList
 
 DEFAULT_ROPE_BASE = 10000.0
 """What llama.cpp uses where the file says nothing."""
@@ -51,7 +51,7 @@ def _vocabulary(header: GgufHeader, config: BaseConfig) -> Iterator[str]:
     tokens = header.metadata.get("tokenizer.ggml.tokens")
     embedding = header.tensors.get("token_embd.weight")
     rows = embedding.weight.shape[0] if embedding else None
-    if isinstance(tokens, Values) and rows is not None and tokens.count != rows:
+    if isinstance(tokens, MetadataList) and rows is not None and tokens.count != rows:
         yield f"it has {tokens.count} tokens, and embeddings of {rows}"
     if rows is not None and rows != config.vocabulary_size:
         yield f"it has embeddings of {rows} tokens, and the config's vocab_size is {config.vocabulary_size}"

@@ -24,14 +24,14 @@ from ftm_jobs.contract.keys import GGUF_RECIPE, gguf_key
 from ftm_jobs.contract.manifest import ManifestInput
 from ftm_jobs.contract.report import Report
 from ftm_jobs.errors import Failed, InvalidInput, Reason
-from ftm_jobs.quantize.build import Method, quantize
+from ftm_jobs.quantize.artifact import Method, Quantized, quantize
 from ftm_jobs.quantize.gguf.config_check import disagreements
 from ftm_jobs.quantize.gguf.header import GgufHeader, InvalidGguf, read_gguf
 from ftm_jobs.quantize.gguf.llama_cpp import LARGEST_BUFFER_MIB, LlamaCpp, find_llama_cpp
 from ftm_jobs.quantize.gguf.types import (
     STORAGE,
-    Architecture,
     FileType,
+    GgufArchitecture,
     Weight,
     fallback_notes,
     fallen_back,
@@ -40,11 +40,10 @@ from ftm_jobs.quantize.gguf.types import (
     stored,
     wanted,
 )
-from ftm_jobs.quantize.quantized import Quantized
 from ftm_jobs.stores import Store
 from ftm_jobs.stores.file import FileStore
 from ftm_jobs.stores.source import Source
-from ftm_jobs.text.calibration import Calibration, load_calibration
+from ftm_jobs.text.calibration import CalibrationText, load_calibration
 from ftm_jobs.text.chat_template import load_template, render
 
 MODEL_FILE = "model.gguf"
@@ -174,7 +173,7 @@ def memory_bytes(model: OpenedModel) -> int:
     return TOOLS_MEMORY_BYTES + 2 * largest + LARGEST_BUFFER_MIB * 1024 * 1024
 
 
-def _calibration_input(calibration: Calibration) -> ManifestInput:
+def _calibration_input(calibration: CalibrationText) -> ManifestInput:
     return ManifestInput(role="calibration", uri=calibration.uri or "", digest=calibration.digest)
 
 
@@ -272,8 +271,8 @@ def _has_template(model: Path) -> bool:
     return path.is_file() and bool(json.loads(path.read_text("utf-8")).get("chat_template"))
 
 
-def _architecture(header: GgufHeader, config: BaseConfig) -> Architecture:
-    return Architecture(
+def _architecture(header: GgufHeader, config: BaseConfig) -> GgufArchitecture:
+    return GgufArchitecture(
         name=str(header.metadata.get("general.architecture")),
         layers=int(header.number("block_count") or config.layers),
         heads=config.attention_heads,

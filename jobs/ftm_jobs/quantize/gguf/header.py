@@ -30,7 +30,7 @@ class InvalidGguf(Exception):
 
 
 @dataclass(frozen=True)
-class Values:
+class MetadataList:
     """A list in the metadata."""
 
     count: int
@@ -50,7 +50,7 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    metadata: Mapping[str, bool | int | float | str | Values]
+    metadata: Mapping[str, bool | int | float | str | MetadataList]
     tensors: Mapping[str, GgufTensor]
     data_offset: int = 0
     """Where the tensors' bytes begin."""
@@ -105,7 +105,7 @@ class _Reader:
         if self.offset > len(self.data):
             raise InvalidGguf(f"it has {len(self.data)} bytes, and its header goes on")
 
-    def value(self, kind: int) -> bool | int | float | str | Values:
+    def value(self, kind: int) -> bool | int | float | str | MetadataList:
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
@@ -114,7 +114,7 @@ class _Reader:
             raise InvalidGguf(f"its metadata has a value of the unknown kind {kind}")
         return self.scalar(_SCALARS[kind])
 
-    def _list(self) -> Values:
+    def _list(self) -> MetadataList:
         kind, length = int(self.scalar("I")), self.count("values of a list", 16 * LARGEST_COUNT)
         if kind == _STRING:
             for _ in range(length):
@@ -123,7 +123,7 @@ class _Reader:
             self.skip(length * struct.calcsize(f"<{_SCALARS[kind]}"))
         else:
             raise InvalidGguf(f"its metadata has a list of the unknown kind {kind}")
-        return Values(length)
+        return MetadataList(length)
 
 
 def _parse(reader: _Reader) -> GgufHeader:
@@ -134,7 +134,7 @@ def _parse(reader: _Reader) -> GgufHeader:
     if version != VERSION:
         raise InvalidGguf(f"it has version {version}, not {VERSION}")
     tensor_count, value_count = reader.count("tensors"), reader.count("values")
-    metadata: dict[str, bool | int | float | str | Values] = {}
+    metadata: dict[str, bool | int | float | str | MetadataList] = {}
     for _ in range(value_count):
         key = reader.string()
         metadata[key] = reader.value(int(reader.scalar("I")))

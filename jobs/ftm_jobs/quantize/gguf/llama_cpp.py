@@ -114,7 +114,7 @@ def find_llama_cpp() -> LlamaCpp:
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinishedProgram:
     code: int
     log: str
 
@@ -140,7 +140,7 @@ class Ended:
             raise self.failure() or Failed(Reason.INTERNAL_ERROR, f"{program} {how}: {self.last_words}")
 
 
-def _run(command: Sequence[str], label: str, writes: Path, expected_bytes: int) -> Ended:
+def _run(command: Sequence[str], label: str, writes: Path, expected_bytes: int) -> FinishedProgram:
     """Run a program to its end; it ends with this process, whatever ends that."""
     progress = Progress(label, expected_bytes)
     with tempfile.TemporaryDirectory(dir=writes.parent) as home, Path(home, "log").open("w+b") as log:
@@ -164,7 +164,7 @@ def _run(command: Sequence[str], label: str, writes: Path, expected_bytes: int) 
                 child.kill()
                 child.wait()
         log.seek(0)
-        ended = Ended(child.returncode, log.read().decode(errors="replace"))
+        ended = FinishedProgram(child.returncode, log.read().decode(errors="replace"))
     if ended.code:
         print("\n".join(ended.log.splitlines()[-40:]), file=sys.stderr, flush=True)
     else:

@@ -94,7 +94,7 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Architecture:
+class GgufArchitecture:
     """What the mixtures depend on, in GGUF's words."""
 
     name: str
@@ -132,7 +132,7 @@ def stored_bytes(weight: Weight, storage: Storage) -> int:
 
 
 def wanted(
-    weights: Iterable[Weight], architecture: Architecture, type: FileType, *, importance: bool = False
+    weights: Iterable[Weight], architecture: GgufArchitecture, type: FileType, *, importance: bool = False
 ) -> dict[str, str]:
     """What the type stores each quantized tensor of a GGUF file as, if its rows suit. Other tensors are left out."""
     quantized = sorted(
@@ -181,7 +181,7 @@ class _Mixture:
     """Source: llama_tensor_get_type_impl."""
 
     def __init__(
-        self, architecture: Architecture, type: FileType, importance: bool, quantized: Sequence[Weight]
+        self, architecture: GgufArchitecture, type: FileType, importance: bool, quantized: Sequence[Weight]
     ) -> None:
         names = [each.name for each in quantized]
         self._architecture = architecture

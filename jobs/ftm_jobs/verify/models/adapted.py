@@ -25,14 +25,14 @@ from ftm_jobs.merge import lora
 from ftm_jobs.merge.inputs import Inputs
 from ftm_jobs.merge.row_changes import Changes
 from ftm_jobs.verify.models.skeleton import Skeleton
-from ftm_jobs.verify.models.tensor_source import TensorSource
+from ftm_jobs.verify.tensors.sources import TensorSource
 from ftm_jobs.verify.yardsticks import rounding
 
 Compare = Callable[[str, torch.Tensor, torch.Tensor], None]
 
 
 @dataclass(frozen=True)
-class Adapted:
+class AdaptedModel:
     """What the adapters make of a base's tensors."""
 
     inputs: Inputs
@@ -60,15 +60,15 @@ class Adapted:
             (folder / CONFIG_FILE).write_bytes(self.inputs.output.documents[CONFIG_FILE])
 
 
-def adapted(inputs: Inputs) -> Adapted:
+def adapted(inputs: Inputs) -> AdaptedModel:
     tensors = {tensor.name: tensor for file in inputs.output.files for tensor in file.tensors}
-    return Adapted(inputs, Changes(inputs), tensors)
+    return AdaptedModel(inputs, Changes(inputs), tensors)
 
 
 class UnmergedTensors:
     """The base's tensors; those that are not adapted apart are changed, in fp32."""
 
-    def __init__(self, base: TensorSource, adapters: Adapted, apart: frozenset[str]) -> None:
+    def __init__(self, base: TensorSource, adapters: AdaptedModel, apart: frozenset[str]) -> None:
         self._base = base
         self._adapters = adapters
         self._apart = apart
@@ -89,7 +89,7 @@ class CoarselyMergedTensors:
     those are counted along. `compare` sees each tensor before and after.
     """
 
-    def __init__(self, base: TensorSource, adapters: Adapted, compare: Compare | None = None) -> None:
+    def __init__(self, base: TensorSource, adapters: AdaptedModel, compare: Compare | None = None) -> None:
         self._base = base
         self._adapters = adapters
         self._compare = compare
@@ -112,7 +112,7 @@ class CoarselyMergedTensors:
 class UnmergedLayers:
     """Adds scaling·B·(A·x) to what each plainly adapted Linear layer computes."""
 
-    adapters: Adapted
+    adapters: AdaptedModel
     apart: frozenset[str]
 
     def attach(self, skeleton: Skeleton, modules: Mapping[str, nn.Module]) -> list[Any]:
@@ -138,7 +138,7 @@ def _add(factors: list[lora.Factors]) -> Any:
     return hook
 
 
-def _changed(base: TensorSource, adapters: Adapted, tensor: OutputTensor) -> torch.Tensor:
+def _changed(base: TensorSource, adapters: AdaptedModel, tensor: OutputTensor) -> torch.Tensor:
     if not tensor.changes:
         return base.read(tensor.name)
     if tensor.replaced or tensor.origin is None:

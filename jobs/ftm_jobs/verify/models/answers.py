@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import torch
 
 from ftm_jobs.runtime.limits import memory_limit
-from ftm_jobs.text.prompts import Asked
+from ftm_jobs.text.prompts import TokenizedQuestion
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, Tokens, run
-from ftm_jobs.verify.models.tensor_source import SharedTensors
+from ftm_jobs.verify.tensors.sources import SharedTensors
 
 MOST_TOKENS = 64
 MOST_TOKENS_LAYERWISE = 8
@@ -38,7 +38,7 @@ class Answer:
         return token
 
 
-class Speaker(Protocol):
+class TokenGenerator(Protocol):
     def start(self, tokens: Tokens) -> torch.Tensor: ...
 
     def go_on(self, token: int) -> torch.Tensor: ...
@@ -71,7 +71,9 @@ class WholeModel:
         return logits
 
 
-def answer(speaker: Speaker, asked: Sequence[Asked], ends: Collection[int], most: int = MOST_TOKENS) -> list[Answer]:
+def answer(
+    speaker: TokenGenerator, asked: Sequence[TokenizedQuestion], ends: Collection[int], most: int = MOST_TOKENS
+) -> list[Answer]:
     found = []
     for question in asked:
         given = Answer()
@@ -83,7 +85,7 @@ def answer(speaker: Speaker, asked: Sequence[Asked], ends: Collection[int], most
 
 
 def answer_layerwise(
-    model: LayerwiseModel, shared: SharedTensors, asked: Sequence[Asked], ends: Collection[int], most: int
+    model: LayerwiseModel, shared: SharedTensors, asked: Sequence[TokenizedQuestion], ends: Collection[int], most: int
 ) -> list[Answer]:
     """All answers together, the whole model being read once for each token."""
     found = [Answer() for _ in asked]

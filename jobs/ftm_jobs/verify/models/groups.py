@@ -21,10 +21,10 @@ from ftm_jobs.errors import Failed, Reason
 from ftm_jobs.merge.inputs import Inputs
 from ftm_jobs.runtime.limits import processors
 from ftm_jobs.runtime.progress import size
-from ftm_jobs.text.prompts import Asked
+from ftm_jobs.text.prompts import TokenizedQuestion
 from ftm_jobs.verify.model_folder import ModelFolder
 from ftm_jobs.verify.models.adapted import (
-    Adapted,
+    AdaptedModel,
     CoarselyMergedTensors,
     Compare,
     UnmergedLayers,
@@ -41,10 +41,10 @@ from ftm_jobs.verify.models.answers import (
     free_memory,
 )
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, Logits, NotStreamable, Tokens, WholeLogits, run
-from ftm_jobs.verify.models.packed_weights import DequantizedTensors, read_format
-from ftm_jobs.verify.models.plainly_rounded import AsGguf, as_awq
+from ftm_jobs.verify.models.plainly_rounded import GgufRounding, awq_rounding
 from ftm_jobs.verify.models.skeleton import Skeleton
-from ftm_jobs.verify.models.tensor_source import SharedTensors, StoredTensors
+from ftm_jobs.verify.tensors.awq_formats import DequantizedTensors, read_format
+from ftm_jobs.verify.tensors.sources import SharedTensors, StoredTensors
 from ftm_jobs.verify.yardsticks import gguf as gguf_yardsticks
 
 BASE, ADAPTED, COARSE, MERGED, PLAIN, QUANTIZED = "base", "base+adapter", "coarse", "merged", "plain", "quantized"
@@ -53,7 +53,7 @@ WORKING_BYTES = 512 * 1024 * 1024
 
 
 @dataclass
-class Group:
+class ModelGroup:
     """Models whose tensors come from the same files."""
 
     stored: StoredTensors
@@ -101,12 +101,12 @@ def cores() -> int:
 
 def of_base(
     inputs: Inputs, stored: StoredTensors, folder: Path, edited: Path, compare: Compare | None = None
-) -> tuple[Group, Adapted, frozenset[str]]:
+) -> tuple[ModelGroup, AdaptedModel, frozenset[str]]:
     """`folder` holds the base's config, `edited` the same as the adapters change it. Also: what needs no merge code.
 
     `compare` sees each merged tensor as it is computed here.
     """
-    group = Group(stored)
+    group = ModelGroup(stored)
     adapters = adapted(inputs)
     skeleton = _skeleton(edited, adapters.by_name)
     apart = adapters.apart(skeleton)
@@ -119,33 +119,33 @@ def of_base(
     return group, adapters, apart
 
 
-def of_merged(merged: ModelFolder) -> Group:
+def of_merged(merged: ModelFolder) -> ModelGroup:
     assert merged.tensors
-    group = Group(merged.tensors)
+    group = ModelGroup(merged.tensors)
     group.models[MERGED] = LayerwiseModel(_skeleton(merged.local, group.shared.names), group.shared)
     return group
 
 
-def add_awq(merged: ModelFolder, merged_group: Group, quantized: ModelFolder) -> tuple[Group, str]:
+def add_awq(merged: ModelFolder, merged_group: ModelGroup, quantized: ModelFolder) -> tuple[ModelGroup, str]:
     """The dequantized model's group; and in words, what plain rounding it is held against."""
     assert quantized.tensors
     found = read_format(quantized.uri, quantized.quantization)
-    group = Group(quantized.tensors)
+    group = ModelGroup(quantized.tensors)
     source = DequantizedTensors(group.shared, found)
     group.models[QUANTIZED] = LayerwiseModel(_skeleton(quantized.local, source.names), source)
-    plain = as_awq(merged_group.shared, source.quantized, found.bits, found.group_size)
+    plain = awq_rounding(merged_group.shared, source.quantized, found.bits, found.group_size)
     merged_group.models[PLAIN] = LayerwiseModel(_skeleton(merged.local, plain.names), plain)
     width = f"groups of {found.group_size}" if found.group_size > 0 else "a group per row"
     return group, f"{found.bits} bit in {width}"
 
 
-def add_gguf(merged: ModelFolder, merged_group: Group, path: Path) -> tuple[str, str]:
+def add_gguf(merged: ModelFolder, merged_group: ModelGroup, path: Path) -> tuple[str, str]:
     """In words: what plain rounding the GGUF model is held against, and what types its tensors have."""
     from ftm_jobs.verify.models.gguf import kinds_of, tensor_kinds
 
     model = merged_group.models[MERGED]
     kinds = kinds_of(path, model.source.names, model.layers)
-    rule = AsGguf(kinds, str(merged.config.get("model_type", "")))
+    rule = GgufRounding(kinds, str(merged.config.get("model_type", "")))
     plain = rule.tensors(merged_group.shared)
     merged_group.models[PLAIN] = LayerwiseModel(_skeleton(merged.local, plain.names), plain, rule.attach)
     types = gguf_yardsticks.describe(tensor_kinds(path).values())
@@ -159,7 +159,7 @@ def whole_bytes(model: LayerwiseModel) -> int:
 
 
 def answers_of(
-    model: LayerwiseModel, shared: SharedTensors, asked: Sequence[Asked], ends: Collection[int]
+    model: LayerwiseModel, shared: SharedTensors, asked: Sequence[TokenizedQuestion], ends: Collection[int]
 ) -> tuple[list[Answer], bool]:
     """And whether the model was whole in memory."""
     if whole_bytes(model) <= free_memory():

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from ftm_jobs.errors import Failed, Reason
-from ftm_jobs.verify.divergence import Divergence
+from ftm_jobs.verify.figures.divergence import Divergence
 from ftm_jobs.verify.models.skeleton import Skeleton
-from ftm_jobs.verify.models.tensor_source import SharedTensors, TensorSource
+from ftm_jobs.verify.tensors.sources import SharedTensors, TensorSource
 
 POSITIONS_AT_ONCE = 64
 """Whose logits are in memory together: 64 of 150,000 tokens are 77 MB in fp64."""

@@ -13,12 +13,12 @@ from torch import nn
 
 from ftm_jobs.checkpoint.configs import CONV1D_MODEL_TYPES
 from ftm_jobs.verify.models.skeleton import Skeleton
-from ftm_jobs.verify.models.tensor_source import ChangedTensors, TensorSource
+from ftm_jobs.verify.tensors.sources import ChangedTensors, TensorSource
 from ftm_jobs.verify.yardsticks import rounding
 from ftm_jobs.verify.yardsticks.gguf import Yardstick, yardstick
 
 
-def as_awq(source: TensorSource, quantized: frozenset[str], bits: int, group: int) -> TensorSource:
+def awq_rounding(source: TensorSource, quantized: frozenset[str], bits: int, group: int) -> TensorSource:
     def change(name: str, tensor: torch.Tensor) -> torch.Tensor:
         if name not in quantized:
             return tensor
@@ -28,7 +28,7 @@ def as_awq(source: TensorSource, quantized: frozenset[str], bits: int, group: in
 
 
 @dataclass(frozen=True)
-class AsGguf:
+class GgufRounding:
     """`kinds` are GGUF types by the tensors' names in the model that is rounded."""
 
     kinds: Mapping[str, str]

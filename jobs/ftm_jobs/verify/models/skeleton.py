@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason
-from ftm_jobs.verify.models.tensor_source import TensorSource
+from ftm_jobs.verify.tensors.sources import TensorSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

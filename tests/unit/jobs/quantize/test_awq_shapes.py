@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.quantize.awq.shapes import GROUP_SIZES, PACKED, PADDING_LIMIT, Layout, plan_layout
+from ftm_jobs.quantize.awq.layout import GROUP_SIZES, PACKED, PADDING_LIMIT, AwqLayout, plan_layout
 
 PREFIX = "model.layers.0"
 
@@ -31,7 +31,7 @@ def config(mlp: int, key_value_heads: int) -> dict[str, Any]:
     return {"intermediate_size": mlp, "num_key_value_heads": key_value_heads}
 
 
-def planned(shape: tuple[int, int, int, int, int], asked: int, sizes: tuple[int, ...]) -> Layout:
+def planned(shape: tuple[int, int, int, int, int], asked: int, sizes: tuple[int, ...]) -> AwqLayout:
     return plan_layout(config(shape[1], shape[3]), llama(*shape), asked, sizes)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from ftm_jobs.checkpoint.configs import parse_base_config
 from ftm_jobs.quantize.gguf.config_check import disagreements
-from ftm_jobs.quantize.gguf.header import GgufHeader, GgufTensor, Values
+from ftm_jobs.quantize.gguf.header import GgufHeader, GgufTensor, MetadataList
 from ftm_jobs.quantize.gguf.types import Weight
 from tests.unit.jobs.files import LLAMA_CONFIG
 
@@ -18,7 +18,7 @@ METADATA: dict[str, Any] = {
     "llama.attention.head_count": 2,
     "llama.context_length": 64,
     "llama.rope.freq_base": 500000.0,
-    "tokenizer.ggml.tokens": Values(32),
+    "tokenizer.ggml.tokens": MetadataList(32),
     "tokenizer.chat_template": "{{ messages }}",
 }
 
@@ -45,7 +45,7 @@ def test_a_file_that_says_the_same_is_accepted() -> None:
         ({"llama.block_count": 2}, {}, "its block_count is 2, and the config's is 1"),
         ({"llama.context_length": 32}, {}, "its context_length is 32, and the config's is 64"),
         ({"tokenizer.chat_template": None}, {}, "it has no chat template, and the model has one"),
-        ({"tokenizer.ggml.tokens": Values(30)}, {}, "it has 30 tokens, and embeddings of 32"),
+        ({"tokenizer.ggml.tokens": MetadataList(30)}, {}, "it has 30 tokens, and embeddings of 32"),
         (
             {},
             {"rope_parameters": {"rope_theta": 500000.0, "rope_type": "yarn", "factor": 4.0}},

@@ -7,7 +7,7 @@ import gguf
 import numpy as np
 import pytest
 
-from ftm_jobs.quantize.gguf.header import InvalidGguf, Values, read_gguf
+from ftm_jobs.quantize.gguf.header import InvalidGguf, MetadataList, read_gguf
 from ftm_jobs.quantize.gguf.types import STORAGE, Weight
 
 
@@ -35,7 +35,7 @@ def test_a_file_of_ggml_s_own_writer_is_read(tmp_path: Path) -> None:
     assert header.number("rope.freq_base") == 500000.0
     assert header.number("context_length") is None
     assert header.metadata["tokenizer.chat_template"] == "{{ messages }}"
-    assert header.metadata["tokenizer.ggml.tokens"] == Values(300)
+    assert header.metadata["tokenizer.ggml.tokens"] == MetadataList(300)
     assert header.tensors["token_embd.weight"].storage == "F32"
     assert header.tensors["output.weight"].storage == "Q8_0"
     assert header.data_offset == gguf.GGUFReader(tmp_path / "m.gguf").data_offset

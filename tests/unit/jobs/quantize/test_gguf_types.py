@@ -6,7 +6,7 @@ from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.quantize.gguf.types import (
     STORAGE,
     TYPES,
-    Architecture,
+    GgufArchitecture,
     Weight,
     fallback_notes,
     fallen_back,
@@ -17,7 +17,7 @@ from ftm_jobs.quantize.gguf.types import (
     wanted,
 )
 
-LLAMA = Architecture("llama", layers=16, heads=8, key_value_heads=2)
+LLAMA = GgufArchitecture("llama", layers=16, heads=8, key_value_heads=2)
 
 
 def llama(hidden: int, inner: int, layers: int = 16, tied: bool = False) -> dict[str, Weight]:
@@ -67,20 +67,20 @@ def test_q4_k_m_gives_the_weights_that_matter_more_bits() -> None:
 
 
 def test_q2_k_depends_on_how_many_queries_share_a_key() -> None:
-    alone = Architecture("llama", layers=16, heads=8, key_value_heads=8)
+    alone = GgufArchitecture("llama", layers=16, heads=8, key_value_heads=8)
     assert wanted(llama(512, 1024).values(), LLAMA, TYPES["Q2_K"])["blk.3.attn_v.weight"] == "Q4_K"
     assert wanted(llama(512, 1024).values(), alone, TYPES["Q2_K"])["blk.3.attn_v.weight"] == "Q3_K"
 
 
 def test_eight_experts_keep_keys_and_values_at_eight_bits() -> None:
-    mixtral = Architecture("llama", layers=16, heads=8, key_value_heads=2, experts=8)
+    mixtral = GgufArchitecture("llama", layers=16, heads=8, key_value_heads=2, experts=8)
     asked = wanted(llama(512, 1024).values(), mixtral, TYPES["Q4_K_M"])
     assert (asked["blk.0.attn_k.weight"], asked["blk.0.attn_v.weight"]) == ("Q8_0", "Q8_0")
     assert asked["blk.0.attn_output.weight"] == "Q5_K"
 
 
 def test_a_70b_keeps_its_values_at_five_bits() -> None:
-    large = Architecture("llama", layers=80, heads=64, key_value_heads=8)
+    large = GgufArchitecture("llama", layers=80, heads=64, key_value_heads=8)
     asked = wanted(llama(512, 1024, layers=80).values(), large, TYPES["Q4_K_M"])
     assert {asked[f"blk.{layer}.attn_v.weight"] for layer in range(80)} == {"Q5_K", "Q6_K"}
 

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.stores.source import parse_source
-from ftm_jobs.text.calibration import LARGEST_BYTES, Calibration, Message, bundled, evenly, load_calibration, parse
+from ftm_jobs.text.calibration import (
+    LARGEST_BYTES,
+    CalibrationText,
+    ChatMessage,
+    bundled,
+    evenly,
+    load_calibration,
+    parse,
+)
 from ftm_jobs.text.chat_template import load_template, render
 
 FILE = "s3://models/notes.jsonl"
@@ -130,7 +138,7 @@ class TestBundled:
 
 
 class TestLoading:
-    def load(self, uri: str) -> Calibration:
+    def load(self, uri: str) -> CalibrationText:
         return load_calibration(parse_source(uri))
 
     def refusal(self, uri: str) -> InvalidInput:
@@ -255,7 +263,7 @@ class TestChat:
         config = {"eos_token": "</s>"}
         template = load_template(self.model(tmp_path, chat_template__jinja=source, tokenizer_config__json=config))
         assert template is not None
-        messages = [Message("user", " Wie geht's? "), Message("assistant", "Gut.\n")]
+        messages = [ChatMessage("user", " Wie geht's? "), ChatMessage("assistant", "Gut.\n")]
         told: Any = [{"role": message.role, "content": message.content} for message in messages]
         for prompted in (False, True):
             rendered: Any = render_jinja_template(

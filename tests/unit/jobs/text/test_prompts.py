@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ftm_jobs.errors import InvalidInput
-from ftm_jobs.text.calibration import Message
+from ftm_jobs.text.calibration import ChatMessage
 from ftm_jobs.text.prompts import Question, read_questions
 
 
@@ -23,7 +23,7 @@ def test_lines_and_lists_are_the_same_questions(tmp_path: Path) -> None:
     ]
     wanted = (
         Question("Who?", (), ("Ada",)),
-        Question("When?", (Message("system", "Be brief"), Message("user", "When?"))),
+        Question("When?", (ChatMessage("system", "Be brief"), ChatMessage("user", "When?"))),
     )
     assert read(tmp_path, json.dumps(entries)) == wanted
     assert read(tmp_path, "\n".join(map(json.dumps, entries)) + "\n\n") == wanted

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.text.token_blocks import encode, load_tokenizer, token_blocks
+from ftm_jobs.text.token_blocks import token_blocks
+from ftm_jobs.text.tokenizer import encode, load_tokenizer
 
 WORDS = 300
 BEGIN = WORDS

@@ -6,8 +6,8 @@ import pytest
 
 from ftm_jobs.contract.report import TERMINATION_MESSAGE_BYTES, Report
 from ftm_jobs.contract.steps import Outcome, Step
-from ftm_jobs.verify import checks
-from ftm_jobs.verify.tokenizer_parity import Difference
+from ftm_jobs.verify.figures import checks
+from ftm_jobs.verify.figures.difference import Difference
 
 
 def test_an_adapter_without_effect_is_told_what_to_look_at() -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftm_jobs.verify.divergence import Divergence, perplexity, total
+from ftm_jobs.verify.figures.divergence import Divergence, perplexity, total
 
 LOGITS = st.lists(st.lists(st.floats(-30, 30), min_size=5, max_size=5), min_size=1, max_size=7)
 

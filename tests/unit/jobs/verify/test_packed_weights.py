@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ftm_jobs.errors import InvalidInput
-from ftm_jobs.verify.models.packed_weights import DequantizedTensors, Format, pack_awq, read_format, unpack, unpack_awq
+from ftm_jobs.verify.tensors.awq_formats import AwqFormat, DequantizedTensors, pack_awq, read_format, unpack, unpack_awq
 
 
 class Tensors(dict[str, torch.Tensor]):
@@ -29,7 +29,7 @@ def test_an_awq_layer_is_level_minus_zero_times_scale() -> None:
     source = Tensors(
         {"a.qweight": pack_awq(levels), "a.qzeros": pack_awq(zeros), "a.scales": scales, "norm.weight": torch.ones(4)}
     )
-    found = DequantizedTensors(source, Format("awq", 4, 32, True))
+    found = DequantizedTensors(source, AwqFormat("awq", 4, 32, True))
     assert found.names == {"a.weight", "norm.weight"}
     wanted = (levels - zeros.repeat_interleave(32, 0)) * scales.float().repeat_interleave(32, 0)
     torch.testing.assert_close(found.read("a.weight"), wanted.T)
@@ -54,20 +54,20 @@ def test_a_compressed_tensors_layer_is_what_its_own_library_unpacks(symmetric: b
     if not symmetric:
         source["a.weight_zero_point"] = helpers.pack_to_int32(zeros, bits, packed_dim=0).contiguous()
         wanted = wanted - zeros.float().repeat_interleave(32, 1)
-    found = DequantizedTensors(source, Format("compressed-tensors", bits, 32, not symmetric))
+    found = DequantizedTensors(source, AwqFormat("compressed-tensors", bits, 32, not symmetric))
     torch.testing.assert_close(found.read("a.weight"), wanted * scales.repeat_interleave(32, 1))
     assert torch.equal(unpack(source["a.weight_packed"], bits)[:, :64] + low, levels.int())
 
 
 def test_formats_are_read_and_others_refused_by_name() -> None:
-    assert read_format("m", {"quant_method": "awq", "bits": 4, "group_size": 128}) == Format("awq", 4, 128, True)
+    assert read_format("m", {"quant_method": "awq", "bits": 4, "group_size": 128}) == AwqFormat("awq", 4, 128, True)
     weights = {"num_bits": 4, "group_size": 128, "symmetric": False}
     packed = {
         "quant_method": "compressed-tensors",
         "format": "pack-quantized",
         "config_groups": {"a": {"weights": weights}},
     }
-    assert read_format("m", packed) == Format("compressed-tensors", 4, 128, True)
+    assert read_format("m", packed) == AwqFormat("compressed-tensors", 4, 128, True)
     with pytest.raises(InvalidInput, match="quant_method 'gptq'"):
         read_format("m", {"quant_method": "gptq"})
     with pytest.raises(InvalidInput, match="actorder"):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.verify.page import page
+from ftm_jobs.verify.report_page.page import page
 
 FIGURES = {"tokens": 10, "kl": 0.5, "klLargest": 2.0, "sameTopToken": 0.9, "flipped": 1}
 PERPLEXITY = {"perplexity": {"reference": 12.0, "other": 13.0}}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.verify import config_parity, tokenizer_parity
+from ftm_jobs.verify.figures import config_parity, tokenizer_parity
 
 ORIGINAL: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],

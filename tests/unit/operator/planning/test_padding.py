@@ -3,7 +3,7 @@
 import pytest
 
 from ftm_jobs.contract.facts import Facts
-from ftm_jobs.quantize.awq.shapes import plan_layout, quantized_linears
+from ftm_jobs.quantize.awq.layout import plan_layout, quantized_linears
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.gpus.accelerators import declared_classes
 from ftm_operator.planning.memory.weights import heaviest_stage, rank_parts

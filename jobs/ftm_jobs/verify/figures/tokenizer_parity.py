@@ -5,8 +5,9 @@ tokenizers up are encoded by both. Pure: tokenizers come in.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
+
+from ftm_jobs.verify.figures.difference import Difference
 
 SHOWN = 40
 """Characters of a text in a sentence."""
@@ -56,16 +57,6 @@ class Tokenizer(Protocol):
 
     @property
     def chat_template(self) -> str | None: ...
-
-
-@dataclass(frozen=True)
-class Difference:
-    what: str
-    wanted: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.wanted} became {self.found}"
 
 
 def differences(

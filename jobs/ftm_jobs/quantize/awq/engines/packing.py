@@ -13,7 +13,7 @@ Rounding uses the scale as it is stored, in F16. Eight neighbours along `out` li
 
 import torch
 
-from ftm_jobs.quantize.awq.shapes import PACKED
+from ftm_jobs.quantize.awq.layout import PACKED
 
 BITS = 4
 LARGEST = 2**BITS - 1

@@ -69,7 +69,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Layout:
+class AwqLayout:
     group_size: int
     linears: tuple[Linear, ...]
     """In their padded shapes."""
@@ -104,7 +104,7 @@ def plan_layout(
     shapes: Mapping[str, Sequence[int]],
     group_size: int = GROUP_SIZES[0],
     tensor_parallel: Collection[int] = (1,),
-) -> Layout:
+) -> AwqLayout:
     """How to quantize a model so that it can be served with each of the tensor parallel sizes.
 
     `shapes` are those of its tensors, by name. Raises InvalidInput (UnsuitableWidths) naming the layer and its width.
@@ -139,11 +139,11 @@ def plan_layout(
     cheap = [size for size in allowed if _cost(paddings[size]) <= PADDING_LIMIT]
     chosen = cheap[0] if cheap else min(allowed, key=lambda size: (_cost(paddings[size]), -size))
     padded = {width: new for width, new in paddings[chosen].items() if new != width}
-    found = Layout(chosen, linears, _widths(config, padded), padded)
+    found = AwqLayout(chosen, linears, _widths(config, padded), padded)
     final = tuple(Linear(each.name, *found.padded_shape(f"{each.name}.weight", _shape(each))) for each in linears)
     why = rules.first_objection(group_size) if chosen != group_size else None
     notes = _notes(group_size, chosen, why, padded, sizes)
-    return Layout(chosen, final, found.widths, padded, (*notes, *_left_out(beyond)))
+    return AwqLayout(chosen, final, found.widths, padded, (*notes, *_left_out(beyond)))
 
 
 def quantized_linears(shapes: Mapping[str, Sequence[int]]) -> tuple[Linear, ...]:

@@ -6,10 +6,10 @@ Pure: what was measured comes in.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftm_jobs.verify import checks
-from ftm_jobs.verify.checks import Finding
-from ftm_jobs.verify.divergence import Divergence
-from ftm_jobs.verify.measurements import Comparison, Measured
+from ftm_jobs.verify.figures import checks
+from ftm_jobs.verify.figures.checks import Finding
+from ftm_jobs.verify.figures.divergence import Divergence
+from ftm_jobs.verify.measurements import Comparison, VerificationMeasurements
 from ftm_jobs.verify.models.answers import Answer
 from ftm_jobs.verify.models.groups import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED
 
@@ -25,7 +25,7 @@ MEANINGS = {
 }
 
 
-def findings(measured: Measured, quantized: bool, maximum: float | None) -> list[Finding]:
+def findings(measured: VerificationMeasurements, quantized: bool, maximum: float | None) -> list[Finding]:
     """In the order of their weight: the first that failed is the verification's reason."""
     rounding = measured.kl(ADAPTED, COARSE)
     found = [
@@ -53,7 +53,7 @@ def findings(measured: Measured, quantized: bool, maximum: float | None) -> list
 
 
 def content(
-    measured: Measured, names: Mapping[str, Any], notes: Sequence[str], maximum: float | None
+    measured: VerificationMeasurements, names: Mapping[str, Any], notes: Sequence[str], maximum: float | None
 ) -> dict[str, Any]:
     """`names` are the models' URIs."""
     quantized = names["quantized"] is not None
@@ -80,7 +80,7 @@ def content(
     }
 
 
-def _comparison(measured: Measured, compared: Comparison) -> dict[str, Any]:
+def _comparison(measured: VerificationMeasurements, compared: Comparison) -> dict[str, Any]:
     return {
         "reference": compared.reference,
         "other": compared.other,
@@ -115,7 +115,7 @@ def _figures(found: Divergence) -> dict[str, Any]:
     }
 
 
-def _answers(measured: Measured) -> list[dict[str, Any]]:
+def _answers(measured: VerificationMeasurements) -> list[dict[str, Any]]:
     found = []
     for place, asked in enumerate(measured.asked):
         given = {name: answers[place] for name, answers in measured.answers.items() if answers}
@@ -140,7 +140,7 @@ def _answers(measured: Measured) -> list[dict[str, Any]]:
     return found
 
 
-def _flip(measured: Measured, reference: Answer | None, answer: Answer) -> dict[str, Any]:
+def _flip(measured: VerificationMeasurements, reference: Answer | None, answer: Answer) -> dict[str, Any]:
     """Where an answer leaves the reference's, and how sure each was there."""
     if reference is None or reference is answer:
         return {}
@@ -159,7 +159,7 @@ def _flip(measured: Measured, reference: Answer | None, answer: Answer) -> dict[
     }
 
 
-def _says(measured: Measured, model: str, place: int, text: str) -> bool:
+def _says(measured: VerificationMeasurements, model: str, place: int, text: str) -> bool:
     answers = measured.answers.get(model)
     return (
         answers is not None
@@ -168,7 +168,7 @@ def _says(measured: Measured, model: str, place: int, text: str) -> bool:
     )
 
 
-def _before(measured: Measured, text: int, position: int) -> str:
+def _before(measured: VerificationMeasurements, text: int, position: int) -> str:
     tokens = measured.texts[text].tokens[: position + 1]
     return measured.tokenizer.decode(tokens[-SHOWN_AROUND_FLIP:])
 

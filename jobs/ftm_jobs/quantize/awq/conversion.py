@@ -1,7 +1,7 @@
 """A merged model as a 4-bit AWQ model for vLLM, by one of two engines, each in an image of its own.
 
-engine autoawq          AutoAWQ 0.2.9's search; output "awq", version GEMM (awq_autoawq.py)
-engine llm-compressor   llm-compressor's; output "compressed-tensors", pack-quantized (awq_compressor.py)
+engine autoawq          AutoAWQ 0.2.9's search; output "awq", version GEMM (engines/autoawq.py)
+engine llm-compressor   llm-compressor's; output "compressed-tensors", pack-quantized (engines/llm_compressor.py)
 
 Both give vLLM the merged model's own config.json with a quantization_config, and its other files byte for byte: what
 another version of transformers writes anew loses what that version does not know. Calibration text comes in as
@@ -27,10 +27,9 @@ from ftm_jobs.contract.keys import AWQ_RECIPE, awq_key
 from ftm_jobs.contract.manifest import MANIFEST_NAME, ManifestInput
 from ftm_jobs.contract.report import Report
 from ftm_jobs.errors import Failed, InvalidInput, Reason
+from ftm_jobs.quantize.artifact import Method, Quantized, quantize
 from ftm_jobs.quantize.awq.configs import quantized_config, with_widths
-from ftm_jobs.quantize.awq.shapes import GROUP_SIZES, Layout, block_of, plan_layout
-from ftm_jobs.quantize.build import Method, quantize
-from ftm_jobs.quantize.quantized import Quantized
+from ftm_jobs.quantize.awq.layout import GROUP_SIZES, AwqLayout, block_of, plan_layout
 from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.stores.file import FileStore
 from ftm_jobs.stores.source import Source
@@ -45,12 +44,12 @@ BLOCK_COPIES = 6
 """Of a block in fp32 while its scales are searched: the block, its originals, a candidate and its rounding."""
 
 
-class Engine(StrEnum):
+class AwqEngine(StrEnum):
     AUTOAWQ = "autoawq"
     LLM_COMPRESSOR = "llm-compressor"
 
 
-PACKAGES = {Engine.AUTOAWQ: "autoawq", Engine.LLM_COMPRESSOR: "llmcompressor"}
+PACKAGES = {AwqEngine.AUTOAWQ: "autoawq", AwqEngine.LLM_COMPRESSOR: "llmcompressor"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class AwqSettings:
     group_size: int = GROUP_SIZES[0]
     """The largest to use: it falls back where the model's shapes forbid it."""
     zero_point: bool = True
-    engine: Engine = Engine.AUTOAWQ
+    engine: AwqEngine = AwqEngine.AUTOAWQ
     tensor_parallel: tuple[int, ...] = (1,)
     """Sizes that the result is to be served with."""
     apply_clip: bool = True
@@ -94,7 +93,7 @@ def awq(model: Source, artifacts: Source, settings: AwqSettings, calibration: So
             ),
             convert=convert,
             check=lambda opened: _check_model(opened, settings),
-            disk_bytes=lambda opened: (2 if settings.engine is Engine.LLM_COMPRESSOR else 1) * opened.total_bytes,
+            disk_bytes=lambda opened: (2 if settings.engine is AwqEngine.LLM_COMPRESSOR else 1) * opened.total_bytes,
             memory_bytes=lambda opened: memory_bytes(opened, settings),
             inputs=(ManifestInput(role="calibration", uri=sampled.uri or BUNDLED_FILE, digest=sampled.digest),),
             tools=tools(settings.engine),
@@ -109,7 +108,7 @@ def _check_model(model: OpenedModel, settings: AwqSettings) -> None:
 
 def memory_bytes(model: OpenedModel, settings: AwqSettings) -> int:
     """Roughly what quantizing needs at most, besides the files' pages that the system may drop."""
-    if settings.engine is Engine.LLM_COMPRESSOR:
+    if settings.engine is AwqEngine.LLM_COMPRESSOR:
         return LIBRARIES_BYTES + 2 * model.weight_bytes
     blocks = [sum(tensor.elements for tensor in group) for group in _blocks(model.headers).values()]
     config = model.config
@@ -176,7 +175,7 @@ def _check_settings(settings: AwqSettings) -> None:
             Reason.UNSUPPORTED_MODEL,
             f"bits {settings.bits} are not supported: vLLM's AWQ kernels have 4; write bits: 4",
         )
-    if settings.engine is Engine.AUTOAWQ and not settings.zero_point:
+    if settings.engine is AwqEngine.AUTOAWQ and not settings.zero_point:
         raise InvalidInput(
             Reason.UNSUPPORTED_MODEL,
             "zeroPoint: false is not supported by engine autoawq, whose format has zero points: "
@@ -184,9 +183,9 @@ def _check_settings(settings: AwqSettings) -> None:
         )
 
 
-def _check_engine(engine: Engine, config: Mapping[str, Any]) -> None:
+def _check_engine(engine: AwqEngine, config: Mapping[str, Any]) -> None:
     model_type = str(config.get("model_type"))
-    if engine is Engine.AUTOAWQ and model_type not in AUTOAWQ_MODEL_TYPES:
+    if engine is AwqEngine.AUTOAWQ and model_type not in AUTOAWQ_MODEL_TYPES:
         raise InvalidInput(
             Reason.UNSUPPORTED_MODEL,
             f'model_type "{model_type}" is not one that AutoAWQ knows ({", ".join(AUTOAWQ_MODEL_TYPES)}): '
@@ -212,23 +211,23 @@ def _run(
     out: Path,
     config: Mapping[str, Any],
     files: Sequence[str],
-    layout: Layout,
+    layout: AwqLayout,
     blocks: list[list[int]],
     total_bytes: int,
 ) -> dict[str, Any]:
     """The engine's part; returns the quantization_config. What its libraries raise for want of memory is Failed."""
     progress = Progress("quantize", total_bytes)
     try:
-        if settings.engine is Engine.LLM_COMPRESSOR:
-            from ftm_jobs.quantize.awq import llm_compressor as awq_compressor
+        if settings.engine is AwqEngine.LLM_COMPRESSOR:
+            from ftm_jobs.quantize.awq.engines import llm_compressor as awq_compressor
 
             found = awq_compressor.run(model, out, config, files, layout, blocks, symmetric=not settings.zero_point)
             progress.add(total_bytes)
         else:
-            from ftm_jobs.quantize.awq import autoawq as awq_autoawq
-            from ftm_jobs.quantize.awq.weights import Weights
+            from ftm_jobs.quantize.awq.engines import autoawq as awq_autoawq
+            from ftm_jobs.quantize.awq.engines.weight_files import PaddedWeights
 
-            weights = Weights(model, files, layout)
+            weights = PaddedWeights(model, files, layout)
             excluded = awq_autoawq.run(
                 config, weights, out, layout, blocks, progress.add, apply_clip=settings.apply_clip
             )
@@ -248,7 +247,7 @@ def _run(
     return found
 
 
-def tools(engine: Engine) -> dict[str, str]:
+def tools(engine: AwqEngine) -> dict[str, str]:
     """Versions for the manifest. Raises InvalidInput where this image has another engine."""
     try:
         return {name: version(name).partition("+")[0] for name in (PACKAGES[engine], "torch", "transformers")}

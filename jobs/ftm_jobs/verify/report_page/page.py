@@ -10,7 +10,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from ftm_jobs.verify import plots as svg_plots
+from ftm_jobs.verify.report_page import plots as svg_plots
 
 COLOURS = {
     "base": "base",

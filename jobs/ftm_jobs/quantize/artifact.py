@@ -23,7 +23,6 @@ from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, Manife
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.errors import Failed, Reason, StepError
-from ftm_jobs.quantize.quantized import Quantized
 from ftm_jobs.runtime.limits import memory_limit
 from ftm_jobs.runtime.progress import Progress, size
 from ftm_jobs.runtime.scratch import VARIABLE, emptied, scratch, scratch_root
@@ -34,6 +33,17 @@ from ftm_jobs.stores.source import Source
 from ftm_jobs.stores.transfer import copy
 
 _OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "unable to allocate", "bad_alloc")
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Describes what a quantizer made, for the manifest and for people."""
+
+    quantization: Mapping[str, str | int | bool]
+    """As in the manifest: method, type or bits and group size, engine."""
+    notes: tuple[str, ...] = ()
+    """Sentences for people: tensors that fell back to another type, widths that were padded."""
+    measurements: Mapping[str, int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,16 @@ from ftm_jobs.checkpoint.headers import DTYPE_BITS
 from ftm_jobs.checkpoint.index import INDEX_FILE
 from ftm_jobs.checkpoint.output_layout import OutputFile, OutputTensor, new_file, resharded
 from ftm_jobs.errors import Failed, Reason
-from ftm_jobs.quantize.awq.shapes import Layout
+from ftm_jobs.quantize.awq.layout import AwqLayout
 
 LARGEST_FILE_BYTES = 5_000_000_000
 DTYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.int32: "I32"}
 
 
-class Weights:
+class PaddedWeights:
     """The tensors of a model's safetensors files, by name, in the layout's shapes."""
 
-    def __init__(self, model: Path, files: Sequence[str], layout: Layout) -> None:
+    def __init__(self, model: Path, files: Sequence[str], layout: AwqLayout) -> None:
         self._layout = layout
         self._where: dict[str, Any] = {}
         for name in files:

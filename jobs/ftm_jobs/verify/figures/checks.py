@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ftm_jobs.contract.verification import Check, Verification
 from ftm_jobs.errors import Reason
-from ftm_jobs.verify.tokenizer_parity import Difference
+from ftm_jobs.verify.figures.difference import Difference
 
 NATS = "nats/token"
 NOT_FINITE = 1e308

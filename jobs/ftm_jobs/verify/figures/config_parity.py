@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ftm_jobs.verify.tokenizer_parity import Difference
+from ftm_jobs.verify.figures.difference import Difference
 
 _IGNORED = {
     "_name_or_path",

@@ -41,9 +41,9 @@ from ftm_jobs.checkpoint.output_layout import OutputTensor
 from ftm_jobs.contract.awq import AUTOAWQ_MODEL_TYPES
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.quantize.awq.configs import loadable_config
-from ftm_jobs.quantize.awq.packing import LARGEST, SMALLEST_RANGE, quantize
-from ftm_jobs.quantize.awq.shapes import PACKED, Layout
-from ftm_jobs.quantize.awq.weights import WeightFiles, Weights
+from ftm_jobs.quantize.awq.engines.packing import LARGEST, SMALLEST_RANGE, quantize
+from ftm_jobs.quantize.awq.engines.weight_files import PaddedWeights, WeightFiles
+from ftm_jobs.quantize.awq.layout import PACKED, AwqLayout
 
 SAMPLES_AT_ONCE = 8
 GRID = 20
@@ -87,7 +87,13 @@ class StreamedQuantizer(AwqQuantizer):  # type: ignore[misc]
     """AutoAWQ's quantizer over blocks that are read, quantized and written one after the other."""
 
     def __init__(
-        self, *args: Any, weights: Weights, files: WeightFiles, blocks: list[list[int]], advance: Advance, **kwargs: Any
+        self,
+        *args: Any,
+        weights: PaddedWeights,
+        files: WeightFiles,
+        blocks: list[list[int]],
+        advance: Advance,
+        **kwargs: Any,
     ) -> None:
         self._weights, self._files, self._blocks, self._advance = weights, files, blocks, advance
         self._device = torch.device(get_best_device())
@@ -247,9 +253,9 @@ PARTS = ("qweight", "qzeros", "scales")
 
 def run(
     config: Mapping[str, Any],
-    weights: Weights,
+    weights: PaddedWeights,
     out: Path,
-    layout: Layout,
+    layout: AwqLayout,
     blocks: list[list[int]],
     advance: Advance,
     *,
@@ -295,7 +301,7 @@ def _empty_model(model_type: str, config: dict[str, Any]) -> Any:
     return model.eval()
 
 
-def _check(model: Any, weights: Weights) -> None:
+def _check(model: Any, weights: PaddedWeights) -> None:
     """That the weight files hold this very model. Raises InvalidInput (UnsupportedModel) naming a difference."""
     expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters(remove_duplicate=False)}
     for name, parameter in model.named_parameters():
@@ -309,7 +315,7 @@ def _check(model: Any, weights: Weights) -> None:
 
 
 def _planned(
-    weights: Weights, model: Any, layers: nn.ModuleList, excluded: Sequence[str], group_size: int
+    weights: PaddedWeights, model: Any, layers: nn.ModuleList, excluded: Sequence[str], group_size: int
 ) -> list[OutputTensor]:
     """What is written: the parts of quantized layers, the blocks' other weights in fp32, the others as they are."""
     prefix = f"{get_op_name(model, layers)}."

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import torch
 
-from ftm_jobs.verify.models.tensor_source import StoredTensors
-from ftm_jobs.verify.tokenizer_parity import Difference
+from ftm_jobs.verify.figures.difference import Difference
+from ftm_jobs.verify.tensors.sources import StoredTensors
 
 
 class MergedWeights:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.verify.models.tensor_source import TensorSource
+from ftm_jobs.verify.tensors.sources import TensorSource
 
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 """AutoAWQ's AWQ_ORDER."""
@@ -27,7 +27,7 @@ _REFUSED_PARTS = ("g_idx", "weight_g_idx", "weight_global_scale")
 
 
 @dataclass(frozen=True)
-class Format:
+class AwqFormat:
     method: str
     """awq or compressed-tensors."""
     bits: int
@@ -36,13 +36,13 @@ class Format:
     zero_point: bool
 
 
-def read_format(what: str, quantization: Mapping[str, Any]) -> Format:
+def read_format(what: str, quantization: Mapping[str, Any]) -> AwqFormat:
     """From config.json's quantization_config. Raises InvalidInput for what cannot be dequantized here."""
     method = quantization.get("quant_method")
     if method == "awq":
         if str(quantization.get("version", "gemm")).lower() != "gemm":
             raise _unsupported(what, f"version {quantization.get('version')!r}", "version gemm")
-        return Format("awq", int(quantization["bits"]), int(quantization["group_size"]), True)
+        return AwqFormat("awq", int(quantization["bits"]), int(quantization["group_size"]), True)
     if method == "compressed-tensors":
         groups = quantization.get("config_groups") or {}
         if quantization.get("format") != "pack-quantized" or len(groups) != 1:
@@ -51,14 +51,14 @@ def read_format(what: str, quantization: Mapping[str, Any]) -> Format:
         if weights.get("actorder"):
             raise _unsupported(what, "actorder", "no actorder")
         group = weights.get("group_size") or -1
-        return Format("compressed-tensors", int(weights["num_bits"]), int(group), not weights.get("symmetric", True))
+        return AwqFormat("compressed-tensors", int(weights["num_bits"]), int(group), not weights.get("symmetric", True))
     raise _unsupported(what, f"quant_method {method!r}", "awq or compressed-tensors")
 
 
 class DequantizedTensors:
     """A packed checkpoint's tensors under the names of what they stand for, in fp32."""
 
-    def __init__(self, source: TensorSource, found: Format) -> None:
+    def __init__(self, source: TensorSource, found: AwqFormat) -> None:
         self._source = source
         self._format = found
         self._part = "qweight" if found.method == "awq" else "weight_packed"

@@ -3,7 +3,7 @@
 Its search runs block by block on an accelerator; the model itself is in main memory. What is mended:
 
 - It scales layers of architectures that it does not know, and of some that it does, so that the scales do not cancel:
-  it is told which to scale (awq_scalings.py), in the language model alone; encoders stay as they are.
+  it is told which to scale (scalings.py), in the language model alone; encoders stay as they are.
 - It adds 1 to the weights of norms that are stored without, as Gemma's are, and takes it off again, in 16 bits, so
   that all of them lose digits: those that are not scaled are put back.
 - It names experts in its own way, which no engine would look for: they get the names they had, and no file leaves
@@ -47,9 +47,9 @@ from ftm_jobs.checkpoint.output_layout import OutputTensor
 from ftm_jobs.checkpoint.tensor_groups import is_beyond
 from ftm_jobs.contract.facts import ENCODERS
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.quantize.awq.engines.weight_files import PaddedWeights, WeightFiles
+from ftm_jobs.quantize.awq.layout import AwqLayout
 from ftm_jobs.quantize.awq.scalings import KNOWN, PROVEN, Scaling, proven_by_names
-from ftm_jobs.quantize.awq.shapes import Layout
-from ftm_jobs.quantize.awq.weights import WeightFiles, Weights
 
 BITS = 4
 IGNORED = [
@@ -69,7 +69,7 @@ def run(
     out: Path,
     config: Mapping[str, Any],
     files: Sequence[str],
-    layout: Layout,
+    layout: AwqLayout,
     blocks: list[list[int]],
     *,
     symmetric: bool,
@@ -87,7 +87,7 @@ def run(
         saved = folder / "saved"
         _name_experts(loaded, layout)
         loaded.save_pretrained(saved, save_compressed=True)
-        _check_names(loaded, Weights(model, files, layout), saved, layout)
+        _check_names(loaded, PaddedWeights(model, files, layout), saved, layout)
         for path in sorted(saved.glob("*.safetensors*")):
             shutil.move(path, out / path.name)
             (out / path.name).chmod(0o644)
@@ -160,7 +160,7 @@ def _known(class_name: str) -> tuple[Scaling, ...]:
     return tuple(Scaling(each.smooth_layer, tuple(each.balance_layers)) for each in theirs)
 
 
-def _name_experts(model: Any, layout: Layout) -> None:
+def _name_experts(model: Any, layout: AwqLayout) -> None:
     """Save experts under the names that the model's own files have for them."""
     roles = {linear.role for linear in layout.linears}
     model._weight_conversions = [
@@ -173,14 +173,14 @@ def _name_experts(model: Any, layout: Layout) -> None:
     ]
 
 
-def _check_names(loaded: Any, model: Weights, saved: Path, layout: Layout) -> None:
+def _check_names(loaded: Any, model: PaddedWeights, saved: Path, layout: AwqLayout) -> None:
     """That the model's tensors and no others were written. Raises InvalidInput (UnsupportedModel) naming one.
 
     But for those that transformers leaves out knowingly: constants that old checkpoints hold, an output layer beside
     the embedding that it is tied to, layers beyond the decoder's.
     """
     files = sorted(path.name for path in saved.glob("*.safetensors"))
-    written = set(Weights(saved, files, layout).names())
+    written = set(PaddedWeights(saved, files, layout).names())
     quantized = {f"{linear.name}{part}" for linear in layout.linears for part in PARTS[:2]}
     whole = {*model.names()} - {f"{linear.name}.weight" for linear in layout.linears}
     text = loaded.config.get_text_config()
@@ -234,9 +234,9 @@ def _unsupported(what: str) -> InvalidInput:
     return InvalidInput(Reason.UNSUPPORTED_MODEL, f"{what}: write quantization.method: GGUF or None")
 
 
-def _padded_copy(model: Path, folder: Path, config: Mapping[str, Any], files: Sequence[str], layout: Layout) -> Path:
+def _padded_copy(model: Path, folder: Path, config: Mapping[str, Any], files: Sequence[str], layout: AwqLayout) -> Path:
     folder.mkdir()
-    weights = Weights(model, files, layout)
+    weights = PaddedWeights(model, files, layout)
     planned = [OutputTensor(name, weights.dtype(name), weights.shape(name), None) for name in weights.names()]
     with WeightFiles(folder, planned) as written:
         for name in weights.names():

@@ -1,0 +1,53 @@
+"""A model folder's tokenizer as transformers reads it; never code that lies beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ftm_jobs.errors import InvalidInput, Reason
+
+
+class HfTokenizer:
+    """As transformers reads a folder's files."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoTokenizer
+
+        try:
+            self.inner: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        except (ValueError, OSError, KeyError) as error:
+            text = " ".join(str(error).split())[:300]
+            raise InvalidInput(
+                Reason.INVALID_CONFIG, f"the tokenizer cannot be loaded by transformers: {text}; correct its files"
+            ) from error
+
+    def encode(self, text: str) -> list[int]:
+        found: list[int] = self.inner(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    def encode_text(self, text: str) -> list[int]:
+        """With the tokens that begin a text."""
+        found: list[int] = self.inner(text)["input_ids"]
+        return found
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        found: str = self.inner.decode(tokens, skip_special_tokens=True)
+        return found
+
+    @property
+    def special(self) -> dict[str, int | None]:
+        return {"bos_token": self.inner.bos_token_id, "eos_token": self.inner.eos_token_id}
+
+    @property
+    def special_spellings(self) -> list[str]:
+        return sorted(token.content for token in self.inner.added_tokens_decoder.values() if token.special)
+
+    @property
+    def adds_first(self) -> bool:
+        found = self.inner("a")["input_ids"]
+        return bool(found) and found[0] == self.inner.bos_token_id and self.inner.bos_token_id is not None
+
+    @property
+    def chat_template(self) -> str | None:
+        found = self.inner.chat_template
+        return found if isinstance(found, str) else None

@@ -1,0 +1,1 @@
+"""Tensors of the models that are verified, read one at a time."""
