@@ -1,24 +1,26 @@
-"""The only Kubernetes I/O: list, get, server-side apply, delete, status, Events.
+"""Does the operator's only Kubernetes I/O: list, get, server-side apply, delete, status, Events, logs.
 
-Objects are dicts, as the API server gives them. Every write is by one field manager, and counted.
+Objects are dicts, as the API server gives them. Each call is one request by the dynamic client, which is given its
+resources in a table: its own discovery would ask for every API group first. Every write is by one field manager, and
+counted.
 """
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Self
-from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import client, config
+from kubernetes.aio.dynamic import DynamicClient, Resource
 
 from ftm_operator.api.v1alpha1 import API_VERSION, KIND, PLURAL
 from ftm_operator.resources import leader_worker_set
 from ftm_operator.resources.metadata import MANAGED_BY, MANAGER, Manifest
 
-PATHS = {
+PLURALS = {
     KIND: (API_VERSION, PLURAL),
     "Job": ("batch/v1", "jobs"),
     "Deployment": ("apps/v1", "deployments"),
@@ -31,8 +33,11 @@ PATHS = {
     "ResourceSlice": ("resource.k8s.io/v1", "resourceslices"),
     leader_worker_set.KIND: (leader_worker_set.API_VERSION, leader_worker_set.PLURAL),
 }
+"""API version and plural name of each kind that is read or written."""
+HTTP_METHODS = {"get": "GET", "create": "POST", "server_side_apply": "PATCH", "delete": "DELETE"}
+"""The HTTP method of each method of the dynamic client that is used here."""
 OPTIONAL = (leader_worker_set.KIND,)
-"""Of children's kinds, those that a cluster may lack."""
+"""Kinds of children that a cluster may lack."""
 CHILDREN = ("Job", "Deployment", "Service", "Pod", *OPTIONAL)
 CHILD_SELECTOR = f"{MANAGED_BY}={MANAGER}"
 PAGE_SIZE = 500
@@ -59,8 +64,40 @@ class NoCluster(Exception):
 
 @dataclass(frozen=True)
 class Listing:
+    """The objects of one kind at one resource version."""
+
     items: list[Manifest]
     resource_version: int
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The object, or all objects of a kind, that a request is about."""
+
+    kind: str
+    namespace: str | None = None
+    name: str | None = None
+    subresource: str | None = None
+
+    @property
+    def resource(self) -> Any:
+        api_version, plural = PLURALS[self.kind]
+        group, _, version = api_version.rpartition("/")
+        subresource = {"kind": self.kind, "name": f"{plural}/{self.subresource}", "namespaced": True}
+        resource: Any = Resource(  # type: ignore[no-untyped-call]
+            prefix="apis" if group else "api",
+            group=group,
+            api_version=version,
+            kind=self.kind,
+            name=plural,
+            namespaced=True,
+            subresources={self.subresource: subresource} if self.subresource else {},
+        )
+        return resource.subresources[self.subresource] if self.subresource else resource
+
+    @property
+    def path(self) -> str:
+        return str(self.resource.path(self.name, self.namespace))
 
 
 class Cluster:
@@ -68,12 +105,13 @@ class Cluster:
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
+        self._dynamic: Any = DynamicClient(api)  # type: ignore[no-untyped-call]
         self.writes = 0
 
     @classmethod
     @asynccontextmanager
     async def connect(cls) -> AsyncIterator[Self]:
-        """By the pod's service account, else by KUBECONFIG. Raises NoCluster when there is neither."""
+        """Connects by the pod's service account, else by KUBECONFIG. Raises NoCluster when there is neither."""
         try:
             config.load_incluster_config()  # type: ignore[no-untyped-call]
         except config.ConfigException:
@@ -85,128 +123,116 @@ class Cluster:
             yield cls(api)
 
     async def list(self, kind: str, namespace: str | None = None) -> Listing:
-        """All objects of a kind; of children's kinds, those that the operator made."""
-        query = {"limit": str(PAGE_SIZE)}
-        if kind in CHILDREN:
-            query["labelSelector"] = CHILD_SELECTOR
+        """Returns all objects of a kind; of children's kinds, those that the operator made."""
+        query = {"limit": PAGE_SIZE, "label_selector": CHILD_SELECTOR if kind in CHILDREN else None}
         items: list[Manifest] = []
-        api_version, _ = PATHS[kind]
+        api_version, _ = PLURALS[kind]
         while True:
-            page = await self._request("GET", path(kind, namespace), query)
+            page = await self._request("get", _Target(kind, namespace), **query)
             items.extend({"apiVersion": api_version, "kind": kind, **item} for item in page["items"])
             if not (token := page["metadata"].get("continue")):
                 return Listing(items, int(page["metadata"]["resourceVersion"]))
-            query["continue"] = token
+            query["_continue"] = token
 
     async def serves(self, kind: str) -> bool:
-        """Whether the API server knows the kind in the version that is used here."""
-        api_version, plural = PATHS[kind]
-        try:
-            known = await self._request("GET", _root(api_version))
-        except ApiError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return False
-            raise
-        return any(resource["name"] == plural for resource in known["resources"])
+        """Returns whether the API server has the kind, which is not one of Kubernetes' own, in our version of it."""
+        api_version, plural = PLURALS[kind]
+        group, _, version = api_version.partition("/")
+        custom = client.CustomObjectsApi(self._api)
+        with _errors_of(f"GET {api_version}"):
+            try:
+                served = await custom.get_api_resources(group, version, _request_timeout=REQUEST_SECONDS)
+            except client.ApiException as error:
+                if error.status == HTTPStatus.NOT_FOUND:
+                    return False
+                raise
+        return any(resource.name == plural for resource in served.resources)
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """Returns the object, or None when there is no such object."""
         try:
-            return await self._request("GET", path(kind, namespace, name))
+            return await self._request("get", _Target(kind, namespace, name))
         except ApiError as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
 
     async def apply(self, manifest: Manifest, subresource: str | None = None) -> Manifest:
-        """Server-side apply: what the manifest says is ours, what it no longer says is removed."""
-        metadata = manifest["metadata"]
-        where = path(manifest["kind"], metadata["namespace"], metadata["name"], subresource)
-        query = {"fieldManager": MANAGER, "force": "true"}
-        return await self._request("PATCH", where, query, manifest, "application/apply-patch+yaml")
+        """Applies on the server's side: fields of the manifest are ours, and ours that it leaves out are removed."""
+        target = _target_of(manifest, subresource)
+        ours = {"field_manager": MANAGER, "force_conflicts": True}
+        return await self._request("server_side_apply", target, body=manifest, **ours)
 
     async def delete(self, manifest: Manifest) -> None:
         """Deletes exactly this object, not a later one of the same name; one that is gone already is no error."""
-        metadata = manifest["metadata"]
-        options = {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}}
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": manifest["metadata"]["uid"]}}
         try:
-            await self._request("DELETE", path(manifest["kind"], metadata["namespace"], metadata["name"]), {}, options)
+            await self._request("delete", _target_of(manifest), body=options)
         except ApiError as error:
             if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
     async def create_event(self, event: Manifest) -> None:
-        await self._request("POST", path("Event", event["metadata"]["namespace"]), {}, event)
+        """Creates an Event in the namespace that it names."""
+        await self._request("create", _Target("Event", event["metadata"]["namespace"]), body=event)
 
     async def last_log_line(self, namespace: str, pod: str) -> str:
-        """The newest line of a pod's log, cut at LOG_LINE_BYTES."""
-        return (await self._log(namespace, pod, tailLines="1", limitBytes=str(LOG_LINE_BYTES))).strip()
+        """Returns the newest line of a pod's log, cut at LOG_LINE_BYTES."""
+        return (await self._log(namespace, pod, tailLines=1, limitBytes=LOG_LINE_BYTES)).strip()
 
     async def log_beginning(self, namespace: str, pod: str, container: str) -> str:
-        """The first LOG_PART_BYTES of what a container's present run logged."""
-        return await self._log(namespace, pod, container=container, limitBytes=str(LOG_PART_BYTES))
+        """Returns the first LOG_PART_BYTES that a container's present run logged."""
+        return await self._log(namespace, pod, container=container, limitBytes=LOG_PART_BYTES)
 
     async def log_end(self, namespace: str, pod: str, container: str, *, previous: bool) -> str:
-        """The last LOG_END_LINES, LOG_PART_BYTES at most, of a run, or of the one before it."""
-        more = {"previous": "true"} if previous else {}
-        limits = {"tailLines": str(LOG_END_LINES), "limitBytes": str(LOG_PART_BYTES)}
-        return await self._log(namespace, pod, container=container, **limits, **more)
+        """Returns the last LOG_END_LINES, LOG_PART_BYTES at most, of a run, or of the one before it."""
+        run = {"previous": True} if previous else {}
+        return await self._log(
+            namespace, pod, container=container, tailLines=LOG_END_LINES, limitBytes=LOG_PART_BYTES, **run
+        )
 
-    async def _log(self, namespace: str, pod: str, **query: str) -> str:
-        where = path("Pod", namespace, pod, "log")
-        content = await self._send("GET", where, query, accept="*/*", seconds=LOG_SECONDS)
+    async def _log(self, namespace: str, pod: str, **query: str | int) -> str:
+        options = {"query_params": list(query.items()), "header_params": {"Accept": "*/*"}}
+        content = await self._send(
+            "get", _Target("Pod", namespace, pod, "log"), _request_timeout=LOG_SECONDS, **options
+        )
         return content.decode(errors="replace")
 
-    async def _request(
-        self,
-        method: str,
-        where: str,
-        query: dict[str, str] | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
-    ) -> Manifest:
-        answer: Manifest = json.loads(await self._send(method, where, query, body, content_type))
+    async def _request(self, verb: str, target: _Target, **options: Any) -> Manifest:
+        answer: Manifest = json.loads(await self._send(verb, target, _request_timeout=REQUEST_SECONDS, **options))
         return answer
 
-    async def _send(
-        self,
-        method: str,
-        where: str,
-        query: dict[str, str] | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
-        *,
-        accept: str = "application/json",
-        seconds: float = REQUEST_SECONDS,
-    ) -> bytes:
-        headers = {"Accept": accept, "Content-Type": content_type}
-        url = f"{where}?{urlencode(query)}" if query else where
-        method, url, headers, *_ = await self._api.param_serialize(
-            method, url, header_params=headers, auth_settings=["BearerToken"]
-        )
-        if method != "GET":
+    async def _send(self, verb: str, target: _Target, **options: Any) -> bytes:
+        """Calls the dynamic client's method of this name, and counts it unless it reads. Raises ApiError."""
+        if verb != "get":
             self.writes += 1
-        try:
-            response = await self._api.call_api(method, url, headers, body, _request_timeout=seconds)
-            content: bytes = await response.read()  # type: ignore[no-untyped-call]
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ApiError(f"{method} {where}", 0, f"no answer: {error or type(error).__name__}") from error
-        if response.status >= HTTPStatus.BAD_REQUEST:
-            raise ApiError(f"{method} {where}", response.status, _message(content))
+        if target.name is not None:
+            options["name"] = target.name
+        with _errors_of(f"{HTTP_METHODS[verb]} {target.path}"):
+            send = getattr(self._dynamic, verb)
+            response = await send(target.resource, namespace=target.namespace, serialize=False, **options)
+            content: bytes = await response.read()
         return content
 
 
-def path(kind: str, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-    api_version, plural = PATHS[kind]
-    parts = [_root(api_version), *(("namespaces", namespace) if namespace else ()), plural, name, subresource]
-    return "/".join(part for part in parts if part)
+def _target_of(manifest: Manifest, subresource: str | None = None) -> _Target:
+    metadata = manifest["metadata"]
+    return _Target(manifest["kind"], metadata["namespace"], metadata["name"], subresource)
 
 
-def _root(api_version: str) -> str:
-    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+@contextmanager
+def _errors_of(request: str) -> Iterator[None]:
+    """Raises the client's errors as ApiError, which names the request and says what the API server said."""
+    try:
+        yield
+    except client.ApiException as error:
+        raise ApiError(request, error.status or 0, _message(error.body or "")) from error
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise ApiError(request, 0, f"no answer: {error or type(error).__name__}") from error
 
 
-def _message(content: bytes) -> str:
+def _message(content: str) -> str:
     try:
         return str(json.loads(content).get("message", ""))
     except (ValueError, AttributeError):
-        return content[:500].decode(errors="replace")
+        return content[:500]

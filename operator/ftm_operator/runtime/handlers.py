@@ -8,7 +8,7 @@ import kopf
 
 from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.runtime import gpu_inventory
-from ftm_operator.runtime.cluster import CHILD_SELECTOR, CHILDREN, PATHS
+from ftm_operator.runtime.cluster import CHILD_SELECTOR, CHILDREN, PLURALS
 from ftm_operator.runtime.controller import Controller
 
 WATCH_RECONNECT_SECONDS = 300
@@ -27,7 +27,7 @@ def registry(controller: Controller, *, gpus: bool) -> kopf.OperatorRegistry:
         return received
 
     for kind in (KIND, *CHILDREN, *(gpu_inventory.KINDS if gpus else ())):
-        api_version, plural = PATHS[kind]
+        api_version, plural = PLURALS[kind]
         kopf.on.event(api_version, plural, registry=handlers, id=f"watch-{plural}")(handler(kind, api_version))
     return handlers
 
@@ -39,7 +39,7 @@ def settings() -> kopf.OperatorSettings:
     configured.watching.server_timeout = WATCH_RECONNECT_SECONDS
     configured.networking.request_timeout = 30
     for kind in CHILDREN:
-        api_version, plural = PATHS[kind]
+        api_version, plural = PLURALS[kind]
         configured.watching.label_selectors[api_version, plural] = CHILD_SELECTOR
     return configured
 
