@@ -22,6 +22,7 @@ from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import EXIT_CODES, Outcome, Step
 from ftm_jobs.contract.verification import HELD_OUT_TOKENS
 from ftm_jobs.errors import Interrupted, Reason, StepError
+from ftm_jobs.runtime.logs import log_to_stderr
 from ftm_jobs.stores.source import parse_source
 
 AWQ = "awq"
@@ -47,6 +48,7 @@ Exit code: 0 done, 2 the input is wrong and a retry is useless, 1 anything else.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one step, print its report, return its exit code."""
+    log_to_stderr()
     parsed = _parser().parse_args(arguments)
     if parsed.step in (AWQ, GGUF, Step.VERIFY):
         # OpenMP's threads wait by spinning, which on a busy node takes the processor from those that are waited for.

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from ftm_jobs.stores.source import parse_source
 from ftm_jobs.verify.figures.divergence import Divergence, total
-from ftm_jobs.verify.model_folder import open_model
+from ftm_jobs.verify.model_folder import open_model_folder
 from ftm_jobs.verify.models import groups as subjects
 from ftm_jobs.verify.models.hf_tokenizer import HfTokenizer
 from ftm_jobs.verify.models.layerwise import compare
@@ -63,8 +63,8 @@ def stored(model: Path) -> Stored:
 
 def losses(model: Path, quantized: Path, text: str, tokens: int, piece: int, work: Path) -> Divergence:
     """Of the quantized model from the one that it was made of."""
-    merged = open_model(parse_source(model.as_uri()), _new(work / "merged-small"))
-    packed = open_model(parse_source(quantized.as_uri()), _new(work / "packed-small"))
+    merged = open_model_folder(parse_source(model.as_uri()), _new(work / "merged-small"))
+    packed = open_model_folder(parse_source(quantized.as_uri()), _new(work / "packed-small"))
     group = subjects.of_merged(merged)
     other, _ = subjects.add_awq(merged, group, packed)
     del group.models[subjects.PLAIN]

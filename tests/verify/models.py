@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from ftm_jobs.checkpoint.sources import read_headers
+from ftm_jobs.checkpoint.weight_files import read_headers
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.merge.inputs import Inputs, load_inputs
 from ftm_jobs.stores.file import FileStore

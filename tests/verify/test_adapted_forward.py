@@ -12,7 +12,7 @@ from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.steps.merge import merge
 from ftm_jobs.stores.source import parse_source
 from ftm_jobs.verify.figures.divergence import Divergence, total
-from ftm_jobs.verify.model_folder import open_model
+from ftm_jobs.verify.model_folder import open_model_folder
 from ftm_jobs.verify.models.groups import ADAPTED, BASE, COARSE, MERGED, of_base, of_merged
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, compare, run
 from ftm_jobs.verify.tensors.merged_weights import MergedWeights
@@ -125,7 +125,7 @@ def test_a_merge_is_closer_than_its_bound_in_every_dtype(tmp_path: Path, dtype: 
     weights = MergedWeights(stored(tmp_path / "store" / report.artifact.key))
     group, _, _ = of_base(inputs_of(base, adapters), stored(base), base, base, weights.see)
     run(list(group.models.values()), PROMPTS, group.shared)
-    merged = of_merged(open_model(parse_source(report.artifact.uri), tmp_path / "small"))
+    merged = of_merged(open_model_folder(parse_source(report.artifact.uri), tmp_path / "small"))
     run(list(merged.models.values()), PROMPTS, merged.shared)
     found = total(compare(group.models[ADAPTED], merged.models[MERGED])).kl
     bound = total(compare(group.models[ADAPTED], group.models[COARSE])).kl

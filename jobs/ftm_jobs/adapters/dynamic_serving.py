@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ftm_jobs.adapters.changes import AddBias, LowRank, Replace, ReplaceRows
 from ftm_jobs.adapters.match import Update
-from ftm_jobs.checkpoint.configs import AdapterConfig
+from ftm_jobs.checkpoint.adapter_config import AdapterConfig
 
 LARGEST_RANK = 512
 """vllm/config/lora.py, MaxLoRARanks."""

@@ -12,7 +12,7 @@ from ftm_jobs.adapters.base_names import Names
 from ftm_jobs.adapters.changes import Expert, Form, LowRank
 from ftm_jobs.adapters.mismatch import Target, adapter_mismatch, shape_of, unsupported_adapter
 from ftm_jobs.adapters.tensors import Layer
-from ftm_jobs.checkpoint.configs import AdapterConfig
+from ftm_jobs.checkpoint.adapter_config import AdapterConfig
 
 FUSED_IN_MEMORY = {
     *("mixtral", "minimax", "minimax_m2", "phimoe", "afmoe", "cohere2_moe", "deepseek_v2", "deepseek_v3"),

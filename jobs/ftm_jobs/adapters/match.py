@@ -13,7 +13,8 @@ from ftm_jobs.adapters.changes import AddBias, Form, LowRank, Replace, ReplaceRo
 from ftm_jobs.adapters.experts import expert_updates, is_router, is_unfused_expert
 from ftm_jobs.adapters.mismatch import Target, adapter_mismatch, check_pair, check_shape, shape_of, unsupported_adapter
 from ftm_jobs.adapters.tensors import AdapterTensors, Layer, sort_tensors
-from ftm_jobs.checkpoint.configs import CONV1D_MODEL_TYPES, AdapterConfig
+from ftm_jobs.checkpoint.adapter_config import AdapterConfig
+from ftm_jobs.checkpoint.configs import CONV1D_MODEL_TYPES
 from ftm_jobs.checkpoint.headers import FLOATING_DTYPES, Header, Tensor
 from ftm_jobs.checkpoint.output_layout import Change
 from ftm_jobs.errors import InvalidInput, Reason

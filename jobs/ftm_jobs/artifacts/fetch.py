@@ -6,14 +6,14 @@ reads the folder never sees half a file; a second run keeps what is right and fe
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from errno import EDQUOT, ENOSPC
 from functools import partial
 from pathlib import Path
 
 from ftm_jobs.artifacts.manifest import artifact, corrupt, read_manifest
-from ftm_jobs.contract.manifest import MANIFEST_NAME, ManifestFile
+from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, ManifestFile
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.errors import Failed, InvalidInput, Reason
@@ -38,13 +38,7 @@ def fetch(source: Source, folder: Path) -> Report:
             f"{store.uri} has no {MANIFEST_NAME}, so no complete artifact is there: merge first, or correct the URI",
         )
     manifest, text = found
-    result = artifact(store, manifest, text)
-    if source.digest and source.digest != result.digest:
-        raise InvalidInput(
-            Reason.SOURCE_CHANGED,
-            f"{store.describe(MANIFEST_NAME)} has digest {result.digest}, not {source.digest}: merge again",
-        )
-    check_listing(store, manifest.files, files)
+    result = checked_artifact(store, source, files, manifest, text)
     folder = folder.absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,12 +61,25 @@ def fetch(source: Source, folder: Path) -> Report:
     )
 
 
-def check_listing(store: Store, wanted: Sequence[ManifestFile], files: dict[str, int]) -> None:
-    for file in wanted:
+def checked_artifact(
+    store: Store, source: Source, files: Mapping[str, int], manifest: Manifest, text: bytes
+) -> Artifact:
+    """Returns the artifact, once its digest is what `source` says and all its files are listed in their sizes.
+
+    Raises InvalidInput (SourceChanged, CorruptArtifact).
+    """
+    found = artifact(store, manifest, text)
+    if source.digest and source.digest != found.digest:
+        raise InvalidInput(
+            Reason.SOURCE_CHANGED,
+            f"{store.describe(MANIFEST_NAME)} has digest {found.digest}, not {source.digest}: build it again",
+        )
+    for file in manifest.files:
         if file.path not in files:
             raise corrupt(store.describe(file.path), "is missing, though the manifest names it")
         if files[file.path] != file.size:
             raise corrupt(store.describe(file.path), f"has {files[file.path]} bytes, not {file.size}")
+    return found
 
 
 def fetch_file(store: Store, folder: Path, progress: Progress, file: ManifestFile) -> bool:

@@ -1,19 +1,26 @@
-"""How an artifact becomes complete: its manifest is written last, in one step.
+"""Makes an artifact complete: its manifest is written last, in one step.
 
 Of two runs of one key the first to end publishes, and the second finds its own files described. Where their bytes
 differ, the last to end has written both the files and the manifest.
 """
 
 import hashlib
+import logging
+from collections.abc import Callable
 
 from ftm_jobs.artifacts.manifest import artifact, corrupt, encode, read_manifest
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, ManifestFile
-from ftm_jobs.errors import StepError
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome, Step
+from ftm_jobs.errors import Reason, StepError
+from ftm_jobs.runtime.progress import size
 from ftm_jobs.stores import WritableStore
+
+_LOG = logging.getLogger(__name__)
 
 
 def complete(target: WritableStore, key: str) -> Artifact | None:
-    """The artifact, if its manifest is there and so are its files, in their sizes."""
+    """Returns the artifact, if its manifest is there and so are its files, in their sizes."""
     files = target.list()
     found = read_manifest(target, files)
     if found is None:
@@ -27,7 +34,7 @@ def complete(target: WritableStore, key: str) -> Artifact | None:
 
 
 def completed_by_another_run(target: WritableStore, key: str) -> Artifact | None:
-    """Which also removes the uploads of this one."""
+    """Returns the artifact that another run completed meanwhile; None when there is none that can be read."""
     try:
         return complete(target, key)
     except StepError:
@@ -35,7 +42,7 @@ def completed_by_another_run(target: WritableStore, key: str) -> Artifact | None
 
 
 def publish(target: WritableStore, manifest: Manifest) -> tuple[Artifact, bool]:
-    """The artifact, and whether another run had published the same files before."""
+    """Returns the artifact, and whether another run had published the same files before."""
     text = encode(manifest)
     if target.put_if_absent(MANIFEST_NAME, text):
         return artifact(target, manifest, text), False
@@ -47,6 +54,32 @@ def publish(target: WritableStore, manifest: Manifest) -> tuple[Artifact, bool]:
 
 
 def put(target: WritableStore, name: str, content: bytes) -> ManifestFile:
-    """Write a small file of an artifact, and how its manifest names it."""
+    """Writes a small file of an artifact, and returns what its manifest says of it."""
     target.put(name, content)
     return ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def remove_leftovers(target: WritableStore, remove_journal: Callable[[WritableStore], None] | None = None) -> None:
+    """Removes what killed runs left beside an artifact; not being allowed to does not undo the artifact."""
+    try:
+        target.abort_uploads()
+        if remove_journal:
+            remove_journal(target)
+    except StepError as error:
+        _LOG.warning("unfinished uploads of killed runs may stay behind: %s", error.message)
+
+
+def model_report(
+    step: Step, participle: str, reason: Reason, artifact: Artifact, *, notes: tuple[str, ...] = (), reused: bool
+) -> Report:
+    """Returns the report of a step that made a model or found it made; `participle` says how: merged, quantized."""
+    where = f"{artifact.uri}: {artifact.files} file{'' if artifact.files == 1 else 's'}, {size(artifact.total_bytes)}"
+    return Report(
+        step=step,
+        outcome=Outcome.DONE,
+        reason=reason,
+        message=f"the {participle} model is already in {where}" if reused else f"{participle} into {where}",
+        artifact=artifact,
+        notes=notes,
+        reused=reused,
+    )

@@ -7,7 +7,8 @@ Pure: bytes come in, no store is known.
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -70,6 +71,14 @@ class Header:
     file_size: int
     tensors: Mapping[str, Tensor]
     """By name, in the order of their bytes in the file."""
+
+
+def main_dtype(tensors: Iterable[Tensor]) -> str:
+    """Returns the dtype that holds most bytes, the first by name where two hold the same; empty without tensors."""
+    sizes: Counter[str] = Counter()
+    for tensor in tensors:
+        sizes[tensor.dtype] += tensor.size
+    return max(sorted(sizes), key=lambda dtype: sizes[dtype], default="")
 
 
 def header_size(file: str, prefix: bytes, file_size: int) -> int:

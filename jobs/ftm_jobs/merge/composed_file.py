@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from ftm_jobs.checkpoint.output_layout import Origin, OutputFile
-from ftm_jobs.checkpoint.sources import Base
+from ftm_jobs.checkpoint.sources import StoredBase
 from ftm_jobs.stores import Stat, Store
 
 
 class ComposedFile(Store):
     """Only `read_into` and `stat` mean anything, and only for the one file."""
 
-    def __init__(self, base: Base, file: OutputFile) -> None:
+    def __init__(self, base: StoredBase, file: OutputFile) -> None:
         self.uri = base.store.uri
         self.block_bytes, self.readers = base.store.block_bytes, base.store.readers
         self._base = base.store

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ftm_jobs.adapters.match import BaseTensors, Update, match
 from ftm_jobs.checkpoint.output_layout import Output
-from ftm_jobs.checkpoint.sources import Adapter, Base, load_adapter, load_base
+from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase, load_adapter, load_base
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.merge.plan import Documents, plan
 from ftm_jobs.stores import open_store
@@ -16,8 +16,8 @@ from ftm_jobs.stores.source import Source
 class Inputs:
     """A base and adapters that fit it."""
 
-    base: Base
-    adapters: tuple[Adapter, ...]
+    base: StoredBase
+    adapters: tuple[StoredAdapter, ...]
     updates: tuple[tuple[Update, ...], ...]
     """Per adapter, in the adapters' order."""
     output: Output
@@ -38,7 +38,7 @@ def load_inputs(
     tensors = BaseTensors(
         loaded_base.store.uri, loaded_base.config.model_type, loaded_base.tied_embeddings, loaded_base.headers
     )
-    loaded: list[Adapter] = []
+    loaded: list[StoredAdapter] = []
     updates: list[tuple[Update, ...]] = []
     for number, source in enumerate(adapters):
         adapter = load_adapter(open_store(source), source)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftm_jobs.checkpoint.output_layout import OutputFile
-from ftm_jobs.checkpoint.sources import Base
+from ftm_jobs.checkpoint.sources import StoredBase
 from ftm_jobs.merge.blocks import Block
 from ftm_jobs.merge.composed_file import ComposedFile
 from ftm_jobs.stores import Stat
@@ -28,7 +28,7 @@ class _Reading:
 class Proof:
     """Of the base files that `files` take tensors from, which are written in this order."""
 
-    def __init__(self, base: Base, files: Sequence[OutputFile]) -> None:
+    def __init__(self, base: StoredBase, files: Sequence[OutputFile]) -> None:
         self._base = base
         origins = {file.name: file.sources for file in files if file.base_file is None}
         self._last = {origin: name for name, found in origins.items() for origin in found}

@@ -10,18 +10,17 @@ Whatever ends a run before the manifest leaves nothing that looks complete. The 
 was killed left it, and the next one of its key keeps what was fetched.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 from ftm_jobs.artifacts.manifest import read_manifest
-from ftm_jobs.artifacts.publish import complete, completed_by_another_run, publish
-from ftm_jobs.checkpoint.opened_model import OpenedModel, bring, open_model
+from ftm_jobs.artifacts.publish import complete, completed_by_another_run, model_report, publish, remove_leftovers
+from ftm_jobs.checkpoint.stored_model import StoredModel, bring, open_unquantized_model
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, ManifestFile, ManifestInput
 from ftm_jobs.contract.report import Report
-from ftm_jobs.contract.steps import Outcome, Step
+from ftm_jobs.contract.steps import Step
 from ftm_jobs.errors import Failed, Reason, StepError
 from ftm_jobs.runtime.limits import memory_limit
 from ftm_jobs.runtime.progress import Progress, size
@@ -55,11 +54,11 @@ class Method:
     """Of the artifact, from the model's."""
     convert: Callable[[Path, Path], Quantized]
     """Reads the model's folder and fills an empty one. May raise InvalidInput and Failed."""
-    check: Callable[[OpenedModel], None] = lambda _: None
+    check: Callable[[StoredModel], None] = lambda _: None
     """Refuses a model by its headers and configs, before anything is fetched."""
-    disk_bytes: Callable[[OpenedModel], int] = lambda model: model.total_bytes
+    disk_bytes: Callable[[StoredModel], int] = lambda model: model.total_bytes
     """What `convert` writes at most, the result included."""
-    memory_bytes: Callable[[OpenedModel], int] = lambda model: model.total_bytes
+    memory_bytes: Callable[[StoredModel], int] = lambda model: model.total_bytes
     """What `convert` needs, roughly; said when memory runs out."""
     inputs: tuple[ManifestInput, ...] = ()
     """Besides the model."""
@@ -68,11 +67,11 @@ class Method:
 
 def quantize(source: Source, artifacts: Source, method: Method) -> Report:
     """The quantized model under its key. Raises InvalidInput and Failed; then nothing under the key looks complete."""
-    model = open_model(source)
+    model = open_unquantized_model(source)
     key = method.key(model.key)
     target = open_artifacts(artifacts).child(key)
     if found := complete(target, key):
-        _clean(target)
+        remove_leftovers(target)
         return _report(found, _notes(target), reused=True)
     method.check(model)
     try:
@@ -82,12 +81,12 @@ def quantize(source: Source, artifacts: Source, method: Method) -> Report:
         if meanwhile is None:
             raise
         found, notes, reused = meanwhile, _notes(target), True
-    _clean(target)
+    remove_leftovers(target)
     return _report(found, notes, reused=reused)
 
 
 def _make(
-    model: OpenedModel, method: Method, key: str, target: WritableStore
+    model: StoredModel, method: Method, key: str, target: WritableStore
 ) -> tuple[Artifact, tuple[str, ...], bool]:
     brought = 0 if isinstance(model.store, FileStore) else model.total_bytes
     with scratch(key, brought + method.disk_bytes(model)) as folder:
@@ -111,7 +110,7 @@ def _make(
     return found, quantized.notes, reused
 
 
-def _converted(model: OpenedModel, method: Method, folder: Path, out: Path) -> Quantized:
+def _converted(model: StoredModel, method: Method, folder: Path, out: Path) -> Quantized:
     """Raises what `convert` does; of memory and disk that ran out it is said what there was and what is needed."""
     try:
         return method.convert(folder, out)
@@ -133,7 +132,7 @@ def _converted(model: OpenedModel, method: Method, folder: Path, out: Path) -> Q
         raise _disk_full(model, method) from error
 
 
-def _disk_full(model: OpenedModel, method: Method) -> Failed:
+def _disk_full(model: StoredModel, method: Method) -> Failed:
     return Failed(
         Reason.DISK_FULL,
         f"{scratch_root()}: no space left on the disk, and this step needs some {size(method.disk_bytes(model))} "
@@ -141,7 +140,7 @@ def _disk_full(model: OpenedModel, method: Method) -> Failed:
     )
 
 
-def _out_of_memory(model: OpenedModel, method: Method) -> Failed:
+def _out_of_memory(model: StoredModel, method: Method) -> Failed:
     return Failed(
         Reason.OUT_OF_MEMORY,
         f"memory ran out: it had {size(memory_limit())} and needs some {size(method.memory_bytes(model))}: give the "
@@ -166,22 +165,6 @@ def _notes(target: WritableStore) -> tuple[str, ...]:
     return found[0].notes if found else ()
 
 
-def _clean(target: WritableStore) -> None:
-    """Remove what killed runs left; not being allowed to does not undo a quantization."""
-    try:
-        target.abort_uploads()
-    except StepError as error:
-        print(f"unfinished uploads of killed runs may stay behind: {error.message}", file=sys.stderr, flush=True)
-
-
-def _report(found: Artifact, notes: tuple[str, ...], *, reused: bool) -> Report:
-    what = f"{found.uri}: {found.files} file{'s' if found.files > 1 else ''}, {size(found.total_bytes)}"
-    return Report(
-        step=Step.QUANTIZE,
-        outcome=Outcome.DONE,
-        reason=Reason.ALREADY_QUANTIZED if reused else Reason.QUANTIZED,
-        message=f"the quantized model is already in {what}" if reused else f"quantized into {what}",
-        artifact=found,
-        notes=notes,
-        reused=reused,
-    )
+def _report(artifact: Artifact, notes: tuple[str, ...], *, reused: bool) -> Report:
+    reason = Reason.ALREADY_QUANTIZED if reused else Reason.QUANTIZED
+    return model_report(Step.QUANTIZE, "quantized", reason, artifact, notes=notes, reused=reused)

@@ -3,15 +3,14 @@
 Runs in an image without torch, numpy and safetensors.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from math import sqrt
 
 from ftm_jobs.adapters.changes import LowRank
 from ftm_jobs.adapters.dynamic_serving import kinds, objections
 from ftm_jobs.adapters.match import Update
-from ftm_jobs.checkpoint.headers import Tensor
-from ftm_jobs.checkpoint.sources import Adapter, Base
+from ftm_jobs.checkpoint.headers import main_dtype
+from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase
 from ftm_jobs.checkpoint.tensor_groups import tensor_groups
 from ftm_jobs.contract.config import architecture_config
 from ftm_jobs.contract.facts import AdapterFacts, BaseFacts, Facts
@@ -39,7 +38,7 @@ def inspect(base: Source, adapters: Sequence[Source]) -> Report:
     )
 
 
-def base_facts(base: Base) -> BaseFacts:
+def base_facts(base: StoredBase) -> BaseFacts:
     tensors = [tensor for header in base.headers for tensor in header.tensors.values()]
     config = base.config
     return BaseFacts(
@@ -47,7 +46,7 @@ def base_facts(base: Base) -> BaseFacts:
         digest=base.digest,
         architecture=config.architecture,
         model_type=config.model_type,
-        dtype=_main_dtype(tensors),
+        dtype=main_dtype(tensors),
         parameters=sum(tensor.elements for tensor in tensors),
         weight_bytes=sum(tensor.size for tensor in tensors),
         layers=config.layers,
@@ -64,7 +63,7 @@ def base_facts(base: Base) -> BaseFacts:
     )
 
 
-def adapter_facts(adapter: Adapter, updates: Sequence[Update]) -> AdapterFacts:
+def adapter_facts(adapter: StoredAdapter, updates: Sequence[Update]) -> AdapterFacts:
     tensors = list(adapter.header.tensors.values())
     config = adapter.config
     changes = [update.change for update in updates if isinstance(update.change, LowRank)]
@@ -76,16 +75,8 @@ def adapter_facts(adapter: Adapter, updates: Sequence[Update]) -> AdapterFacts:
         scaling=config.alpha / (sqrt(config.rank) if config.rslora else config.rank),
         target_modules=tuple(sorted({change.module.rpartition(".")[2] for change in changes})),
         layers_adapted=len(changes),
-        dtype=_main_dtype(tensors),
+        dtype=main_dtype(tensors),
         weight_bytes=sum(tensor.size for tensor in tensors),
         kinds=kinds(updates),
         dynamic_objections=objections(config, updates, adapter.scale),
     )
-
-
-def _main_dtype(tensors: Sequence[Tensor]) -> str:
-    """The dtype that holds most bytes; by name when two hold the same."""
-    sizes: Counter[str] = Counter()
-    for tensor in tensors:
-        sizes[tensor.dtype] += tensor.size
-    return max(sorted(sizes), key=lambda dtype: sizes[dtype], default="")

@@ -12,13 +12,20 @@ import threading
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from ftm_jobs.artifacts.publish import complete, completed_by_another_run, publish, put
+from ftm_jobs.artifacts.publish import (
+    complete,
+    completed_by_another_run,
+    model_report,
+    publish,
+    put,
+    remove_leftovers,
+)
 from ftm_jobs.checkpoint.output_layout import OutputFile
 from ftm_jobs.checkpoint.sources import ADAPTER_FILE
 from ftm_jobs.contract.keys import MERGE_RECIPE, QuantizedBase, merge_key
 from ftm_jobs.contract.manifest import Artifact, Manifest, ManifestFile, ManifestInput
 from ftm_jobs.contract.report import Report
-from ftm_jobs.contract.steps import Outcome, Step
+from ftm_jobs.contract.steps import Step
 from ftm_jobs.errors import Reason, StepError
 from ftm_jobs.merge import destination
 from ftm_jobs.merge.adapted_weights import AdaptedWeights
@@ -26,7 +33,7 @@ from ftm_jobs.merge.inputs import Inputs, load_inputs
 from ftm_jobs.merge.journal import Journal, remove_journal
 from ftm_jobs.merge.proof import Proof
 from ftm_jobs.runtime.allocator import keep_freed_memory
-from ftm_jobs.runtime.progress import Progress, size
+from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.stores import WritableStore, open_artifacts, transfer
 from ftm_jobs.stores.source import Source
 
@@ -87,7 +94,7 @@ def _key(inputs: Inputs) -> str:
 
 def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
     if found := complete(target, key):
-        _clean(target)
+        remove_leftovers(target, remove_journal)
         return _report(found, reused=True)
     try:
         files = _write(inputs, target, Journal(target, key))
@@ -97,7 +104,7 @@ def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
         if meanwhile is None:
             raise
         found, reused = meanwhile, True
-    _clean(target)
+    remove_leftovers(target, remove_journal)
     return _report(found, reused=reused)
 
 
@@ -148,22 +155,6 @@ def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
     )
 
 
-def _clean(target: WritableStore) -> None:
-    """Remove what killed runs left; not being allowed to does not undo a merge."""
-    try:
-        target.abort_uploads()
-        remove_journal(target)
-    except StepError as error:
-        print(f"unfinished uploads of killed runs may stay behind: {error.message}", file=sys.stderr, flush=True)
-
-
-def _report(found: Artifact, *, reused: bool) -> Report:
-    what = f"{found.uri}: {found.files} files, {size(found.total_bytes)}"
-    return Report(
-        step=Step.MERGE,
-        outcome=Outcome.DONE,
-        reason=Reason.ALREADY_MERGED if reused else Reason.MERGED,
-        message=f"the merged model is already in {what}" if reused else f"merged into {what}",
-        artifact=found,
-        reused=reused,
-    )
+def _report(artifact: Artifact, *, reused: bool) -> Report:
+    reason = Reason.ALREADY_MERGED if reused else Reason.MERGED
+    return model_report(Step.MERGE, "merged", reason, artifact, reused=reused)

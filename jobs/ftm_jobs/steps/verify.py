@@ -23,12 +23,13 @@ from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.contract.verification import HELD_OUT_TOKENS, Verification
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.merge.inputs import Inputs, load_inputs
-from ftm_jobs.runtime.scratch import explain, scratch_root
+from ftm_jobs.runtime.scratch import explain, scratch, scratch_root
 from ftm_jobs.stores import WritableStore, open_artifacts
 from ftm_jobs.stores.source import Source
 from ftm_jobs.text.calibration import CalibrationText, load_calibration
-from ftm_jobs.text.prompts import Question, read_questions
-from ftm_jobs.verify.model_folder import ModelFolder, open_model
+from ftm_jobs.text.prompts import read_questions
+from ftm_jobs.verify.measurements import Task, measure
+from ftm_jobs.verify.model_folder import ModelFolder, bring_gguf, open_model_folder
 
 VERIFICATION_FILE = "verification.json"
 REPORT_FILE = "report.html"
@@ -64,14 +65,14 @@ def verify(request: Request) -> Report:
         raise explain(error, root) from error
 
 
-def _verify(request: Request, scratch: Path) -> Report:
-    merged = open_model(request.model, scratch / "merged")
+def _verify(request: Request, folder: Path) -> Report:
+    merged = open_model_folder(request.model, folder / "merged")
     if merged.tensors is None:
         raise InvalidInput(
             Reason.UNSUPPORTED_BASE,
             f"{merged.uri} is a GGUF model: name the merged model in --model, it in --quantized",
         )
-    quantized = open_model(request.quantized, scratch / "quantized") if request.quantized else None
+    quantized = open_model_folder(request.quantized, folder / "quantized") if request.quantized else None
     inputs = load_inputs(
         request.base,
         request.adapters,
@@ -85,7 +86,10 @@ def _verify(request: Request, scratch: Path) -> Report:
     target = open_artifacts(request.artifacts).child(key)
     if found := complete(target, key):
         return _repeated(target, found)
-    content, page = _compute(request, inputs, merged, quantized, calibration, questions, scratch)
+    with scratch(key, quantized.gguf_bytes if quantized else 0) as kept:
+        gguf = bring_gguf(quantized, kept) if quantized else None
+        task = Task(inputs, merged, quantized, calibration, questions, request.tokens, folder, gguf)
+        content, page = _compute(task, request.max_divergence)
     files = [put(target, VERIFICATION_FILE, _encoded(content)), put(target, REPORT_FILE, page.encode())]
     manifest = Manifest(
         key=key,
@@ -118,25 +122,17 @@ def _inputs(
     return found
 
 
-def _compute(
-    request: Request,
-    inputs: Inputs,
-    merged: ModelFolder,
-    quantized: ModelFolder | None,
-    calibration: CalibrationText,
-    questions: Sequence[Question],
-    scratch: Path,
-) -> tuple[dict[str, Any], str]:
-    """What verification.json and report.html hold."""
+def _compute(task: Task, max_divergence: float | None) -> tuple[dict[str, Any], str]:
+    """Returns the content of verification.json and report.html."""
     import torch
 
     from ftm_jobs.verify import verification_json as verification_report
-    from ftm_jobs.verify.measurements import Task, measure
     from ftm_jobs.verify.models.groups import cores
     from ftm_jobs.verify.report_page import page as verification_page
 
     torch.set_num_threads(cores())
-    measured = measure(Task(inputs, merged, quantized, calibration, questions, request.tokens, scratch))
+    measured = measure(task)
+    inputs, merged, quantized = task.inputs, task.merged, task.quantized
     notes = [*(quantized.manifest.notes if quantized and quantized.manifest else ()), *measured.notes]
     names = {
         "base": inputs.base.store.uri,
@@ -144,7 +140,7 @@ def _compute(
         "merged": merged.uri,
         "quantized": quantized.uri if quantized else None,
     }
-    content = verification_report.content(measured, names, notes, request.max_divergence)
+    content = verification_report.content(measured, names, notes, max_divergence)
     return content, verification_page.page(content)
 
 

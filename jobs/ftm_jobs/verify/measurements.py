@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftm_jobs.checkpoint.configs import parse_json
+from ftm_jobs.checkpoint.source_files import copy_companions
 from ftm_jobs.merge.inputs import Inputs
 from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.text.calibration import CalibrationText
@@ -15,7 +16,7 @@ from ftm_jobs.text.prompts import Question, TokenizedQuestion, TokenizedText, as
 from ftm_jobs.verify.figures import config_parity, tokenizer_parity
 from ftm_jobs.verify.figures.difference import Difference
 from ftm_jobs.verify.figures.divergence import Divergence, total
-from ftm_jobs.verify.model_folder import ModelFolder, copy_small_files
+from ftm_jobs.verify.model_folder import ModelFolder
 from ftm_jobs.verify.models import groups as subjects
 from ftm_jobs.verify.models.answers import MOST_TOKENS, Answer, answer
 from ftm_jobs.verify.models.groups import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED, ModelGroup
@@ -76,6 +77,8 @@ class Task:
     tokens: int
     """Of hold-out text, at most."""
     scratch: Path
+    gguf: Path | None = None
+    """The quantized model's GGUF file, if it is that."""
 
 
 def measure(task: Task) -> VerificationMeasurements:
@@ -88,10 +91,9 @@ def measure(task: Task) -> VerificationMeasurements:
     assert task.merged.tensors
     weights = MergedWeights(task.merged.tensors)
     base, merged = _base(task, measured, weights), subjects.of_merged(task.merged)
-    groups, gguf = [base, merged], None
+    groups = [base, merged]
     if task.quantized:
-        if task.quantized.gguf:
-            gguf = task.quantized.gguf
+        if gguf := task.gguf:
             measured.yardstick, types = subjects.add_gguf(task.merged, merged, gguf)
             measured.engine = "llama.cpp"
             measured.notes.append(f"the GGUF file's tensors are {types}")
@@ -102,7 +104,7 @@ def measure(task: Task) -> VerificationMeasurements:
     _answer(groups, asked, ends, measured)
     for question, given in zip(asked, measured.answers.get(ADAPTED, []), strict=True):
         measured.texts.append(TokenizedText(question.question.prompt, (*question.tokens, *given.tokens)))
-    _compare_models(groups, gguf, asked, ends, measured)
+    _compare_models(groups, task.gguf, asked, ends, measured)
     coarse = base.models[COARSE].source
     for name in weights.unseen(coarse.names):
         coarse.read(name)  # what no text runs through: encoders of images, layers beyond the decoder
@@ -114,10 +116,9 @@ def measure(task: Task) -> VerificationMeasurements:
 
 def _base(task: Task, measured: VerificationMeasurements, weights: MergedWeights) -> ModelGroup:
     base = task.inputs.base
-    sizes = {name: stat.size for name, stat in base.stats.items()}
     plain, edited = task.scratch / "base", task.scratch / "adapted"
     for folder in (plain, edited):
-        copy_small_files(base.store, sizes, folder)
+        copy_companions(base.store, base.stats.values(), folder)
     stored = StoredTensors(base.store, base.headers)
     for name, content in task.inputs.output.documents.items():
         (edited / name).write_bytes(content)
@@ -183,10 +184,10 @@ def _compare_files(task: Task, measured: VerificationMeasurements) -> None:
         return
     texts = [*tokenizer_parity.TRICKY, *_rendered(task), *(question.prompt for question in task.questions)]
     spellings = set(measured.tokenizer.special_spellings)
-    if task.quantized.gguf:
+    if task.gguf:
         from ftm_jobs.verify.models.gguf import GgufTokenizer
 
-        serving = GgufTokenizer(task.quantized.gguf)
+        serving = GgufTokenizer(task.gguf)
         _compare_tokenizers(measured, serving, texts, spellings)
         serving.close()
         return

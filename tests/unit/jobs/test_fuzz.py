@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftm_jobs.artifacts.manifest import read_manifest
-from ftm_jobs.checkpoint.configs import parse_adapter_config, parse_base_config, parse_json
+from ftm_jobs.checkpoint.adapter_config import parse_adapter_config
+from ftm_jobs.checkpoint.configs import parse_base_config, parse_json
 from ftm_jobs.checkpoint.headers import SIZE_BYTES, header_size, parse_header
 from ftm_jobs.checkpoint.index import weight_files
 from ftm_jobs.contract.manifest import MANIFEST_NAME

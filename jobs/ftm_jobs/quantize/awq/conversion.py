@@ -19,9 +19,9 @@ from typing import Any
 
 from ftm_jobs.checkpoint.configs import CONFIG_FILE, parse_base_config, parse_json
 from ftm_jobs.checkpoint.headers import Header, Tensor
-from ftm_jobs.checkpoint.index import INDEX_FILE, weight_files
-from ftm_jobs.checkpoint.opened_model import OpenedModel
-from ftm_jobs.checkpoint.sources import read_headers
+from ftm_jobs.checkpoint.index import INDEX_FILE
+from ftm_jobs.checkpoint.stored_model import StoredModel
+from ftm_jobs.checkpoint.weight_files import read_weight_files
 from ftm_jobs.contract.awq import AUTOAWQ_MODEL_TYPES
 from ftm_jobs.contract.keys import AWQ_RECIPE, awq_key
 from ftm_jobs.contract.manifest import MANIFEST_NAME, ManifestInput
@@ -101,12 +101,12 @@ def awq(model: Source, artifacts: Source, settings: AwqSettings, calibration: So
     )
 
 
-def _check_model(model: OpenedModel, settings: AwqSettings) -> None:
+def _check_model(model: StoredModel, settings: AwqSettings) -> None:
     _check_engine(settings.engine, model.config.content)
     plan_layout(model.config.content, _shapes(model.headers), settings.group_size, settings.tensor_parallel)
 
 
-def memory_bytes(model: OpenedModel, settings: AwqSettings) -> int:
+def memory_bytes(model: StoredModel, settings: AwqSettings) -> int:
     """Roughly what quantizing needs at most, besides the files' pages that the system may drop."""
     if settings.engine is AwqEngine.LLM_COMPRESSOR:
         return LIBRARIES_BYTES + 2 * model.weight_bytes
@@ -140,7 +140,8 @@ def quantize_awq(model: Path, out: Path, settings: AwqSettings, samples: Sequenc
     config_text = (model / CONFIG_FILE).read_bytes()
     config = parse_json(CONFIG_FILE, config_text)
     parse_base_config(CONFIG_FILE, config)
-    headers = _headers(model)
+    store = FileStore(model)
+    headers = read_weight_files(store, store.list()).headers
     _check_engine(settings.engine, config)
     layout = plan_layout(config, _shapes(headers), settings.group_size, settings.tensor_parallel)
     for note in layout.notes:
@@ -191,13 +192,6 @@ def _check_engine(engine: AwqEngine, config: Mapping[str, Any]) -> None:
             f'model_type "{model_type}" is not one that AutoAWQ knows ({", ".join(AUTOAWQ_MODEL_TYPES)}): '
             "write quantization.awq.engine: LLMCompressor",
         )
-
-
-def _headers(model: Path) -> tuple[Header, ...]:
-    store = FileStore(model)
-    sizes = {path.name: path.stat().st_size for path in model.iterdir() if path.is_file()}
-    index = parse_json(INDEX_FILE, (model / INDEX_FILE).read_bytes()) if INDEX_FILE in sizes else None
-    return read_headers(store, {name: sizes[name] for name in weight_files(store.uri, index, sizes)})
 
 
 def _in_blocks(headers: Sequence[Header]) -> int:

@@ -8,7 +8,6 @@ is published.
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ftm_jobs.checkpoint.configs import CONFIG_FILE, BaseConfig, parse_base_config, parse_json
-from ftm_jobs.checkpoint.headers import Tensor
-from ftm_jobs.checkpoint.index import INDEX_FILE, weight_files
-from ftm_jobs.checkpoint.opened_model import OpenedModel
-from ftm_jobs.checkpoint.sources import read_headers
+from ftm_jobs.checkpoint.stored_model import StoredModel
+from ftm_jobs.checkpoint.weight_files import WeightFiles, read_weight_files
 from ftm_jobs.contract.keys import GGUF_RECIPE, gguf_key
 from ftm_jobs.contract.manifest import ManifestInput
 from ftm_jobs.contract.report import Report
@@ -73,7 +70,7 @@ def gguf(
     chosen, tools = file_type(type), find_llama_cpp()
     sampled = None if calibration is None else load_calibration(calibration)
 
-    def check(opened: OpenedModel) -> None:
+    def check(opened: StoredModel) -> None:
         refuse_architecture(opened, tools)
         _refuse_code(opened.store, {file.path: file.size for file in opened.files})
         if strict and chosen.quantized:
@@ -104,19 +101,19 @@ def quantize_gguf(model: Path, out: Path, settings: GgufSettings, tools: LlamaCp
 
     Raises InvalidInput (UnsupportedModel, UnsuitableWidths), and Failed: OutOfMemory, DiskFull, RuinedResult.
     """
-    config, headers = _config(model), _Checkpoint.read(model)
+    config, weights = _config(model), _weights(model)
     work = out.with_name("work")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     shown = _without_code(model, work / "model")
     result = out / MODEL_FILE
     if not settings.type.quantized:
-        size = headers.elements * STORAGE[settings.type.storage].block_bytes
+        size = sum(tensor.elements for tensor in weights.tensors) * STORAGE[settings.type.storage].block_bytes
         tools.convert(shown, result, settings.type.name.lower(), size)
         header = _checked(result, config, model)
         return Quantized({"method": "gguf", "type": settings.type.name}, (), _measurements(result, header, 0))
     full = work / "full.gguf"
-    tools.convert(shown, full, OUTTYPES.get(headers.dtype, "auto"), headers.total_bytes)
+    tools.convert(shown, full, OUTTYPES.get(weights.dtype, "auto"), weights.tensor_bytes)
     before = _checked(full, config, model)
     asked = wanted(
         before.weights.values(), _architecture(before, config), settings.type, importance=bool(settings.texts)
@@ -144,7 +141,7 @@ def expected_bytes(full: GgufHeader, asked: dict[str, str]) -> int:
     return total
 
 
-def refuse_architecture(model: OpenedModel, tools: LlamaCpp) -> None:
+def refuse_architecture(model: StoredModel, tools: LlamaCpp) -> None:
     """Raises InvalidInput (UnsupportedModel) when the converter does not know the architecture."""
     known, named = tools.known_architectures(), model.config.architecture
     if named in known:
@@ -160,16 +157,16 @@ def refuse_architecture(model: OpenedModel, tools: LlamaCpp) -> None:
     )
 
 
-def disk_bytes(model: OpenedModel, type: FileType) -> int:
+def disk_bytes(model: StoredModel, type: FileType) -> int:
     """The file of full precision and the result, and some for headers."""
-    elements = sum(tensor.elements for header in model.headers for tensor in header.tensors.values())
+    elements = sum(tensor.elements for tensor in model.weights.tensors)
     result = int(elements * STORAGE[type.storage].bits / 8 * 1.25)
     return result + (model.weight_bytes if type.quantized else 0) + 64 * 1024 * 1024
 
 
-def memory_bytes(model: OpenedModel) -> int:
+def memory_bytes(model: StoredModel) -> int:
     """The libraries, and the largest tensor twice: as it is read and as it is written."""
-    largest = max((tensor.size for header in model.headers for tensor in header.tensors.values()), default=0)
+    largest = max((tensor.size for tensor in model.weights.tensors), default=0)
     return TOOLS_MEMORY_BYTES + 2 * largest + LARGEST_BUFFER_MIB * 1024 * 1024
 
 
@@ -216,33 +213,9 @@ def _stripped(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class _Checkpoint:
-    tensors: tuple[Tensor, ...]
-
-    @classmethod
-    def read(cls, model: Path) -> "_Checkpoint":
-        store = FileStore(model)
-        files = store.list()
-        index = parse_json(INDEX_FILE, (model / INDEX_FILE).read_bytes()) if INDEX_FILE in files else None
-        headers = read_headers(store, {name: files[name] for name in weight_files(store.uri, index, files)})
-        return cls(tuple(tensor for header in headers for tensor in header.tensors.values()))
-
-    @property
-    def elements(self) -> int:
-        return sum(tensor.elements for tensor in self.tensors)
-
-    @property
-    def total_bytes(self) -> int:
-        return sum(tensor.size for tensor in self.tensors)
-
-    @property
-    def dtype(self) -> str:
-        """That of most bytes."""
-        sizes: Counter[str] = Counter()
-        for tensor in self.tensors:
-            sizes[tensor.dtype] += tensor.size
-        return sizes.most_common(1)[0][0]
+def _weights(model: Path) -> WeightFiles:
+    store = FileStore(model)
+    return read_weight_files(store, store.list())
 
 
 def _config(model: Path) -> BaseConfig:
@@ -291,5 +264,5 @@ def _measurements(path: Path, header: GgufHeader, fallen: int) -> dict[str, int 
     }
 
 
-def _checkpoint(model: OpenedModel) -> list[Weight]:
-    return [Weight(tensor.name, tensor.shape) for header in model.headers for tensor in header.tensors.values()]
+def _checkpoint(model: StoredModel) -> list[Weight]:
+    return [Weight(tensor.name, tensor.shape) for tensor in model.weights.tensors]

@@ -6,7 +6,7 @@ import pytest
 
 from ftm_jobs.adapters.changes import LowRank
 from ftm_jobs.adapters.match import BaseTensors, Update, match
-from ftm_jobs.checkpoint.configs import parse_adapter_config
+from ftm_jobs.checkpoint.adapter_config import parse_adapter_config
 from ftm_jobs.errors import InvalidInput, Reason
 from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, Q_PROJ, Shapes, header
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftm_jobs.checkpoint.configs import AdapterConfig, parse_adapter_config, parse_base_config, parse_json
+from ftm_jobs.checkpoint.adapter_config import AdapterConfig, parse_adapter_config
+from ftm_jobs.checkpoint.configs import parse_base_config, parse_json
 from ftm_jobs.errors import LONGEST_MESSAGE, InvalidInput, Reason
 from tests.unit.jobs.files import ADAPTER_CONFIG, LLAMA_CONFIG
 

@@ -8,7 +8,7 @@ import pytest
 from ftm_jobs.adapters.changes import Expert, Form, LowRank, Replace, RoundTrip
 from ftm_jobs.adapters.dynamic_serving import kinds, objections
 from ftm_jobs.adapters.match import BaseTensors, match
-from ftm_jobs.checkpoint.configs import parse_adapter_config
+from ftm_jobs.checkpoint.adapter_config import parse_adapter_config
 from ftm_jobs.checkpoint.output_layout import Output, OutputTensor
 from ftm_jobs.errors import InvalidInput
 from ftm_jobs.merge.plan import Documents, plan

@@ -1,0 +1,220 @@
+"""Parses adapter_config.json, and refuses adapters by name.
+
+Pure: parsed JSON comes in. An adapter field that is not listed here and is set is refused, so that a feature which
+changes the weights is never dropped in silence.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from ftm_jobs.errors import InvalidInput, Reason
+
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+
+_NEUTRAL_FIELDS = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_dropout",
+    "lora_dtype",
+    "lora_ga_config",
+    "lorap_emb_lr",
+    "lorap_lr_ratio",
+    "megatron_core",
+    "merge_weights",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+}
+"""They steer training, or which layers are adapted, which the adapter's tensors say themselves."""
+_READ_FIELDS = {
+    "alpha_pattern",
+    "bias",
+    "ensure_weight_tying",
+    "fan_in_fan_out",
+    "init_lora_weights",
+    "lora_alpha",
+    "lora_bias",
+    "modules_to_save",
+    "peft_type",
+    "r",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_dora",
+    "use_rslora",
+}
+_REFUSED_FIELDS = {
+    "alora_invocation_tokens": "an activated LoRA (aLoRA) works only while it is separate: serve it unmerged",
+    "layer_replication": "it changes the base's layers: use the expanded model as the base",
+    "megatron_config": "it is for Megatron's parallel layers: convert it to plain LoRA",
+}
+_NEUTRAL_INITS = (None, True, False, "true", "false", "gaussian", "eva", "orthogonal")
+_BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    rank: int
+    alpha: float
+    rslora: bool
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
+    dora: bool = False
+    lora_bias: bool = False
+    bias: str = "none"
+    modules_to_save: tuple[str, ...] = ()
+    target_parameters: tuple[str, ...] = ()
+    token_indices: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Rows that were trained, by the embedding's name; "" is the input embedding."""
+    ensure_weight_tying: bool = False
+
+    def rank_of(self, module: str) -> int:
+        return self.rank_pattern.get(_first_match(self.rank_pattern, module), self.rank)
+
+    def scaling_of(self, module: str, scale: float = 1.0) -> float:
+        """scale·alpha/r, or scale·alpha/√r with rsLoRA, in PEFT's order (peft/tuners/lora/layer.py, set_scale)."""
+        alpha = self.alpha_pattern.get(_first_match(self.alpha_pattern, module), self.alpha)
+        rank = self.rank_of(module)
+        return scale * alpha / (math.sqrt(rank) if self.rslora else rank)
+
+
+def parse_adapter_config(what: str, config: Mapping[str, Any]) -> AdapterConfig:
+    """Raises InvalidInput: UnsupportedAdapter naming the field and what to do, or InvalidConfig."""
+    _refuse_other_kinds(what, config)
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not _is_rank(rank):
+        _invalid(what, "r", rank, "a positive whole number")
+    if not _is_alpha(alpha):
+        _invalid(what, "lora_alpha", alpha, "a finite number")
+    rslora = config.get("use_rslora", False)
+    if not isinstance(rslora, bool):
+        _invalid(what, "use_rslora", rslora, "true or false")
+    patterns: dict[str, dict[str, Any]] = {}
+    for name, accepts in (("rank_pattern", _is_rank), ("alpha_pattern", _is_alpha)):
+        pattern = config.get(name) or {}
+        if not isinstance(pattern, dict) or not all(accepts(value) for value in pattern.values()):
+            _invalid(what, name, pattern, "a map of layer names to numbers")
+        for key in pattern:
+            try:
+                re.compile(rf"(.*\.)?({key})$")
+            except re.error as error:
+                _invalid(what, name, key, f"a regular expression ({error})")
+        patterns[name] = pattern
+    assert isinstance(rank, int)
+    assert isinstance(alpha, int | float)
+    return AdapterConfig(
+        rank,
+        alpha,
+        rslora,
+        patterns["rank_pattern"],
+        patterns["alpha_pattern"],
+        dora=_flag(what, config, "use_dora"),
+        lora_bias=_flag(what, config, "lora_bias"),
+        bias=_bias(what, config),
+        modules_to_save=_names(what, config, "modules_to_save"),
+        target_parameters=_names(what, config, "target_parameters"),
+        token_indices=_token_indices(what, config),
+        ensure_weight_tying=_flag(what, config, "ensure_weight_tying"),
+    )
+
+
+def _flag(what: str, config: Mapping[str, Any], field: str) -> bool:
+    value = config.get(field) or False
+    if not isinstance(value, bool):
+        _invalid(what, field, value, "true or false")
+    return value
+
+
+def _bias(what: str, config: Mapping[str, Any]) -> str:
+    value = config.get("bias") or "none"
+    if not isinstance(value, str) or value not in ("none", "all", "lora_only"):
+        _invalid(what, "bias", value, '"none", "all" or "lora_only"')
+    return value
+
+
+def _names(what: str, config: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    value = config.get(field) or []
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        _invalid(what, field, value, "a list of names")
+    return tuple(value)
+
+
+def _token_indices(what: str, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    field = "trainable_token_indices"
+    value = config.get(field)
+    if value is None:
+        return {}
+    found = value if isinstance(value, dict) else {"": value}
+    for indices in found.values():
+        if not isinstance(indices, list) or not all(_is_token(index) for index in indices):
+            _invalid(what, field, value, "a list of token numbers, or a map of layers to such lists")
+        if len(set(indices)) != len(indices):
+            _invalid(what, field, value, "a list in which each token is named once")
+    return {name: tuple(indices) for name, indices in found.items()}
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
+
+
+def _refuse_other_kinds(what: str, config: Mapping[str, Any]) -> None:
+    def refuse(text: str) -> NoReturn:
+        raise InvalidInput(Reason.UNSUPPORTED_ADAPTER, f"{what}: {text}")
+
+    if config.get("peft_type") != "LORA":
+        refuse(f"peft_type is {config.get('peft_type')!r}: only LORA adapters can be merged; train one with LoraConfig")
+    init = config.get("init_lora_weights")
+    text = init.lower() if isinstance(init, str) else init
+    if isinstance(text, str) and text.startswith(_BASE_CHANGING_INITS):
+        refuse(
+            f'init_lora_weights "{init}" changed the base when training began: save the adapter again with '
+            "save_pretrained(path_initial_model_for_weight_conversion=…), which makes it plain LoRA"
+        )
+    if not any(text is neutral or (isinstance(text, str) and text == neutral) for neutral in _NEUTRAL_INITS):
+        refuse(f"init_lora_weights {str(init)[:100]!r} is not supported: convert the adapter to plain LoRA")
+    for name, remedy in _REFUSED_FIELDS.items():
+        if _is_set(config.get(name)):
+            refuse(f"{name} is {_shown(config[name])}, which this merge does not support: {remedy}")
+    for name, value in config.items():
+        if name not in _NEUTRAL_FIELDS | _READ_FIELDS | _REFUSED_FIELDS.keys() and _is_set(value):
+            refuse(f"{name} is {_shown(value)}, which this merge does not know: remove it if it changes no weight")
+
+
+def _first_match(pattern: Mapping[str, Any], module: str) -> str:
+    """PEFT's rule (peft/utils/other.py, get_pattern_key): the first key that matches the end of the name."""
+    return next((key for key in pattern if re.match(rf"(.*\.)?({key})$", module)), module)
+
+
+def _is_set(value: Any) -> bool:
+    return value not in (None, False, "none", "", 0, [], {})
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**20
+
+
+def _is_alpha(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else text[:100] + "…"
+
+
+def _invalid(what: str, field: str, value: Any, wanted: str) -> NoReturn:
+    raise InvalidInput(Reason.INVALID_CONFIG, f"{what}: {field} is {_shown(value)}, not {wanted}")
