@@ -22,7 +22,7 @@ from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, even
 from tests.cluster.log_server import log_node
 from tests.cluster.operator_process import OperatorProcess
 from tests.unit.operator.kstatus import violations
-from tests.unit.operator.world import facts, merged_report, refusal, report, resource, verified_report
+from tests.unit.operator.objects import facts, merged_report, refusal, report, resource, verified_report
 
 NAMESPACE = "controller-test"
 

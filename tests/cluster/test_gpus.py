@@ -22,8 +22,8 @@ from tests.cluster.kubectl import Kubectl
 from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually, get
 from tests.cluster.log_server import LogNode, log_node
 from tests.cluster.operator_process import OperatorProcess
+from tests.unit.operator.objects import adapter_facts, merged_report, report, resource, verified_report
 from tests.unit.operator.planning.catalogue import base_facts_of
-from tests.unit.operator.world import adapter_facts, merged_report, report, resource, verified_report
 
 NAMESPACE = "gpu-test"
 MEASUREMENTS = "ftm-measurements"

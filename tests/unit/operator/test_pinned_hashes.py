@@ -16,7 +16,7 @@ from ftm_operator.planning.input_hashes import (
     verification_input_hash,
 )
 from ftm_operator.resources.job import build_id
-from tests.unit.operator.world import facts, resource
+from tests.unit.operator.objects import facts, resource
 
 GGUF = {
     "method": "GGUF",

@@ -17,8 +17,8 @@ from ftm_operator.observe.references import references
 from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.runtime.cluster import Listing
 from tests.unit.operator.command.test_cli import ftm
-from tests.unit.operator.world import facts
-from tests.unit.operator.world import resource as stored
+from tests.unit.operator.objects import facts
+from tests.unit.operator.objects import resource as stored
 
 KEPT, OTHER, SERVED = (f"merge-{digit * 32}" for digit in "123")
 STORE = "s3://artifacts/built"

@@ -8,7 +8,7 @@ import pytest
 from ftm_operator.api.crd import crd_yaml
 from ftm_operator.command import main as cli
 from tests.unit.operator.local.test_manifest_file import TEXT, written
-from tests.unit.operator.world import adapter_facts, base_facts, facts
+from tests.unit.operator.objects import adapter_facts, base_facts, facts
 
 
 def ftm(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -11,7 +11,7 @@ from ftm_jobs.contract.steps import Outcome, Step
 from ftm_operator.command.sources import source
 from ftm_operator.local import steps as local
 from tests.unit.operator.command.test_cli import ftm
-from tests.unit.operator.world import facts
+from tests.unit.operator.objects import facts
 
 SOURCES = ["--base", "hf://org/base@main", "--adapter", "s3://models/a,scale=0.5"]
 

@@ -12,8 +12,8 @@ from ftm_operator.local import steps as local
 from ftm_operator.local.errors import LocalError
 from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.rules.awq import AwqChoice
+from tests.unit.operator.objects import facts, report
 from tests.unit.operator.resources.test_resources import model
-from tests.unit.operator.world import facts, report
 
 AWQ = Decision("vLLM", (), awq=AwqChoice(64, "autoawq", ()))
 

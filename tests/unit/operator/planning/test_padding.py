@@ -12,8 +12,8 @@ from ftm_operator.planning.model.padding import padded, padded_widths
 from ftm_operator.planning.model.quantization import AWQ, Scheme
 from ftm_operator.planning.model.tensor_names import NOT_PACKED, module_of
 from ftm_operator.planning.plan import Planned, plan
+from tests.unit.operator.objects import adapter_facts, resource
 from tests.unit.operator.planning.catalogue import MODELS, base_facts_of, config, model_of
-from tests.unit.operator.world import adapter_facts, resource
 
 NODES = declared_classes([{"name": "A100-80", "perNode": 8, "nodes": 2}])
 MAKING = Scheme("awq", 4, 128, zero_point=True, in_the_making=True)

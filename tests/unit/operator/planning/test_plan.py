@@ -8,7 +8,7 @@ from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.planning.input_hashes import inspection_input_hash, merged_key
 from ftm_operator.planning.plan import plan
 from ftm_operator.planning.rules.tensor_parallel import Rejection, rejections, valid_sizes
-from tests.unit.operator.world import base_facts, facts, resource
+from tests.unit.operator.objects import base_facts, facts, resource
 
 LLAMA_3_8B = base_facts(
     attention_heads=32, key_value_heads=8, vocabulary_size=128256, intermediate_size=14336, weight_bytes=16_060_522_496

@@ -12,8 +12,8 @@ from ftm_operator.planning.plan import Planned, again, plan
 from ftm_operator.planning.requested import request_of
 from ftm_operator.planning.rules.tensor_parallel import Rejection
 from ftm_operator.planning.sizing import Request
+from tests.unit.operator.objects import adapter_facts, resource
 from tests.unit.operator.planning.catalogue import base_facts_of
-from tests.unit.operator.world import adapter_facts, resource
 
 A10G = declared_classes([{"name": "A10G", "perNode": 4}])
 MISTRAL = Facts(base=base_facts_of("mistral-7b-v0.1"), adapters=(adapter_facts(),))

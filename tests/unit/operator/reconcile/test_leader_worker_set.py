@@ -10,9 +10,10 @@ from ftm_operator.planning.gpus.accelerators import AcceleratorClass, declared_c
 from ftm_operator.reconcile.engine_feedback import EngineLog, started
 from ftm_operator.resources.service import service
 from tests.unit.operator.kstatus import violations
+from tests.unit.operator.objects import NAMESPACE, adapter_facts, resource
 from tests.unit.operator.planning.catalogue import base_facts_of
 from tests.unit.operator.resources.test_resources import model
-from tests.unit.operator.world import NAMESPACE, World, adapter_facts, resource, world
+from tests.unit.operator.scene import Scene, scene_of
 
 MISTRAL = Facts(base=base_facts_of("mistral-7b-v0.1"), adapters=(adapter_facts(),))
 ONE_EACH = tuple(declared_classes([{"name": "A10G", "perNode": 1, "nodes": 2}]))
@@ -23,27 +24,22 @@ SMALL = {"dtype": "float16", "maxModelLen": 4096}
 """Takes one."""
 
 
-def planned(serving: dict[str, Any], gpus: tuple[AcceleratorClass, ...] = ONE_EACH, *, several_nodes: bool) -> World:
-    scene = world(resource(serving=serving))
-    scene.accelerators, scene.several_nodes = gpus, several_nodes
-    scene.settle()
-    scene.inspected(MISTRAL)
-    scene.settle()
+def planned(serving: dict[str, Any], gpus: tuple[AcceleratorClass, ...] = ONE_EACH, *, several_nodes: bool) -> Scene:
+    """Returns a model that has just been inspected."""
+    scene = scene_of(resource(serving=serving), found=MISTRAL, gpus=gpus, several_nodes=several_nodes)
+    scene.inspect()
     return scene
 
 
-def built(serving: dict[str, Any] | None = None, gpus: tuple[AcceleratorClass, ...] = ONE_EACH) -> World:
-    """A model whose Deployment or LeaderWorkerSet has just been made."""
+def built(serving: dict[str, Any] | None = None, gpus: tuple[AcceleratorClass, ...] = ONE_EACH) -> Scene:
+    """Returns a model whose Deployment or LeaderWorkerSet has just been made."""
     scene = planned(serving or LARGE, gpus, several_nodes=True)
-    scene.merged()
-    scene.settle()
-    scene.verified()
-    scene.settle()
+    scene.reach("Deploying")
     return scene
 
 
-def spread(scene: World) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The leader's pod, and a worker's."""
+def spread(scene: Scene) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the templates of the leader's pod and of a worker's."""
     group = scene.groups()["spec"]["leaderWorkerTemplate"]
     return group["leaderTemplate"], group["workerTemplate"]
 
@@ -58,18 +54,13 @@ def flag(template: dict[str, Any], name: str) -> str:
     return str(arguments[arguments.index(name) + 1])
 
 
-def status(scene: World) -> dict[str, Any]:
-    found: dict[str, Any] = scene.resource()["status"]
-    return found
-
-
-def kinds(scene: World) -> set[str]:
+def kinds(scene: Scene) -> set[str]:
     return {kind for kind in ("Deployment", "LeaderWorkerSet") if scene.cache.keys(kind)}
 
 
 def test_stages_are_across_nodes_and_tensor_parallelism_is_inside() -> None:
     scene = built({**LARGE, "maxModelLen": 16384, "concurrency": 32, "tensorParallelSize": 2}, TWO_EACH)
-    assert status(scene)["plan"]["nodes"] == 2
+    assert scene.status()["plan"]["nodes"] == 2
     assert kinds(scene) == {"LeaderWorkerSet"}
     group = scene.groups()
     assert group["spec"]["replicas"] == 1
@@ -119,8 +110,7 @@ def test_every_node_fetches_the_model_itself_and_is_as_locked_down_as_any_pod() 
 
 def test_the_group_has_a_name_of_its_own_since_its_nodes_meet_at_a_headless_service_of_that_name() -> None:
     scene = built()
-    group, shown = scene.groups(), scene.cache.get("Service", (NAMESPACE, "support-bot"))
-    assert shown
+    group, shown = scene.groups(), scene.get("Service")
     assert group["metadata"]["name"] != shown["metadata"]["name"]
     assert group["metadata"]["ownerReferences"][0]["uid"] == "uid-support-bot"
 
@@ -132,17 +122,16 @@ def test_a_rollout_makes_the_new_group_first_by_a_value_that_statefulsets_take()
 
 def test_without_leader_worker_sets_it_is_refused_with_what_to_install_and_goes_on_once_they_are_there() -> None:
     scene = planned(LARGE, several_nodes=False)
-    stalled = scene.condition("Stalled")
-    assert stalled
-    assert stalled["reason"] == "Memory"
-    assert stalled["message"].endswith(
+    stalled = scene.stalled()
+    assert stalled.reason == "Memory"
+    assert stalled.message.endswith(
         "; 2 x A10G on 2 nodes hold it, which takes LeaderWorkerSet: install it (its CRD and controller), or choose "
         "larger GPUs"
     )
     scene.several_nodes = True
     scene.settle()
-    assert status(scene)["phase"] == "Merging"
-    assert status(scene)["plan"]["nodes"] == 2
+    assert scene.phase() == "Merging"
+    assert scene.status()["plan"]["nodes"] == 2
 
 
 def test_where_one_node_holds_it_a_deployment_serves_although_there_are_leader_worker_sets() -> None:
@@ -152,13 +141,9 @@ def test_where_one_node_holds_it_a_deployment_serves_although_there_are_leader_w
 def test_it_is_ready_when_its_groups_answer_and_counts_groups() -> None:
     scene = built({**LARGE, "replicas": 2})
     scene.groups_answer(1)
-    scene.settle()
-    ready = scene.condition("Ready")
-    assert ready
-    assert ready["message"] == "1 of 2 new replicas answer"
+    assert scene.condition("Ready").message == "1 of 2 new replicas answer"
     scene.groups_answer(2)
-    scene.settle()
-    found = status(scene)
+    found = scene.status()
     assert found["phase"] == "Ready"
     assert (found["replicas"], found["readyReplicas"]) == (2, 2)
     assert found["endpoint"] == "http://support-bot.team-a.svc/v1"
@@ -169,18 +154,14 @@ def test_it_is_ready_when_its_groups_answer_and_counts_groups() -> None:
 def test_scaling_changes_the_number_of_groups_and_nothing_else() -> None:
     scene = built()
     scene.groups_answer()
-    scene.settle()
     before = copy.deepcopy(scene.groups()["spec"]["leaderWorkerTemplate"])
     scene.edit(serving={**LARGE, "replicas": 3})
-    scene.settle()
     assert scene.groups()["spec"]["replicas"] == 3
     assert scene.groups()["spec"]["leaderWorkerTemplate"] == before
-    assert status(scene)["phase"] == "Deploying"
+    assert scene.phase() == "Deploying"
     scene.edit(serving={**LARGE, "replicas": 0})
-    scene.settle()
     scene.groups_answer(0)
-    scene.settle()
-    assert status(scene)["phase"] == "Ready"
+    assert scene.phase() == "Ready"
 
 
 @pytest.mark.parametrize("behind", ["the old template", "a leader that does not answer"])
@@ -188,17 +169,13 @@ def test_a_status_of_an_older_spec_is_not_taken_for_the_new_ones(behind: str) ->
     scene = built()
     scene.groups_answer(leaders_ready=behind == "the old template")
     if behind == "the old template":
-        scene.settle()
-        assert status(scene)["phase"] == "Ready"
+        assert scene.phase() == "Ready"
         scene.edit(serving={**LARGE, "extraArgs": ["--enforce-eager"]})
-    scene.settle()
-    assert status(scene)["phase"] == "Deploying"
+    assert scene.phase() == "Deploying"
 
 
 def test_a_group_that_no_controller_takes_up_says_so() -> None:
-    ready = built().condition("Ready")
-    assert ready
-    assert ready["message"] == (
+    assert built().condition("Ready").message == (
         "LeaderWorkerSet support-bot-nodes is not taken up yet; if this lasts, install or mend its controller"
     )
 
@@ -209,40 +186,29 @@ def test_a_workers_trouble_is_told() -> None:
     unplaced = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}
     scene.group_pod("workerTemplate", "0-1", ready=False, conditions=[unplaced])
     scene.settle()
-    ready = scene.condition("Ready")
-    assert ready
-    assert ready["message"] == "0 of 1 new replicas answer; 0/1 nodes are available"
+    assert scene.condition("Ready").message == "0 of 1 new replicas answer; 0/1 nodes are available"
 
 
 def test_what_serves_on_one_node_serves_until_the_groups_answer() -> None:
     scene = built(SMALL)
-    scene.available()
-    scene.settle()
+    scene.answer()
     scene.edit(serving=LARGE)
-    scene.settle()
     assert kinds(scene) == {"Deployment", "LeaderWorkerSet"}
-    found = scene.condition("Available")
-    assert found
-    assert found["status"] == "True"
-    assert status(scene)["readyReplicas"] == 1
-    scene.put(scene.groups() | {"status": {"replicas": 1}})
-    scene.settle()
-    assert (status(scene)["replicas"], status(scene)["readyReplicas"]) == (2, 1)
+    assert scene.condition("Available").status == "True"
+    assert scene.status()["readyReplicas"] == 1
+    scene.create(scene.groups() | {"status": {"replicas": 1}})
+    assert (scene.status()["replicas"], scene.status()["readyReplicas"]) == (2, 1)
     scene.groups_answer()
-    scene.settle()
     assert kinds(scene) == {"LeaderWorkerSet"}
-    assert (status(scene)["phase"], status(scene)["readyReplicas"]) == ("Ready", 1)
+    assert (scene.phase(), scene.status()["readyReplicas"]) == ("Ready", 1)
 
 
 def test_groups_serve_until_a_deployment_that_takes_over_answers() -> None:
     scene = built()
     scene.groups_answer()
-    scene.settle()
     scene.edit(serving=SMALL)
-    scene.settle()
     assert kinds(scene) == {"Deployment", "LeaderWorkerSet"}
-    scene.available()
-    scene.settle()
+    scene.answer()
     assert kinds(scene) == {"Deployment"}
 
 
@@ -252,37 +218,31 @@ def test_what_is_somebody_elses_is_neither_taken_nor_deleted() -> None:
     scene.put({"kind": "Deployment", "metadata": metadata, "spec": {}, "status": {"replicas": 7}})
     group = {"kind": "LeaderWorkerSet", "metadata": {"name": "support-bot-nodes", "namespace": NAMESPACE}, "spec": {}}
     scene.put(group)
-    scene.merged()
-    scene.settle()
-    scene.verified()
-    scene.settle()
-    stalled = scene.condition("Stalled")
-    assert stalled
-    assert stalled["message"].startswith("LeaderWorkerSet support-bot-nodes exists and is not this FineTunedModel's")
-    assert status(scene)["replicas"] == 0
+    scene.reach("Verifying")
+    scene.verify()
+    stalled = scene.stalled()
+    assert stalled.message.startswith("LeaderWorkerSet support-bot-nodes exists and is not this FineTunedModel's")
+    assert scene.status()["replicas"] == 0
     scene.cache.remove("LeaderWorkerSet", (NAMESPACE, "support-bot-nodes"))
     scene.settle()
     scene.groups_answer()
-    scene.settle()
-    assert status(scene)["phase"] == "Ready"
+    assert scene.phase() == "Ready"
     assert kinds(scene) == {"Deployment", "LeaderWorkerSet"}
 
 
 def test_when_leader_worker_sets_go_what_served_over_nodes_is_refused_again() -> None:
     scene = built()
     scene.groups_answer()
-    scene.settle()
     scene.several_nodes = False
     scene.cache.forget("LeaderWorkerSet")
     scene.settle()
-    assert status(scene)["phase"] == "Failed"
-    assert "endpoint" not in status(scene)
+    assert scene.phase() == "Failed"
+    assert "endpoint" not in scene.status()
 
 
 def test_drift_is_repaired_and_what_its_webhook_and_schema_default_is_none() -> None:
     scene = built()
     scene.groups_answer()
-    scene.settle()
     live = copy.deepcopy(scene.groups())
     live["spec"]["networkConfig"] = {"subdomainPolicy": "Shared"}
     live["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]["partition"] = 0
@@ -301,4 +261,4 @@ def test_the_leaders_log_tells_what_was_measured_and_a_workers_is_not_read_for_i
     assert started([worker]) is None
     assert started([worker, leader]) == EngineLog("support-bot-nodes-0", failed=False)
     scene.groups_answer()
-    assert scene.once().listens == started([leader])
+    assert scene.awaited_log() == started([leader])

@@ -13,7 +13,8 @@ from ftm_operator.resources.deployment import deployment
 from ftm_operator.resources.job import artifacts_source, inspect_job, merge_job
 from tests.unit.operator.command.test_cli import ftm
 from tests.unit.operator.local.test_manifest_file import TEXT, written
-from tests.unit.operator.world import SETTINGS, adapter_facts, base_facts, resource, world
+from tests.unit.operator.objects import SETTINGS, adapter_facts, base_facts, resource
+from tests.unit.operator.scene import scene_of
 
 BASE, ADAPTER, STORE = "pvc://models/base", "pvc://models/adapters/support", "pvc://built.v1/ftm"
 KEY = "merge-1"
@@ -93,17 +94,11 @@ def test_serving_fetches_from_the_claim_and_the_engine_never_sees_it() -> None:
 
 
 def test_from_apply_to_ready_status_keeps_the_claims_uris() -> None:
-    scene = world(on_claims())
-    scene.settle()
-    scene.inspected(claim_facts())
-    scene.settle()
-    built = scene.merged()
-    scene.settle()
-    scene.verified()
-    scene.settle()
-    scene.available()
-    scene.settle()
-    status = scene.resource()["status"]
+    scene = scene_of(on_claims(), found=claim_facts())
+    scene.reach("Merging")
+    built = scene.merge()
+    scene.reach("Ready")
+    status = scene.status()
     assert (status["phase"], status["facts"]["base"]["uri"]) == ("Ready", BASE)
     assert status["artifacts"]["merged"]["uri"] == built.uri == f"{STORE}/{built.key}"
 

@@ -10,8 +10,8 @@ from ftm_operator.planning.gpus.accelerators import declared_classes
 from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.deployment import deployment
 from ftm_operator.resources.resource_claim import lacks_claim, template
+from tests.unit.operator.objects import SETTINGS, facts, resource
 from tests.unit.operator.resources.test_resources import ARTIFACT
-from tests.unit.operator.world import SETTINGS, facts, resource
 
 PUBLISHED = declared_classes([{"name": "A10G", "perNode": 4, "resource": "gpu.nvidia.com"}])
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

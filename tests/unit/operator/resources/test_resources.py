@@ -11,7 +11,7 @@ from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.deployment import deployment
 from ftm_operator.resources.job import artifacts_source, inspect_job, merge_job
 from ftm_operator.resources.service import service
-from tests.unit.operator.world import SETTINGS, base_facts, facts, resource
+from tests.unit.operator.objects import SETTINGS, base_facts, facts, resource
 
 ARTIFACT = Artifact(key="merge-1", uri="s3://artifacts/built/merge-1", digest="sha256:m", total_bytes=2**30, files=7)
 

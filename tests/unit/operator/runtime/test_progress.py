@@ -1,7 +1,6 @@
 """How far a running merge is: from its pod's log, through the controller, into status."""
 
 import asyncio
-import copy
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any, cast
@@ -15,21 +14,20 @@ from ftm_operator.runtime import controller as controllers
 from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.controller import Controller
 from ftm_operator.runtime.health import Health
-from tests.unit.operator.world import NAMESPACE, SETTINGS, World, pod_of, world
+from tests.unit.operator.objects import NAMESPACE, SETTINGS, pod_of, resource
+from tests.unit.operator.scene import Scene, scene_of
 
 LINE = "merge: 3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left"
 
 
-def merging() -> World:
-    scene = world()
-    scene.settle()
-    scene.inspected()
-    scene.settle()
-    scene.put(pod_of(scene.running_job("merge"), {"running": {}}))
+def merging() -> Scene:
+    scene = scene_of()
+    scene.reach("Merging")
+    scene.create(pod_of(scene.running_job("merge"), {"running": {}}))
     return scene
 
 
-def pod_name(scene: World) -> str:
+def pod_name(scene: Scene) -> str:
     return f"{scene.running_job('merge')['metadata']['name']}-0"
 
 
@@ -55,44 +53,35 @@ def test_nothing_else_of_a_log_comes_into_status(line: str) -> None:
 
 def test_a_running_merge_is_followed_and_says_how_far_it_is() -> None:
     scene = merging()
-    result = scene.settle()
-    assert result.follows == pod_name(scene)
-    scene.progress[pod_name(scene)] = "3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left"
-    scene.settle()
+    assert scene.followed() == pod_name(scene)
+    scene.log("merge", "3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left")
     job = scene.running_job("merge")["metadata"]["name"]
     for kind in ("Ready", "Reconciling", "Merged"):
         condition = scene.condition(kind)
-        assert condition
-        assert condition["message"] == (
-            f"merging: 3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left (Job {job} is running)"
-        )
+        assert condition.message == (f"merging: 3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left (Job {job} is running)")
 
 
 def test_progress_posts_no_events() -> None:
     scene = merging()
-    scene.settle()
     before = list(scene.events)
     for percent in range(3):
-        scene.progress[pod_name(scene)] = f"{percent} GB of 14.5 GB ({percent} %), 310 MB/s, 37 s left"
-        scene.settle()
+        scene.log("merge", f"{percent} GB of 14.5 GB ({percent} %), 310 MB/s, 37 s left")
     assert scene.events == before
 
 
 def test_nothing_is_followed_before_a_merge_runs_or_after_it() -> None:
-    scene = world()
-    assert scene.settle().follows is None
-    scene.inspected()
-    assert scene.settle().follows is None
-    scene.merged()
-    assert scene.settle().follows is None
+    scene = scene_of()
+    assert scene.followed() is None
+    scene.inspect()
+    assert scene.followed() is None
+    scene.merge()
+    assert scene.followed() is None
 
 
 def test_whoever_waits_for_another_resources_merge_follows_it_too() -> None:
     scene = merging()
-    other = copy.deepcopy(scene.resource())
-    other["metadata"] |= {"name": "second", "uid": "uid-second"}
-    scene.put(other)
-    assert scene.once("second").follows == pod_name(scene)
+    scene.put(scene.resource() | {"metadata": resource("second")["metadata"]})
+    assert scene.followed("second") == pod_name(scene)
 
 
 @dataclass
@@ -129,7 +118,7 @@ class Follower:
         return Result(follows=self.follows)
 
     async def passes(self, monkeypatch: pytest.MonkeyPatch, *times: float) -> None:
-        self.controller.received(None, world().resource() | {"kind": "FineTunedModel"})
+        self.controller.received(None, resource() | {"kind": "FineTunedModel"})
         loop = asyncio.get_running_loop()
         for moment in times:
             with monkeypatch.context() as patched:
