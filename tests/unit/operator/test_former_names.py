@@ -4,7 +4,8 @@ from typing import Any
 
 from ftm_operator.api.crd import crd
 from ftm_operator.api.status import FORMER_NAMES
-from tests.unit.operator.world import World, resource, world
+from tests.unit.operator.objects import resource
+from tests.unit.operator.scene import Scene, scene_of
 
 
 def with_former_names(status: dict[str, Any]) -> dict[str, Any]:
@@ -20,19 +21,9 @@ def with_former_names(status: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def served() -> World:
-    scene = world(resource(quantization={"method": "GGUF"}))
-    scene.settle()
-    scene.inspected()
-    scene.settle()
-    scene.merged()
-    scene.settle()
-    scene.quantized()
-    scene.settle()
-    scene.verified()
-    scene.settle()
-    scene.available()
-    scene.settle()
+def served() -> Scene:
+    scene = scene_of(resource(quantization={"method": "GGUF"}))
+    scene.reach("Ready")
     for step in ("inspect", "merge", "quantize", "verify"):
         for job in scene.jobs(step):
             scene.cache.remove("Job", (job["metadata"]["namespace"], job["metadata"]["name"]))
