@@ -128,7 +128,7 @@ def _compute(task: Task, max_divergence: float | None) -> tuple[dict[str, Any], 
 
     from ftm_jobs.verify import verification_json as verification_report
     from ftm_jobs.verify.models.groups import cores
-    from ftm_jobs.verify.report_page import page as verification_page
+    from ftm_jobs.verify.report_page.page import render_page
 
     torch.set_num_threads(cores())
     measured = measure(task)
@@ -141,7 +141,7 @@ def _compute(task: Task, max_divergence: float | None) -> tuple[dict[str, Any], 
         "quantized": quantized.uri if quantized else None,
     }
     content = verification_report.content(measured, names, notes, max_divergence)
-    return content, verification_page.page(content)
+    return content, render_page(content)
 
 
 def _repeated(target: WritableStore, found: Artifact) -> Report:

@@ -1,99 +1,155 @@
-"""Two plots as SVG text: divergence per text on a logarithmic scale, and bars. Colours are the page's variables.
+"""Computes where the report's plots have their dots, bars and gauges; data/verification_plots.svg draws them.
 
-Pure: numbers in, markup out.
+Logarithmic scales span whole decades. Lengths are in units of the drawing's view box.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 
 WIDTH = 1000
-LEFT = 64
-RIGHT = 16
+DOTS_LEFT = 64
+DOTS_RIGHT = WIDTH - 16
+DOTS_HEIGHT, DOTS_TOP, DOTS_BOTTOM = 300, 12, 26
+BARS_LEFT = 130
+ROW_HEIGHT = 34
 _SMALLEST = 1e-9
-"""Nats; what is less is drawn there."""
+"""Nats per token; smaller figures are drawn there."""
+_MOST_NUMBERS = 20
+"""Columns that are numbered."""
 
 
-def dots(names: Sequence[str], series: Mapping[str, Sequence[float | None]], colours: Mapping[str, str]) -> str:
-    """A column for each name, a dot for each series, the mean of a series as a dashed line."""
-    values = [value for each in series.values() for value in each if value is not None]
-    low, high = _decades(values)
-    height, top, bottom = 300, 12, 26
-    inner = height - top - bottom
+@dataclass(frozen=True)
+class Decade:
+    """A horizontal line of the grid."""
+
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Dot:
+    """The divergence of one text."""
+
+    x: float
+    y: float
+    text: str
+    value: float
+
+
+@dataclass(frozen=True)
+class DotSeries:
+    """The divergence of all texts between two models."""
+
+    name: str
+    colour: str
+    dots: tuple[Dot, ...]
+    mean_y: float | None
+    """Height of the mean; None without a finite figure."""
+
+
+@dataclass(frozen=True)
+class ColumnNumber:
+    """The number below a column."""
+
+    x: float
+    number: int
+
+
+@dataclass(frozen=True)
+class DotPlot:
+    """A column for each text and a dot for each series, on a logarithmic scale."""
+
+    decades: tuple[Decade, ...]
+    series: tuple[DotSeries, ...]
+    numbers: tuple[ColumnNumber, ...]
+    width: int = WIDTH
+    height: int = DOTS_HEIGHT
+    left: int = DOTS_LEFT
+    right: int = DOTS_RIGHT
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure of one model; `width` is None where the figure is not finite."""
+
+    name: str
+    colour: str
+    top: int
+    width: float | None
+    label: str
+
+
+@dataclass(frozen=True)
+class BarPlot:
+    """One bar below the other, from zero."""
+
+    bars: tuple[Bar, ...]
+    width: int = WIDTH
+    left: int = BARS_LEFT
+    bar_height: int = ROW_HEIGHT - 10
+
+    @property
+    def height(self) -> int:
+        return ROW_HEIGHT * len(self.bars)
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A figure beside its bound, on a logarithmic scale."""
+
+    value_x: float
+    bound_x: float
+
+    @property
+    def label_x(self) -> float:
+        """The middle of the bound's label, which stays inside the drawing."""
+        return min(270.0, max(24.0, self.bound_x))
+
+
+def dot_plot(texts: Sequence[str], series: Mapping[str, Sequence[float | None]], colours: Mapping[str, str]) -> DotPlot:
+    """Places each series' figures over the columns of `texts`; both mappings are by the series' names."""
+    low, high = _decades([value for values in series.values() for value in values if value is not None])
+    step = (DOTS_RIGHT - DOTS_LEFT) / max(1, len(texts))
+
+    def x(place: int) -> float:
+        return DOTS_LEFT + step * (place + 0.5)
 
     def y(value: float) -> float:
-        share = (math.log10(max(value, _SMALLEST)) - low) / (high - low)
-        return top + inner * (1 - min(1.0, max(0.0, share)))
+        return DOTS_TOP + (DOTS_HEIGHT - DOTS_TOP - DOTS_BOTTOM) * (1 - _share(value, low, high))
 
-    step = (WIDTH - LEFT - RIGHT) / max(1, len(names))
-    parts = []
-    for decade in range(low, high + 1):
-        at = y(10.0**decade)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{_power(decade)}</text>')
-    for name, found in series.items():
-        colour = colours[name]
-        known = [value for value in found if value is not None]
-        for place, value in enumerate(found):
-            if value is not None:
-                x = LEFT + step * (place + 0.5)
-                title = f"{names[place]}: {name} {value:.3g} nats per token"
-                parts.append(
-                    f'<circle cx="{x:.1f}" cy="{y(value):.1f}" r="4.5" fill="var(--{colour})" fill-opacity="0.85">'
-                    f"<title>{escape(title)}</title></circle>"
-                )
-        if known:
-            at = y(sum(known) / len(known))
-            parts.append(
-                f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="var(--{colour})" '
-                'stroke-dasharray="6 5" stroke-opacity="0.7"/>'
-            )
-    every = max(1, len(names) // 20)
-    parts += [
-        f'<text x="{LEFT + step * (place + 0.5):.1f}" y="{height - 6}" text-anchor="middle">{place + 1}</text>'
-        for place in range(0, len(names), every)
-    ]
-    return _svg(height, parts, "KL divergence of each text, in nats per token")
+    def placed(name: str, values: Sequence[float | None]) -> DotSeries:
+        finite = [value for value in values if value is not None]
+        dots = (Dot(x(place), y(v), texts[place], v) for place, v in enumerate(values) if v is not None)
+        return DotSeries(name, colours[name], tuple(dots), y(sum(finite) / len(finite)) if finite else None)
 
-
-def bars(rows: Sequence[tuple[str, float | None, str]]) -> str:
-    """Name, value and colour, one bar below the other, from zero."""
-    known = [value for _, value, _ in rows if value is not None]
-    longest = max(known, default=1.0) or 1.0
-    row, label = 34, 130
-    parts = []
-    for place, (name, value, colour) in enumerate(rows):
-        top = place * row + 4
-        parts.append(f'<text class="strong" x="{label - 12}" y="{top + 18}" text-anchor="end">{escape(name)}</text>')
-        if value is None:
-            parts.append(f'<text x="{label}" y="{top + 18}">not finite</text>')
-            continue
-        width = (WIDTH - label - 90) * value / longest
-        parts.append(
-            f'<rect x="{label}" y="{top}" width="{width:.1f}" height="{row - 10}" rx="4" fill="var(--{colour})"/>'
-        )
-        parts.append(f'<text class="strong" x="{label + width + 8:.1f}" y="{top + 18}">{value:,.4g}</text>')
-    return _svg(row * len(rows), parts, "perplexity by model")
-
-
-def gauge(value: float, bound: float, passed: bool) -> str:
-    """A figure beside its bound, on a logarithmic scale."""
-    low, high = _decades([value, bound])
-
-    def x(number: float) -> float:
-        share = (math.log10(max(number, _SMALLEST)) - low) / (high - low)
-        return 4 + 292 * min(1.0, max(0.0, share))
-
-    colour = "pass" if passed else "fail"
-    at, limit = x(value), x(bound)
-    return (
-        '<svg viewBox="0 0 300 30" role="img" aria-label="figure and bound">'
-        '<line class="grid" x1="4" x2="296" y1="12" y2="12" stroke-width="4" stroke-linecap="round"/>'
-        f'<line x1="{limit:.1f}" x2="{limit:.1f}" y1="4" y2="20" stroke="var(--text)" stroke-width="2"/>'
-        f'<circle cx="{at:.1f}" cy="12" r="6" fill="var(--{colour})"/>'
-        f'<text x="{min(270.0, max(24.0, limit)):.1f}" y="30" text-anchor="middle" style="font-size:10px">bound</text>'
-        "</svg>"
+    return DotPlot(
+        tuple(Decade(y(10.0**decade), _power(decade)) for decade in range(low, high + 1)),
+        tuple(placed(name, values) for name, values in series.items()),
+        tuple(ColumnNumber(x(n), n + 1) for n in range(0, len(texts), max(1, len(texts) // _MOST_NUMBERS))),
     )
+
+
+def bar_plot(rows: Sequence[tuple[str, float | None, str]]) -> BarPlot:
+    """Places a bar for each row of name, value and colour."""
+    longest = max((value for _, value, _ in rows if value is not None), default=1.0) or 1.0
+
+    def bar(row: int, name: str, value: float | None, colour: str) -> Bar:
+        width = None if value is None else (WIDTH - BARS_LEFT - 90) * value / longest
+        return Bar(name, colour, row * ROW_HEIGHT + 4, width, "" if value is None else f"{value:,.4g}")
+
+    return BarPlot(tuple(bar(number, *row) for number, row in enumerate(rows)))
+
+
+def gauge(value: float, bound: float) -> Gauge:
+    """Places a figure and its bound on a scale that holds both."""
+    low, high = _decades([value, bound])
+    return Gauge(4 + 292 * _share(value, low, high), 4 + 292 * _share(bound, low, high))
+
+
+def _share(value: float, low: int, high: int) -> float:
+    """Returns where a figure is between the powers of ten `low` and `high`, from 0 to 1."""
+    return min(1.0, max(0.0, (math.log10(max(value, _SMALLEST)) - low) / (high - low)))
 
 
 def _decades(values: Sequence[float]) -> tuple[int, int]:
@@ -104,7 +160,3 @@ def _decades(values: Sequence[float]) -> tuple[int, int]:
 
 def _power(decade: int) -> str:
     return f"{10.0**decade:g}" if -4 < decade < 4 else f"1e{decade}"
-
-
-def _svg(height: int, parts: Sequence[str], label: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'

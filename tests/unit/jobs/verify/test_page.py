@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.verify.report_page.page import page
+from ftm_jobs.verify.figures.checks import NOT_FINITE
+from ftm_jobs.verify.report_page.page import render_page
 
 FIGURES = {"tokens": 10, "kl": 0.5, "klLargest": 2.0, "sameTopToken": 0.9, "flipped": 1}
 PERPLEXITY = {"perplexity": {"reference": 12.0, "other": 13.0}}
@@ -84,7 +85,7 @@ class _Tags(HTMLParser):
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_a_page_is_whole_loads_nothing_and_escapes_what_models_say(passed: bool) -> None:
-    found = page(content(passed=passed))
+    found = render_page(content(passed=passed))
     tags = _Tags()
     tags.feed(found)
     assert not tags.open
@@ -97,3 +98,16 @@ def test_a_page_is_whole_loads_nothing_and_escapes_what_models_say(passed: bool)
     for shown in ("lacks “46 days”", "4 bit in groups of 64", "A note.", "Rope was lost.", "not finite", "25.0 %"):
         assert shown in found
     assert ("Not verified: WorseThanRounding" in found) is not passed
+
+
+def test_an_expected_text_is_marked_once_whatever_it_holds_and_however_it_is_spelled() -> None:
+    shown = content(passed=True)
+    shown["answers"][0]["expect"] = ["45", "<b>45 Days</b>", ""]
+    shown["answers"][0]["answers"][0]["text"] = "after <b>45 days</b>, not 45"
+    assert "after <mark>&lt;b&gt;45 days&lt;/b&gt;</mark>, not <mark>45</mark>" in render_page(shown)
+
+
+def test_a_figure_that_is_not_finite_is_said_to_be_so() -> None:
+    shown = content(passed=False)
+    shown["checks"][0]["value"] = NOT_FINITE
+    assert 'class="figure">not finite <span>must be below 1 nats/token' in render_page(shown)
