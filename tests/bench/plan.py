@@ -9,7 +9,8 @@ import time
 
 from ftm_operator.planning.gpus.accelerators import KNOWN, MIB, accelerator_class
 from ftm_operator.planning.model.architecture import architecture
-from ftm_operator.planning.sizing import Request, size
+from ftm_operator.planning.sizing.choice import size
+from ftm_operator.planning.sizing.request import Request
 from tests.unit.operator.planning.catalogue import MODELS, base_facts_of
 
 LIMIT_SECONDS = 0.05

@@ -16,7 +16,9 @@ from ftm_operator.planning.memory.weights import rank_weights
 from ftm_operator.planning.model.architecture import architecture
 from ftm_operator.planning.model.config_facts import facts_of_config
 from ftm_operator.planning.model.quantization import NONE
-from ftm_operator.planning.sizing import Request, Sizing, size
+from ftm_operator.planning.sizing.choice import size
+from ftm_operator.planning.sizing.outcome import Sizing
+from ftm_operator.planning.sizing.request import Request
 
 SMALL: dict[str, Any] = {
     "architectures": ["MixtralForCausalLM"],

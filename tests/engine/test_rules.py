@@ -9,12 +9,10 @@ from vllm.model_executor.layers.quantization.auto_awq import AutoAWQConfig, Auto
 from vllm.model_executor.layers.quantization.utils import fp8_utils
 from vllm.model_executor.models.registry import ModelRegistry
 
-from ftm_operator.planning.gpus.accelerators import accelerator_class
-from ftm_operator.planning.memory.rank import Layout
 from ftm_operator.planning.memory.weights import stage_layers
 from ftm_operator.planning.model.quantization import AWQ, COMPRESSED_TENSORS, NONE, Scheme
-from ftm_operator.planning.rules.constraints import TENSOR_PARALLEL_RULES, Candidate, first_broken, quantized_inputs
-from ftm_operator.planning.rules.tensor_parallel import Rejection
+from ftm_operator.planning.rules.rejection import Rejection
+from ftm_operator.planning.rules.tensor_parallel import Split, first_rejection, quantized_inputs
 from tests.engine.models import NAMES, build
 from tests.engine.test_weights import PACKED_CONFIG
 from tests.unit.operator.planning.catalogue import model_of
@@ -23,8 +21,7 @@ SIZES = [2, 3, 4, 5, 8, 16]
 
 
 def ours(name: str, tp: int, scheme: Scheme = NONE) -> Rejection | None:
-    place = accelerator_class("GPU", 2**40, 16, 1)
-    return first_broken(Candidate(model_of(name), Layout(tp, 1, 1), place, "bfloat16", scheme), TENSOR_PARALLEL_RULES)
+    return first_rejection(Split(model_of(name), tp, scheme))
 
 
 def theirs(name: str, tp: int, **more: object) -> str | None:
@@ -62,16 +59,14 @@ def test_whole_groups_per_rank_are_what_vllm_asks_of_packed_weights(name: str) -
 def test_awq_asks_for_whole_groups_as_we_do(inputs: int, tp: int, group: int) -> None:
     method = AutoAWQLinearMethod(AutoAWQConfig(4, group, True, False, None, {}))
     model = replace(model_of("qwen2-72b"), mlp_width=inputs, heads=64, head_size=128, hidden_size=8192)
-    asked = Candidate(
-        model, Layout(tp, 1, 1), accelerator_class("GPU", 2**40, 8, 1), "bfloat16", replace(AWQ, group=group)
-    )
+    split = Split(model, tp, replace(AWQ, group=group))
     layer = torch.nn.Module()
     try:
         method.create_weights(layer, inputs // tp, [8192], inputs, 8192, torch.bfloat16, weight_loader=lambda: None)
         refused = False
     except ValueError as error:
         refused = "is not aligned" in str(error)
-    assert (quantized_inputs(asked) is not None) == refused
+    assert (quantized_inputs(split) is not None) == refused
 
 
 @pytest.mark.parametrize("tp", [1, 2, 4, 8])

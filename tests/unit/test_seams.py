@@ -17,6 +17,10 @@ CONTRACTS: list[dict[str, Any]] = tomllib.loads(PYPROJECT.read_text())["tool"]["
 BREAKS = {
     "core": ("operator/ftm_operator/planning/plan.py", "import os"),
     "operator-layers": ("operator/ftm_operator/planning/plan.py", "import ftm_operator.runtime.controller"),
+    "planning-layers": (
+        "operator/ftm_operator/planning/rules/layout.py",
+        "import ftm_operator.planning.memory.rank_memory",
+    ),
     "jobs-layers": ("jobs/ftm_jobs/checkpoint/headers.py", "import ftm_jobs.steps.merge"),
     "operator-and-jobs": ("operator/ftm_operator/runtime/controller.py", "import ftm_jobs.stores.source"),
     "jobs-and-operator": ("jobs/ftm_jobs/stores/source.py", "import kubernetes"),

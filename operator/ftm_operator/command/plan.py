@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.command import sizing_table
 from ftm_operator.command.facts_files import facts_of_file
@@ -15,14 +14,10 @@ from ftm_operator.command.options import ManifestArgument, OutputFormat, OutputO
 from ftm_operator.local import steps as local
 from ftm_operator.local.errors import Infeasible
 from ftm_operator.local.manifest_file import read_manifest
-from ftm_operator.planning.answer import sizing_json
-from ftm_operator.planning.decision import Decision
-from ftm_operator.planning.gpus.accelerators import AcceleratorClass
+from ftm_operator.planning.answer import answer_json
 from ftm_operator.planning.plan import Planned
 from ftm_operator.planning.plan import plan as make_plan
-from ftm_operator.planning.rules.tensor_parallel import Rejection
-from ftm_operator.planning.sized_plan import sized, what_would_fit
-from ftm_operator.planning.sizing import NoFit
+from ftm_operator.planning.rules.rejection import Rejection
 
 
 def plan(
@@ -49,46 +44,37 @@ def plan(
     model = read_manifest(manifest)
     classes = read_classes(gpus) if gpus else []
     model_facts = facts_of_file(facts) if facts else local.inspect(model)
-    planned = make_plan(model.metadata.name, model.spec, model_facts)
-    if classes and isinstance(planned, Planned) and planned.decision.engine == "vLLM":
-        _plan_on(model, model_facts, classes, planned.decision, output)
-        return
-    result = planned if isinstance(planned, Rejection) else planned.plan
+    result = make_plan(model.metadata.name, model.spec, model_facts, classes)
     if output is OutputFormat.JSON:
-        print(json.dumps(plan_json(result), indent=2))
+        print(json.dumps(plan_json(result, sized=bool(classes)), indent=2))
     else:
         print(format_plan(model, result))
     if isinstance(result, Rejection):
         raise typer.Exit(Infeasible.exit_code)
 
 
-def _plan_on(
-    model: FineTunedModel, facts: Facts, classes: list[AcceleratorClass], decision: Decision, output: OutputFormat
-) -> None:
-    awq = decision.awq
-    result = sized(model.spec, facts, classes, awq)
-    decided = [] if isinstance(result, NoFit) else list(decision.reasons)
-    remedies = what_would_fit(model.spec, facts, classes, result, awq) if isinstance(result, NoFit) else []
-    if output is OutputFormat.JSON:
-        answer = sizing_json(result, remedies)
-        print(json.dumps({**answer, "reasons": [*decided, *answer["reasons"]]}, indent=2))
-    else:
-        print(sizing_table.format_sizing(model, result, remedies, decided))
-    if isinstance(result, NoFit):
-        raise typer.Exit(Infeasible.exit_code)
+def plan_json(result: Planned | Rejection, *, sized: bool) -> dict[str, Any]:
+    """Returns the plan, or the rule that no plan keeps, for programs.
 
-
-def plan_json(result: Plan | Rejection) -> dict[str, Any]:
-    """Returns the plan, or the rule that no plan keeps, for programs."""
+    `sized`: whether GPUs were given to choose from.
+    """
+    if sized and (isinstance(result, Rejection) or result.sizing):
+        return answer_json(result)
     if isinstance(result, Rejection):
         return {"feasible": False, "rejected": [{"rule": result.rule, "reason": result.reason}]}
-    return {"feasible": True, **result.to_json()}
+    return {"feasible": True, **result.plan.to_json()}
 
 
-def format_plan(model: FineTunedModel, result: Plan | Rejection) -> str:
+def format_plan(model: FineTunedModel, result: Planned | Rejection) -> str:
     """Returns a plan as a table of choices and a list of reasons."""
     if isinstance(result, Rejection):
-        return f"{model.metadata.name} cannot be served as asked\n  {result.rule}: {result.reason}"
+        return sizing_table.format_refusal(model, result)
+    if result.sizing:
+        return sizing_table.format_sizing(model, result.plan, result.sizing)
+    return _format_unsized(model, result.plan)
+
+
+def _format_unsized(model: FineTunedModel, result: Plan) -> str:
     choices = {
         "mode": result.mode,
         "quantization": result.quantization,

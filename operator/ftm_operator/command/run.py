@@ -16,7 +16,7 @@ from ftm_operator.local import steps as local
 from ftm_operator.local.errors import Infeasible, LocalError
 from ftm_operator.local.manifest_file import read_manifest
 from ftm_operator.planning.plan import Planned, plan
-from ftm_operator.planning.rules.tensor_parallel import Rejection
+from ftm_operator.planning.rules.rejection import Rejection
 
 
 class AnswerFormat(StrEnum):

@@ -15,7 +15,7 @@ from typing import Literal
 from ftm_jobs.contract.facts import BaseFacts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
 from ftm_operator.planning.rules.awq import AwqChoice, awq_choice
-from ftm_operator.planning.rules.tensor_parallel import Rejection
+from ftm_operator.planning.rules.rejection import Rejection
 
 Engine = Literal["vLLM", "LlamaCpp"]
 

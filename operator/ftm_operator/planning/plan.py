@@ -1,25 +1,31 @@
-"""From a spec and a model's facts to a plan, each choice with its reason.
+"""Plans how a model is built and served, from its spec and its facts, each choice with its reason.
 
-Mode is Merged: adapters are folded into the weights. Engine and quantization are `decision`'s. With vLLM, the
-tensor-parallel size is the one that the spec asks for, or 1, and must pass every rule of `tensor_parallel`; where kinds
-of GPU are known, sizing.py chooses among them, and these sizes with it. The context length is the one asked for, or the
-model's own limit, which llama.cpp, whose cache is the host's memory, does not take beyond LLAMA_CPP_CONTEXT by itself.
+Mode is Merged: adapters are folded into the weights. Engine and quantization are `decision`'s. With vLLM and known
+kinds of GPU the sizing chooses among them; where none is known, the tensor-parallel size is the one that the spec asks
+for, or 1, and must pass every rule of `tensor_parallel`. The context length is the one asked for, or the model's own
+limit, which llama.cpp, whose cache is the host's memory, does not take beyond LLAMA_CPP_CONTEXT by itself.
+
+The operator and `ftm plan` call the same `plan`, so that both say the same of the same model.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ftm_jobs.contract.facts import BaseFacts, Facts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec, Plan
 from ftm_operator.planning.decision import Decision, decide
+from ftm_operator.planning.gpu_plan import decision_for, gpu_plan, merged_reason
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
-from ftm_operator.planning.rules.constraints import NOT_IN_FLOAT16
-from ftm_operator.planning.rules.tensor_parallel import Rejection, rejections, valid_sizes
-from ftm_operator.planning.sized_plan import sized_plan
-from ftm_operator.planning.sizing import Correction
+from ftm_operator.planning.model.architecture import architecture
+from ftm_operator.planning.rules.placement import NOT_IN_FLOAT16
+from ftm_operator.planning.rules.rejection import Rejection
+from ftm_operator.planning.rules.tensor_parallel import first_rejection, split_of, valid_sizes
+from ftm_operator.planning.sizing.outcome import Sizing
+from ftm_operator.planning.sizing.request import Correction
+from ftm_operator.planning.sizing.spec_sizing import Offer, size_spec
 
 ENGINE_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-"""safetensors' names and vLLM's."""
+"""vLLM's names by safetensors' names."""
 
 UNSIZED = "not sized: no kind of GPU is known, neither from nodes or their drivers nor by declaration"
 LLAMA_CPP_CONTEXT = 8192
@@ -28,10 +34,12 @@ LLAMA_CPP_CONCURRENCY = 4
 
 @dataclass(frozen=True)
 class Planned:
+    """A plan as status shows it, with the decision that says what is built."""
+
     plan: Plan
-    """As status shows it."""
     decision: Decision
-    """What is built."""
+    sizing: Sizing | None = field(default=None, compare=False)
+    """The choice of GPUs that the plan was written from; None where no kind of GPU was known, or on CPUs."""
 
 
 def plan(
@@ -43,26 +51,44 @@ def plan(
     several_nodes: bool = True,
     corrections: Sequence[Correction] = (),
 ) -> Planned | Rejection:
-    """How to build and serve the model, or the first rule that forbids what the spec asks for.
+    """Returns how to build and serve the model, or the first rule that forbids what the spec asks for.
 
     `classes`: the GPUs that exist. `several_nodes`: whether a replica may be spread over nodes. `corrections`: by what
-    was measured of the same model.
+    was measured of the same model. Where no layout holds the model, the Rejection is NothingFits.
     """
-    serving, base = spec.serving, facts.base
-    size = serving.tensor_parallel_size or 1
-    decision = decide(spec, base, size)
+    decision = decide(spec, facts.base, spec.serving.tensor_parallel_size or 1)
     if isinstance(decision, Rejection):
         return decision
-    on_gpus = decision.engine == "vLLM"
-    if on_gpus and (classes or serving.accelerator.allocation == "DynamicResources"):
-        sized = sized_plan(name, spec, facts, classes, decision, several_nodes=several_nodes, corrections=corrections)
-        return sized if isinstance(sized, Rejection) else Planned(*sized)
-    if forbidden := _forbidden(spec, base, size, on_gpus=on_gpus):
+    by_claim = spec.serving.accelerator.allocation == "DynamicResources"
+    if decision.engine != "vLLM" or not (classes or by_claim):
+        return _plan_without_gpus_known(name, spec, facts.base, decision)
+    sizing = size_spec(spec, facts.base, decision.awq, Offer(tuple(classes), several_nodes, tuple(corrections)))
+    if isinstance(sizing, Rejection):
+        return sizing
+    decision = decision_for(decision, sizing)
+    return Planned(gpu_plan(name, spec, decision, sizing), decision, sizing)
+
+
+def again(spec: FineTunedModelSpec, facts: Facts, earlier: Plan) -> Planned | None:
+    """Returns a plan that was made before from the same spec and facts, with its decision."""
+    decision = decide(spec, facts.base, earlier.tensor_parallel_size or 1)
+    if isinstance(decision, Rejection):
+        return None
+    if decision.awq and earlier.group_size:
+        decision = replace(decision, awq=replace(decision.awq, group_size=earlier.group_size))
+    return Planned(earlier, decision)
+
+
+def _plan_without_gpus_known(
+    name: str, spec: FineTunedModelSpec, base: BaseFacts, decision: Decision
+) -> Planned | Rejection:
+    serving, on_gpus, size = spec.serving, decision.engine == "vLLM", spec.serving.tensor_parallel_size or 1
+    if forbidden := _forbidden(spec, base, decision):
         return forbidden
     context, why_context = _context(spec, base, on_gpus=on_gpus)
     dtype, why_dtype = _dtype(spec, base, decision)
     awq = decision.awq
-    found = Plan(
+    plan = Plan(
         mode="Merged",
         engine=decision.engine,
         quantization=decision.quantization,
@@ -76,44 +102,42 @@ def plan(
         gpus=size if on_gpus else 0,
         served_model_name=serving.served_model_name or name,
         reasons=(
-            f"Merged: {_adapters(spec)} folded into the weights",
+            merged_reason(spec),
             *decision.reasons,
             _weights(base, size),
             *((UNSIZED, _tensor_parallel(spec, base, size), f"dtype {dtype}: {why_dtype}") if on_gpus else ()),
             f"context {context} tokens: {why_context}",
         ),
     )
-    return Planned(found, decision)
+    return Planned(plan, decision)
 
 
-def again(spec: FineTunedModelSpec, facts: Facts, known: Plan) -> Planned | None:
-    """A plan that was made before from the same, with its decision."""
-    decision = decide(spec, facts.base, known.tensor_parallel_size or 1)
-    if isinstance(decision, Rejection):
-        return None
-    if decision.awq and known.group_size:
-        decision = replace(decision, awq=replace(decision.awq, group_size=known.group_size))
-    return Planned(known, decision)
-
-
-def _forbidden(spec: FineTunedModelSpec, base: BaseFacts, size: int, *, on_gpus: bool) -> Rejection | None:
-    serving = spec.serving
-    if not on_gpus and serving.tensor_parallel_size:
+def _forbidden(spec: FineTunedModelSpec, base: BaseFacts, decision: Decision) -> Rejection | None:
+    serving, asked = spec.serving, spec.serving.tensor_parallel_size or 1
+    if decision.engine != "vLLM" and serving.tensor_parallel_size:
         return Rejection(
             "TensorParallelSize",
-            f"spec.serving.tensorParallelSize {size}: llama.cpp is served on CPUs and splits nothing; remove it",
+            f"spec.serving.tensorParallelSize {asked}: llama.cpp is served on CPUs and splits nothing; remove it",
         )
-    if on_gpus and (broken := rejections(base, size)):
-        sizes = ", ".join(map(str, valid_sizes(base)))
-        return Rejection(
-            broken[0].rule,
-            f"spec.serving.tensorParallelSize {size}: {broken[0].reason}; valid sizes for this model are {sizes}",
-        )
+    if decision.engine == "vLLM" and (broken := _broken_rule(base, asked, decision)):
+        return broken
     if serving.max_model_len and serving.max_model_len > base.max_position_embeddings:
         return Rejection(
             "ContextLength",
             f"spec.serving.maxModelLen {serving.max_model_len} exceeds the model's limit of "
             f"{base.max_position_embeddings} tokens; ask for at most that",
+        )
+    return None
+
+
+def _broken_rule(base: BaseFacts, size: int, decision: Decision) -> Rejection | None:
+    model = architecture(base)
+    scheme = decision.awq.scheme() if decision.awq else model.quantization
+    if broken := first_rejection(split_of(model, size, scheme)):
+        sizes = ", ".join(map(str, valid_sizes(model, scheme)))
+        return Rejection(
+            broken.rule,
+            f"spec.serving.tensorParallelSize {size}: {broken.reason}; valid sizes for this model are {sizes}",
         )
     return None
 
@@ -136,10 +160,6 @@ def _dtype(spec: FineTunedModelSpec, base: BaseFacts, decision: Decision) -> tup
     if decision.awq and base.model_type not in NOT_IN_FLOAT16:
         return "float16", "what AWQ's kernels compute in on every GPU"
     return ENGINE_DTYPES.get(base.dtype, "auto"), "the weights' own"
-
-
-def _adapters(spec: FineTunedModelSpec) -> str:
-    return f"{len(spec.adapters)} adapter{'s' if len(spec.adapters) > 1 else ''}"
 
 
 def _weights(base: BaseFacts, size: int) -> str:

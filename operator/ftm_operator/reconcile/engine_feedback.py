@@ -18,7 +18,7 @@ from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.reasons import Reason
 from ftm_operator.api.v1alpha1 import Artifacts, FineTunedModelSpec, Measured, Plan, Shortage
 from ftm_operator.planning.decision import Decision, decide
-from ftm_operator.planning.engine_log import (
+from ftm_operator.planning.feedback.engine_log import (
     Lack,
     correction_bytes,
     estimated_kv_cache_bytes,
@@ -27,9 +27,9 @@ from ftm_operator.planning.engine_log import (
     planned_kv_cache_bytes,
     what_to_do,
 )
+from ftm_operator.planning.feedback.measurements import Measurement, Measurements, corrections
 from ftm_operator.planning.input_hashes import merged_key
-from ftm_operator.planning.measurements import Measurement, Measurements, corrections
-from ftm_operator.planning.sizing import Correction
+from ftm_operator.planning.sizing.request import Correction
 from ftm_operator.reconcile.summary import Hold
 from ftm_operator.resources.leader_worker_set import answering_template, answers
 from ftm_operator.resources.metadata import POD_TEMPLATE, Manifest

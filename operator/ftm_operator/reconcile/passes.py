@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ftm_operator.api.v1alpha1 import FineTunedModel
+from ftm_operator.planning.feedback.measurements import Measurement, Measurements
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
-from ftm_operator.planning.measurements import Measurement, Measurements
 from ftm_operator.reconcile.engine_feedback import EngineLog, Heard
 from ftm_operator.resources.event import Notice
 from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET

@@ -27,6 +27,7 @@ from ftm_operator.observe.drift import difference
 from ftm_operator.observe.job_state import Due, Running, State, finished, job_state
 from ftm_operator.observe.rollout import RollingOut, rollout
 from ftm_operator.planning.decision import Decision
+from ftm_operator.planning.feedback.measurements import Measurement
 from ftm_operator.planning.input_hashes import (
     REFRESH_ANNOTATION,
     inspection_input_hash,
@@ -35,10 +36,9 @@ from ftm_operator.planning.input_hashes import (
     quantization_input_hash,
     verification_input_hash,
 )
-from ftm_operator.planning.measurements import Measurement
 from ftm_operator.planning.plan import Planned, again
 from ftm_operator.planning.plan import plan as make_plan
-from ftm_operator.planning.rules.tensor_parallel import Rejection
+from ftm_operator.planning.rules.rejection import Rejection
 from ftm_operator.reconcile import engine_feedback as feedback
 from ftm_operator.reconcile.holds import incomplete, name_taken, report_or_hold
 from ftm_operator.reconcile.passes import Apply, Delete, Observed, Result, owned_serving, serving_children

@@ -1,6 +1,6 @@
 """The ConfigMap that keeps what engines measured in a namespace. Owned by nobody: it outlives the models."""
 
-from ftm_operator.planning.measurements import Measurements, written
+from ftm_operator.planning.feedback.measurements import Measurements, written
 from ftm_operator.resources.metadata import COMPONENT, MANAGED_BY, MANAGER, Manifest
 
 CONFIG_MAP = "ftm-measurements"

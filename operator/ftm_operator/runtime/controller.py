@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from ftm_jobs.contract.steps import progress_in
 from ftm_operator.api.v1alpha1 import API_VERSION, KIND
-from ftm_operator.planning.measurements import Measurements
+from ftm_operator.planning.feedback.measurements import Measurements
 from ftm_operator.reconcile.passes import Apply, Delete, Observed, Result
 from ftm_operator.reconcile.reconcile import reconcile
 from ftm_operator.resources.event import Notice, event

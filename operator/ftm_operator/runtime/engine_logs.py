@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ftm_operator.planning.engine_log import lack_in, measured_in
+from ftm_operator.planning.feedback.engine_log import lack_in, measured_in
 from ftm_operator.reconcile.engine_feedback import EngineLog, Heard
 from ftm_operator.resources.vllm import CONTAINER
 from ftm_operator.runtime.cluster import ApiError, Cluster

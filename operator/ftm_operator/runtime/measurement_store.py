@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from ftm_operator.planning.measurements import Measurement, Measurements, added, read
+from ftm_operator.planning.feedback.measurements import Measurement, Measurements, added, read
 from ftm_operator.resources.measurements import CONFIG_MAP, config_map
 from ftm_operator.runtime.cluster import ApiError, Cluster
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from ftm_operator.planning.feedback.measurements import Measurement, added
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
-from ftm_operator.planning.measurements import Measurement, added
 from ftm_operator.reconcile.engine_feedback import EngineLog, Heard
 from ftm_operator.reconcile.passes import Apply, Delete, Observed, Result
 from ftm_operator.reconcile.reconcile import reconcile

@@ -1,1 +1,1 @@
-"""Bytes that one rank holds: weights, KV cache and reserves. Pure."""
+"""Counts the bytes that one rank, and one pod, holds: weights, KV cache and reserves. Pure."""

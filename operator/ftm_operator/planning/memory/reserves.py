@@ -39,11 +39,6 @@ NON_TORCH_BYTES_OF_SEVERAL = 600 * MIB
 SLACK_BYTES = 128 * MIB
 LATENT_WORKSPACE_TOKENS = 64 * 1024
 """Latents that are expanded at once. Source: mla_attention.py, determine_chunked_prefill_workspace_size."""
-SHARED_MEMORY_BYTES_PER_RANK = GIB
-"""In /dev/shm: NCCL's and vLLM's message queues between the processes of a pod."""
-HOST_BYTES = 2 * GIB
-"""Python, CUDA and the tokenizer in a serving pod."""
-HOST_CPUS_PER_RANK = 2
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from math import ceil, prod
 
 from ftm_jobs.contract.facts import BEYOND, TensorGroup, of_encoder
 from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.model.padding import vocabulary_rows
 from ftm_operator.planning.model.quantization import Scheme
 from ftm_operator.planning.model.tensor_names import (
     FUSED_ATTENTION,
@@ -38,7 +39,6 @@ from ftm_operator.planning.model.tensor_names import (
     part_of,
     place_of,
 )
-from ftm_operator.planning.rules.tensor_parallel import VOCABULARY_PADDING
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "fp8": 1}
 STORED_BITS = {
@@ -208,8 +208,7 @@ def rank_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, .
     components = group.name.split(".")
     bias = leaf in ("bias", "_bias")
     if module in VOCABULARY or module in OUTPUT:
-        rows = ceil(group.shape[0] / VOCABULARY_PADDING) * VOCABULARY_PADDING
-        return (rows // tp, *group.shape[1:])
+        return (vocabulary_rows(group.shape[0]) // tp, *group.shape[1:])
     if tp == 1:
         return group.shape
     if "experts" in components:
@@ -259,7 +258,7 @@ def _divided(shape: tuple[int, ...], position: int, tp: int) -> tuple[int, ...]:
 def _parts_without_tensors(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list[RankPart]:
     """From the sum of bytes alone: the embeddings by their shape, and the rest divided evenly."""
     parameters = model.weight_bytes // ceil(STORED_BITS.get(model.dtype, 16) / 8)
-    table = ceil(model.vocabulary / VOCABULARY_PADDING) * VOCABULARY_PADDING * model.hidden_size
+    table = vocabulary_rows(model.vocabulary) * model.hidden_size
     inner = max(0, parameters - (table if model.tied else 2 * table))
     group = scheme.group or 128
     size = scheme.linear_bytes(1, group) / group if scheme.packs else DTYPE_BYTES[dtype]

@@ -1,1 +1,1 @@
-"""A model's architecture, read from its facts. Pure."""
+"""Reads a model's architecture from its facts. Pure."""

@@ -1,7 +1,8 @@
-"""MLP widths of a model that an AWQ Job makes: padded with zeros, so that each rank holds whole groups. Pure.
+"""Pads widths: of the vocabulary as vLLM does, and of the MLP as an AWQ Job does so that each rank holds whole groups.
 
-Zero rows of gate and up with zero columns of down change no output. The Job does this to the language model where it
-adds at most PADDING_LIMIT to every width, and so the planner sizes what will be, not what the base is:
+vLLM pads the rows of the embedding and of the output layer to a multiple of VOCABULARY_PADDING. Zero rows of gate and
+up with zero columns of down change no output: the Job adds them to the language model where that adds at most
+PADDING_LIMIT to every width, and so the planner sizes what will be, not what the base is:
 
     hidden 8192, MLP 29568, groups of 128 over 8 ranks: 29568 / 8 = 3696, no multiple of 128 -> 29696 = 29 · 8 · 128
 """
@@ -15,13 +16,20 @@ from ftm_operator.planning.model.quantization import Scheme
 from ftm_operator.planning.model.tensor_names import module_of
 
 PADDING_LIMIT = 1 / 16
+VOCABULARY_PADDING = 64
+"""Source: layers/vocab_parallel_embedding.py of vLLM."""
 _ROWS = {"gate_proj", "up_proj", "w1", "w3"}
 _COLUMNS = {"down_proj", "w2"}
 _HALVES = {"gate_up_proj"}
 
 
+def vocabulary_rows(vocabulary: int) -> int:
+    """Returns the rows that vLLM's embedding and output layer have for so many tokens."""
+    return -(-vocabulary // VOCABULARY_PADDING) * VOCABULARY_PADDING
+
+
 def padded_widths(model: Architecture, scheme: Scheme, ranks: int) -> dict[int, int]:
-    """New widths by old ones; empty where nothing is padded, or where it would add too much."""
+    """Returns new widths by old ones; none where nothing is padded, or where it would add too much."""
     if not scheme.in_the_making:
         return {}
     experts = model.experts
@@ -32,7 +40,7 @@ def padded_widths(model: Architecture, scheme: Scheme, ranks: int) -> dict[int, 
 
 
 def padded(model: Architecture, scheme: Scheme, ranks: int) -> Architecture:
-    """The model as the Job leaves it for so many ranks."""
+    """Returns the model as the Job leaves it for so many ranks."""
     widths = padded_widths(model, scheme, ranks)
     if not widths:
         return model

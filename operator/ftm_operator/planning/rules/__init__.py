@@ -1,1 +1,1 @@
-"""Rules that vLLM enforces when it starts. Pure."""
+"""Checks that vLLM, or AWQ, makes whatever the memory: each is one function, named by its failure. Pure."""

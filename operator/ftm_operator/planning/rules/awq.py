@@ -1,7 +1,7 @@
-"""Whether AWQ can hold a model, with which groups and which engine. Pure.
+"""Says whether AWQ can hold a model, with which groups and by which engine. Pure.
 
 Along a layer's input, each group of weights shares a scale and a zero point, and no group may span two ranks
-(vllm 0.33, quantization/auto_awq.py, BaseAWQLinearMethod.create_weights): the residual width must divide by the group
+(quantization/auto_awq.py of vLLM, AutoAWQLinearMethod.create_weights): the residual width must divide by the group
 size, and so must each rank's part of the attention's output. The MLP's width need not: the Job pads it with zeros
 where that costs little, which changes no output.
 """
@@ -12,24 +12,35 @@ from typing import Literal
 from ftm_jobs.contract.awq import AUTOAWQ_MODEL_TYPES
 from ftm_jobs.contract.facts import BaseFacts, holds_experts
 from ftm_operator.api.v1alpha1 import AWQ
-from ftm_operator.planning.rules.tensor_parallel import Rejection
+from ftm_operator.planning.model.architecture import Architecture, architecture
+from ftm_operator.planning.model.quantization import Scheme
+from ftm_operator.planning.rules.rejection import Rejection
+from ftm_operator.planning.rules.tensor_parallel import are_whole_groups, attention_output_width
 
 GROUP_SIZES = (128, 64, 32)
 
-Engine = Literal["autoawq", "llm-compressor"]
+Quantizer = Literal["autoawq", "llm-compressor"]
 
 
 @dataclass(frozen=True)
 class AwqChoice:
+    """AWQ as a Job is to make it."""
+
     group_size: int
-    engine: Engine
+    engine: Quantizer
     reasons: tuple[str, ...]
     ranks: int = 1
-    """Over how many each layer is split, which its groups must allow."""
+    """Ranks over which each layer is split, as its groups must allow."""
+
+    def scheme(self, group_size: int | None = None) -> Scheme:
+        """Returns how the weights will be packed, in groups of another size if one is given."""
+        method: Literal["awq", "compressed-tensors"] = "awq" if self.engine == "autoawq" else "compressed-tensors"
+        return Scheme(method, 4, group_size or self.group_size, zero_point=True, in_the_making=True)
 
 
 def awq_choice(asked: AWQ, base: BaseFacts, tensor_parallel_size: int) -> AwqChoice | Rejection:
-    """The group size and the engine, or the rule that forbids them."""
+    """Returns the group size and the engine, or the rule that forbids them."""
+    model = architecture(base)
     together = next((group.name for group in base.tensors or () if holds_experts(group.name, group.shape)), None)
     if together:
         return Rejection(
@@ -41,11 +52,11 @@ def awq_choice(asked: AWQ, base: BaseFacts, tensor_parallel_size: int) -> AwqCho
     if isinstance(engine, Rejection):
         return engine
     candidates = [asked.group_size] if asked.group_size else list(GROUP_SIZES)
-    objections = {size: _objection(base, size, tensor_parallel_size) for size in candidates}
+    objections = {size: _objection(model, size, tensor_parallel_size) for size in candidates}
     fitting = [size for size, objection in objections.items() if objection is None]
     if not fitting:
         size = candidates[-1]
-        others = [one for one in GROUP_SIZES if _objection(base, one, tensor_parallel_size) is None]
+        others = [group for group in GROUP_SIZES if _objection(model, group, tensor_parallel_size) is None]
         instead = f"write groupSize {others[0]}" if others else "write quantization.method GGUF, or None"
         return Rejection("AWQGroups", f"AWQ in groups of {size}: {objections[size]}; {instead}")
     chosen = fitting[0]
@@ -54,7 +65,7 @@ def awq_choice(asked: AWQ, base: BaseFacts, tensor_parallel_size: int) -> AwqCho
     return AwqChoice(chosen, engine[0], (groups, f"made by {engine[0]}: {engine[1]}"), tensor_parallel_size)
 
 
-def _engine(asked: AWQ, base: BaseFacts) -> tuple[Engine, str] | Rejection:
+def _engine(asked: AWQ, base: BaseFacts) -> tuple[Quantizer, str] | Rejection:
     known = base.model_type in AUTOAWQ_MODEL_TYPES
     if asked.engine == "AutoAWQ" and not known:
         return Rejection(
@@ -69,11 +80,11 @@ def _engine(asked: AWQ, base: BaseFacts) -> tuple[Engine, str] | Rejection:
     return "llm-compressor", f'AutoAWQ does not know model_type "{base.model_type}"'
 
 
-def _objection(base: BaseFacts, group_size: int, size: int) -> str | None:
-    if base.hidden_size % group_size:
-        return f"the residual width {base.hidden_size} is no multiple of {group_size}"
-    attention = base.attention_heads * base.head_size
-    if attention % (size * group_size):
-        over = f" over {size} accelerators" if size > 1 else ""
+def _objection(model: Architecture, group_size: int, ranks: int) -> str | None:
+    if model.hidden_size % group_size:
+        return f"the residual width {model.hidden_size} is no multiple of {group_size}"
+    attention = attention_output_width(model)
+    if not are_whole_groups(attention, ranks, group_size):
+        over = f" over {ranks} accelerators" if ranks > 1 else ""
         return f"the attention's output width {attention}{over} is no multiple of {group_size}"
     return None

@@ -62,6 +62,7 @@ memory of each GPU
   KV cache                 12.02 GiB  (4.01 GiB needed)
   in all                   20.30 GiB
 why
+  Merged: 2 adapters folded into the weights
   vLLM on GPUs: the default
   not quantized: spec.objective is Quality
   2 x a10g: the fewest GPUs that hold on each 6.74 GiB of weights, 1.53 GiB of reserves and 4.01 GiB of KV cache for \

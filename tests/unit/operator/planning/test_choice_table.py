@@ -8,7 +8,9 @@ import yaml
 
 from ftm_operator.planning.gpus.accelerators import declared_classes
 from ftm_operator.planning.model.quantization import AWQ, NONE
-from ftm_operator.planning.sizing import NoFit, Request, Sizing, size
+from ftm_operator.planning.sizing.choice import size
+from ftm_operator.planning.sizing.outcome import NoFit, Sizing
+from ftm_operator.planning.sizing.request import Request
 from tests.unit.operator.planning.catalogue import MODELS, base_facts_of, model_of
 
 CLASSES = {"T4": 4, "A10G": 4, "L4": 8, "A100-40": 8, "A100-80": 8, "H100": 8, "H200": 8}

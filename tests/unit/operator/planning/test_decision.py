@@ -8,7 +8,7 @@ from ftm_jobs.contract.facts import TensorGroup
 from ftm_operator.api.errors import InvalidManifest, parse
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.decision import Decision, decide
-from ftm_operator.planning.rules.tensor_parallel import Rejection
+from ftm_operator.planning.rules.rejection import Rejection
 from tests.unit.operator.objects import base_facts, resource
 
 MISTRAL = {"model_type": "mistral", "hidden_size": 4096, "attention_heads": 32, "head_size": 128}

@@ -3,7 +3,7 @@
 import pytest
 
 from ftm_operator.api.v1alpha1 import Measured, Plan
-from ftm_operator.planning.engine_log import (
+from ftm_operator.planning.feedback.engine_log import (
     Lack,
     correction_bytes,
     estimated_kv_cache_bytes,

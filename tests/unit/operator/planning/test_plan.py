@@ -6,8 +6,11 @@ import pytest
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.planning.input_hashes import inspection_input_hash, merged_key
+from ftm_operator.planning.model.architecture import architecture
+from ftm_operator.planning.model.quantization import NONE
 from ftm_operator.planning.plan import plan
-from ftm_operator.planning.rules.tensor_parallel import Rejection, rejections, valid_sizes
+from ftm_operator.planning.rules.rejection import Rejection
+from ftm_operator.planning.rules.tensor_parallel import first_rejection, split_of, valid_sizes
 from tests.unit.operator.objects import base_facts, facts, resource
 
 LLAMA_3_8B = base_facts(
@@ -65,12 +68,14 @@ def test_what_the_spec_says_is_taken_and_said() -> None:
 def test_a_size_that_the_engine_would_refuse_is_refused(
     changes: dict[str, int], size: int, rule: str, reason: str
 ) -> None:
-    assert Rejection(rule, reason) in rejections(base_facts(**changes), size)
+    split = split_of(architecture(base_facts(**changes)), size, NONE)
+    assert first_rejection(split) == Rejection(rule, reason)
 
 
 def test_key_value_heads_may_be_replicated() -> None:
-    assert valid_sizes(LLAMA_3_8B) == [1, 2, 4, 8, 16]
-    assert valid_sizes(base_facts(attention_heads=32, key_value_heads=1, intermediate_size=None)) == [1, 2, 4, 8, 16]
+    assert valid_sizes(architecture(LLAMA_3_8B)) == [1, 2, 4, 8, 16]
+    replicated = base_facts(attention_heads=32, key_value_heads=1, intermediate_size=None)
+    assert valid_sizes(architecture(replicated)) == [1, 2, 4, 8, 16]
 
 
 def test_a_context_beyond_the_models_limit_is_refused_with_the_limit() -> None:

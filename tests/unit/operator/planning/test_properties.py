@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from ftm_operator.planning.gpus.accelerators import MIB, AcceleratorClass, accelerator_class, declared_classes
 from ftm_operator.planning.model.architecture import Architecture
 from ftm_operator.planning.model.quantization import AWQ, NONE
-from ftm_operator.planning.rules.constraints import RULES, Candidate, first_broken
-from ftm_operator.planning.sizing import Correction, NoFit, Request, Sizing, size
+from ftm_operator.planning.rules.layout import Layout
+from ftm_operator.planning.rules.placement import Candidate, first_broken
+from ftm_operator.planning.sizing.choice import size
+from ftm_operator.planning.sizing.layouts import layouts
+from ftm_operator.planning.sizing.outcome import NoFit, Sizing
+from ftm_operator.planning.sizing.request import Correction, Request
 from tests.unit.operator.planning.catalogue import MODELS, model_of
 
 names = st.sampled_from(sorted(MODELS))
@@ -94,7 +98,7 @@ def test_what_is_chosen_breaks_no_rule_and_fits(
         assert found.reason
         return
     option = found.option
-    assert first_broken(Candidate(model, option.layout, option.accelerator, option.dtype, found.scheme), RULES) is None
+    assert first_broken(Candidate(model, option.layout, option.accelerator, option.dtype, found.scheme)) is None
     assert option.memory.fits(asked.concurrency, option.context)
     assert option.context == (asked.context or option.context) <= model.max_context
     assert option.layout.gpus <= option.accelerator.per_node * option.layout.nodes
@@ -132,9 +136,6 @@ def test_the_order_of_classes_that_differ_does_not_matter(name: str, request: Re
 @pytest.mark.parametrize("name", ["deepseek-v3", "llama-3.1-405b", "jamba-v0.1"])
 def test_few_layouts_are_tried_however_large_the_cluster(name: str) -> None:
     """What bounds the time of a plan: `make bench-plan` measures it."""
-    from ftm_operator.planning.layouts import layouts
-    from ftm_operator.planning.memory.rank import Layout
-
     model = model_of(name)
     place = a_class("H100", 81559, 8, 10_000)
     found = layouts(Candidate(model, Layout(1, 1, 1), place, "bfloat16", model.quantization), None, None, True)

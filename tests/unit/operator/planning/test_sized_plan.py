@@ -9,9 +9,8 @@ from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelSpec, Plan
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass, declared_classes
 from ftm_operator.planning.plan import Planned, again, plan
-from ftm_operator.planning.requested import request_of
-from ftm_operator.planning.rules.tensor_parallel import Rejection
-from ftm_operator.planning.sizing import Request
+from ftm_operator.planning.rules.rejection import Rejection
+from ftm_operator.planning.sizing.request import Request, request_of
 from tests.unit.operator.objects import adapter_facts, resource
 from tests.unit.operator.planning.catalogue import base_facts_of
 

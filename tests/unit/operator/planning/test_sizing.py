@@ -4,13 +4,16 @@ from typing import Any
 
 import pytest
 
-from ftm_operator.planning.answer import pod_json, reasons, sizing_json
+from ftm_operator.planning.answer import pod_json, sizing_json
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass, declared_classes
 from ftm_operator.planning.memory.reserves import Batch
 from ftm_operator.planning.model.architecture import architecture
 from ftm_operator.planning.model.quantization import AWQ
-from ftm_operator.planning.remedies import remedies
-from ftm_operator.planning.sizing import NoFit, Option, Request, Sizing, size
+from ftm_operator.planning.sizing.choice import size
+from ftm_operator.planning.sizing.outcome import NoFit, Option, Sizing
+from ftm_operator.planning.sizing.reasons import reasons
+from ftm_operator.planning.sizing.remedies import remedies
+from ftm_operator.planning.sizing.request import Request
 from tests.unit.operator.planning.catalogue import base_facts_of, model_of
 
 A10G = {"name": "A10G", "memory": "23028Mi", "perNode": 4, "nodes": 2, "resource": "nvidia.com/gpu"}

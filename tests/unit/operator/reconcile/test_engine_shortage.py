@@ -2,7 +2,7 @@
 
 import pytest
 
-from ftm_operator.planning.engine_log import Lack
+from ftm_operator.planning.feedback.engine_log import Lack
 from ftm_operator.planning.memory.reserves import GIB
 from ftm_operator.reconcile.engine_feedback import Heard
 from ftm_operator.reconcile.passes import Result

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from ftm_operator.api.v1alpha1 import Measured
-from ftm_operator.planning.measurements import Measurement, written
+from ftm_operator.planning.feedback.measurements import Measurement, written
 from ftm_operator.reconcile.engine_feedback import EngineLog, Heard
 from ftm_operator.resources.metadata import MANAGED_BY
 from ftm_operator.runtime.cluster import ApiError, Cluster

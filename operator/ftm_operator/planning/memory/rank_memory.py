@@ -24,19 +24,7 @@ from ftm_operator.planning.memory.reserves import (
 )
 from ftm_operator.planning.model.architecture import Architecture
 from ftm_operator.planning.model.quantization import Scheme
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a model is spread: tensor-parallel ranks inside a stage, and pipeline stages."""
-
-    tensor_parallel: int
-    pipeline_parallel: int
-    nodes: int
-
-    @property
-    def gpus(self) -> int:
-        return self.tensor_parallel * self.pipeline_parallel
+from ftm_operator.planning.rules.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which devices a ResourceClaim may take for a plan, in CEL over what a DRA driver publishes of each. Pure.
+"""Selects the devices that a ResourceClaim may take for a plan, in CEL over what a DRA driver publishes. Pure.
 
 The floor is what the plan needs of the GPU that holds most, not what the chosen kind has: a larger GPU will do. The
 engine takes a share of what it sees, and sees a little less than the driver publishes, so
@@ -11,12 +11,12 @@ in whole MiB, rounded up; for the kind that was chosen it never exceeds what tha
 from math import ceil
 
 from ftm_operator.planning.gpus.accelerators import DRA_DRIVER, MIB
-from ftm_operator.planning.sizing import Sizing
+from ftm_operator.planning.sizing.outcome import Sizing
 
 
-def device_selector(found: Sizing) -> str:
-    """As in a ResourceClaim's `selectors[].cel.expression`."""
-    option, request = found.option, found.request
+def device_selector(sizing: Sizing) -> str:
+    """Returns the expression of a ResourceClaim's `selectors[].cel.expression`."""
+    option, request = sizing.option, sizing.request
     kind = option.accelerator
     needed = option.memory.held + option.memory.cache.needed_bytes(request.concurrency, option.context)
     published = ceil(needed / request.utilization * kind.memory_bytes / kind.usable_bytes)

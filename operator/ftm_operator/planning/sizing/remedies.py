@@ -1,4 +1,4 @@
-"""What would make a model fit that does not: each a sentence that says what to write.
+"""Says what would make a model fit that does not: each remedy is a sentence with what to write.
 
 Every remedy is tried by the same rule as the plan itself, so none is a guess.
 """
@@ -9,7 +9,9 @@ from dataclasses import replace
 from ftm_operator.planning.gpus.accelerators import KNOWN, MIB, AcceleratorClass, accelerator_class
 from ftm_operator.planning.model.architecture import Architecture
 from ftm_operator.planning.model.quantization import AWQ
-from ftm_operator.planning.sizing import NoFit, Request, Sizing, gpus, size
+from ftm_operator.planning.sizing.choice import size
+from ftm_operator.planning.sizing.outcome import NoFit, Sizing, gpus
+from ftm_operator.planning.sizing.request import Request
 
 NODE_OF = 8
 """GPUs of a node that is suggested."""
@@ -18,13 +20,14 @@ SHORTEST_CONTEXT = 256
 
 
 def remedies(model: Architecture, request: Request, classes: Sequence[AcceleratorClass], found: NoFit) -> list[str]:
-    """None for a request that no GPU could answer, such as a context beyond the model's limit."""
+    """Returns the remedies; none for a request that no GPU could answer, such as a context beyond the model's limit."""
     if not found.rejected:
         return []
     return [
         *_less(model, request, classes, found),
         *_fewer_bits(model, request, classes),
         *_other_gpus(model, request, classes),
+        *_more_nodes(model, request, classes),
     ]
 
 
@@ -72,6 +75,18 @@ def _other_gpus(model: Architecture, request: Request, classes: Sequence[Acceler
     found = size(model, request, common)
     if isinstance(found, Sizing):
         yield f"{_placed(found)} would hold it"
+
+
+def _more_nodes(model: Architecture, request: Request, classes: Sequence[AcceleratorClass]) -> Iterator[str]:
+    if request.several_nodes:
+        return
+    spread = size(model, replace(request, several_nodes=True), classes)
+    if isinstance(spread, Sizing):
+        option = spread.option
+        yield (
+            f"{option.layout.gpus} x {option.accelerator.name} on {option.layout.nodes} nodes hold it, which takes "
+            "LeaderWorkerSet: install it (its CRD and controller), or choose larger GPUs"
+        )
 
 
 def _placed(found: Sizing) -> str:

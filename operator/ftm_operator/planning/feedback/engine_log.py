@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from ftm_operator.api.v1alpha1 import Measured, Plan
 from ftm_operator.planning.memory.kv_cache import BLOCK_TOKENS
-from ftm_operator.planning.memory.rank import gib
+from ftm_operator.planning.memory.rank_memory import gib
 from ftm_operator.planning.memory.reserves import GIB
 
 STARTED = "Application startup complete"

@@ -1,4 +1,4 @@
-"""Which layouts of a model on a kind of GPU are worth trying, in the order in which they are preferred.
+"""Lists the layouts of a model on a kind of GPU that are worth trying, in the order in which they are preferred.
 
 Inside a node the ranks of tensor parallelism come first: every size that breaks no rule. Pipeline stages inside a node
 are tried for at least as many GPUs as the largest such size, so only where rules block tensor parallelism (71 heads) or
@@ -10,21 +10,20 @@ more GPUs.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
-from ftm_operator.planning.memory.rank import Layout
-from ftm_operator.planning.model.padding import padded
-from ftm_operator.planning.rules.constraints import LAYOUT_RULES, TENSOR_PARALLEL_RULES, Candidate, first_broken
-from ftm_operator.planning.rules.tensor_parallel import Rejection
+from ftm_operator.planning.rules.layout import Layout
+from ftm_operator.planning.rules.placement import LAYOUT_RULES, SIZE_RULES, Candidate, first_broken
+from ftm_operator.planning.rules.rejection import Rejection
 
 MOST_NODES = 16
-"""A replica over more is not tried."""
+"""Nodes of the largest replica that is tried."""
 
 
 @dataclass(frozen=True)
 class Layouts:
-    """What may be tried, and which tensor-parallel sizes rules forbid."""
+    """The layouts that may be tried, and the tensor-parallel sizes that rules forbid."""
 
     allowed: tuple[Layout, ...]
     broken: tuple[tuple[int, Rejection], ...]
@@ -32,13 +31,13 @@ class Layouts:
 
 
 def layouts(base: Candidate, asked_tp: int | None, asked_pp: int | None, several_nodes: bool) -> Layouts:
-    """`base` is the model on the kind of GPU; its own layout is of no account."""
+    """Returns the layouts of the model on the kind of GPU that `base` names; the layout in it is of no account."""
     sizes = [asked_tp] if asked_tp else list(range(1, base.accelerator.per_node + 1))
     broken, valid = [], []
     for size in sizes:
-        found = first_broken(_with(base, Layout(size, 1, 1)), (*LAYOUT_RULES, *TENSOR_PARALLEL_RULES))
-        if found:
-            broken.append((size, found))
+        rejection = first_broken(replace(base, layout=Layout(size, 1, 1)), SIZE_RULES)
+        if rejection:
+            broken.append((size, rejection))
         else:
             valid.append(size)
     every = _all(valid, base.accelerator, several_nodes) if valid else ()
@@ -46,7 +45,7 @@ def layouts(base: Candidate, asked_tp: int | None, asked_pp: int | None, several
         layout
         for layout in every
         if (asked_pp is None or layout.pipeline_parallel == asked_pp)
-        and first_broken(_with(base, layout), LAYOUT_RULES) is None
+        and first_broken(replace(base, layout=layout), LAYOUT_RULES) is None
     ]
     ordered = sorted(set(allowed), key=lambda layout: (layout.gpus, layout.nodes, layout.pipeline_parallel))
     return Layouts(tuple(ordered), tuple(broken))
@@ -67,8 +66,3 @@ def _all(valid: list[int], accelerator: AcceleratorClass, several_nodes: bool) -
 
 def _node_counts(nodes: int) -> Iterable[int]:
     return range(2, min(nodes, MOST_NODES) + 1)
-
-
-def _with(base: Candidate, layout: Layout) -> Candidate:
-    model = padded(base.model, base.scheme, layout.tensor_parallel)
-    return Candidate(model, layout, base.accelerator, base.dtype, base.scheme)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ftm_operator.planning.input_hashes import short_hash
-from ftm_operator.planning.sizing import Correction
+from ftm_operator.planning.sizing.request import Correction
 
 MOST = 500
 """In one namespace; the oldest go first."""

@@ -1,0 +1,1 @@
+"""Reads what engines say of their memory, and corrects the next plan by it. Pure."""

@@ -1,0 +1,83 @@
+"""Reads from a spec what is asked of the sizing: its own fields, and the flags in extraArgs that change the memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ftm_operator.api.v1alpha1 import FineTunedModelSpec
+from ftm_operator.planning.memory.reserves import UTILIZATION
+from ftm_operator.planning.model.quantization import Scheme
+
+CONCURRENCY = 8
+"""Sequences at the full context that must fit at once, by default."""
+FLAGS = ("--max-num-batched-tokens", "--max-num-seqs", "--kv-cache-dtype", "--pipeline-parallel-size")
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Bytes that an engine held of each GPU beyond the estimate, on this kind of GPU with these sizes."""
+
+    accelerator: str
+    tensor_parallel: int
+    pipeline_parallel: int
+    held_bytes: int
+    """Below zero where it held less."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The choices that are made already; None leaves one to the planner."""
+
+    context: int | None = None
+    """--max-model-len, in tokens."""
+    concurrency: int = CONCURRENCY
+    dtype: str = "auto"
+    scheme: Scheme | None = None
+    """The packing of the weights; None: as they are stored."""
+    tensor_parallel: int | None = None
+    pipeline_parallel: int | None = None
+    utilization: float = UTILIZATION
+    cache_dtype: str = "auto"
+    """fp8 halves the KV cache."""
+    batched_tokens: int | None = None
+    batched_sequences: int | None = None
+    eager: bool = False
+    """Without CUDA graphs."""
+    lora_bytes: int = 0
+    several_nodes: bool = True
+    """Whether a replica may span nodes, which takes LeaderWorkerSet in a cluster."""
+    corrections: tuple[Correction, ...] = ()
+    """Measurements of the same model; of several with the same sizes the last counts."""
+
+
+def request_of(spec: FineTunedModelSpec) -> Request:
+    """Returns the request that the spec makes by its fields and flags."""
+    serving = spec.serving
+    flags = _flags(serving.extra_args)
+    cache_dtype = flags.get("--kv-cache-dtype", "auto")
+    return Request(
+        context=serving.max_model_len,
+        concurrency=serving.concurrency or CONCURRENCY,
+        dtype=serving.dtype,
+        tensor_parallel=serving.tensor_parallel_size,
+        pipeline_parallel=_whole(flags.get("--pipeline-parallel-size")),
+        utilization=serving.gpu_memory_utilization or UTILIZATION,
+        cache_dtype="fp8" if cache_dtype.startswith("fp8") else "auto",
+        batched_tokens=_whole(flags.get("--max-num-batched-tokens")),
+        batched_sequences=_whole(flags.get("--max-num-seqs")),
+        eager="--enforce-eager" in serving.extra_args,
+    )
+
+
+def _flags(arguments: Sequence[str]) -> dict[str, str]:
+    """Returns the values of FLAGS, written as --flag=value or --flag value, with _ for - as vLLM takes it."""
+    values = {}
+    for position, argument in enumerate(arguments):
+        flag, separator, value = argument.partition("=")
+        name = flag.replace("_", "-")
+        if name in FLAGS and (separator or position + 1 < len(arguments)):
+            values[name] = value if separator else arguments[position + 1]
+    return values
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and int(text) > 0 else None
