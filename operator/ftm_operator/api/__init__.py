@@ -1,1 +1,1 @@
-"""FineTunedModel as pydantic models, its CRD and its reference page. Imports no client and does no I/O."""
+"""FineTunedModel as pydantic models, its CRD and its reference page. Does no I/O."""

@@ -1,21 +1,26 @@
-"""Quantities of resources as Kubernetes writes them: 500m, 30Gi."""
+"""Reads and checks resource quantities as Kubernetes writes them: 500m, 30Gi.
 
+The parser is the Kubernetes client's, and the one thing of that client that the packages below runtime may import. It
+is pure. The client behind it costs an import of 0.1 s and 13 MB, which the operator and `ftm` pay in any case.
+"""
+
+import re
 from decimal import Decimal
 
-SUFFIXES = {
-    "n": Decimal("1e-9"),
-    "u": Decimal("1e-6"),
-    "m": Decimal("1e-3"),
-    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", start=1)},
-    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
-}
-"""Source: the Kubernetes API's resource.Quantity."""
+from kubernetes.utils.quantity import parse_quantity
+
+PATTERN = r"\+?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?"
+"""Quantities that are not negative, to Python and to an API server's RE2."""
 
 
 def quantity(value: str | int) -> Decimal:
-    """A resource quantity as a number: "1Gi" is 1073741824. Raises ArithmeticError when it is none."""
-    text = str(value)
-    for length in (2, 1):
-        if text[-length:] in SUFFIXES:
-            return Decimal(text[:-length]) * SUFFIXES[text[-length:]]
-    return Decimal(text)
+    """Returns a resource quantity as a number: 1073741824 for "1Gi". Raises ValueError when it is none."""
+    number: Decimal = parse_quantity(value)  # type: ignore[no-untyped-call]
+    return number
+
+
+def is_quantity(value: object) -> bool:
+    """Returns whether a value of a manifest is a quantity that is not negative."""
+    if isinstance(value, str):
+        return re.fullmatch(PATTERN, value) is not None
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -25,6 +25,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
+from ftm_operator.api.quantities import PATTERN, is_quantity
+
 VALIDATIONS = "x-kubernetes-validations"
 
 
@@ -157,23 +159,14 @@ class Tolerant(Resource):
     model_config = ConfigDict(extra="ignore")
 
 
-QUANTITY = r"\+?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?"
-
-
-def _is_quantity(value: object) -> bool:
-    if isinstance(value, str):
-        return re.fullmatch(QUANTITY, value) is not None
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 Quantity = Annotated[
     int | str,
     PlainValidator(lambda value: value),
     WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 64}),
     Rule(
         "{value} is not a quantity; write a whole number or a string, as in 4, '500m' or '30Gi'",
-        f"type(self) == int ? self >= 0 : {full_match_cel(QUANTITY, 'string(self)')}",
-        _is_quantity,
+        f"type(self) == int ? self >= 0 : {full_match_cel(PATTERN, 'string(self)')}",
+        is_quantity,
     ),
 ]
 """Kubernetes' resource.Quantity, without negative ones."""

@@ -57,5 +57,5 @@ def _same_quantity(path: str, desired: Any, live: Any) -> bool:
         return False
     try:
         return quantity(desired) == quantity(live)
-    except ArithmeticError:
+    except ValueError:
         return False
