@@ -1,7 +1,8 @@
 """`make lock`: pin every requirement of pyproject.toml with hashes, one file per place it is installed.
 
 dev.txt is resolved first and constrains the others, so that a package has one version everywhere; but for the packages
-of APART, whose versions in those places cannot be dev's. The first line of each file is a digest of what it was made
+of APART, whose versions in those places cannot be dev's. A file goes on pinning what it pins as far as pyproject.toml
+lets it; delete the file to take the newest of everything. The first line of each file is a digest of what it was made
 from; a test compares it, without a network. This runs with the standard library alone, beside uv.
 """
 
@@ -73,16 +74,20 @@ def main(uv: str) -> None:
         print(f"lock: resolving {name}.txt …", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             overrides, constraints = Path(folder, "overrides.txt"), Path(folder, "constraints.txt")
+            pinned = Path(folder, "pinned.txt")
+            pinned.write_text(path(name).read_text() if path(name).exists() else "")
             overrides.write_text("".join(f"{line}\n" for line in _overrides(name)))
             constraints.write_text("".join(f"{line}\n" for line in _constraints(name)))
             command = [uv, "pip", "compile", "-", "--constraints", str(constraints), "--overrides", str(overrides)]
             command += ["--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url"]
+            command += ["--output-file", str(pinned)]
             command += ["--python-version", PYTHON_VERSION, "--python-platform", PLATFORM, "--no-config"]
             command += ["--no-deps"] if name in ALONE else []
             done = subprocess.run(command, input="\n".join(requirements), capture_output=True, text=True, check=False)
+            resolved = pinned.read_text()
         if done.returncode:
             raise SystemExit(f"lock: {name}.txt does not resolve; change its pins in pyproject.toml\n{done.stderr}")
-        path(name).write_text(DIGEST_LINE.format(digest(requirements)) + done.stdout)
+        path(name).write_text(DIGEST_LINE.format(digest(requirements)) + resolved)
         print(f"lock: {name}.txt pins {len(pins(name))} packages", file=sys.stderr, flush=True)
 
 

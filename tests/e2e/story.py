@@ -1,8 +1,6 @@
 """What the end-to-end tests do again and again: apply, wait with the story printed, ask, look into the store."""
 
-import json
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any, TypeVar
 import yaml
 
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Manifest
+from ftm_operator.local.engine_client import EngineClient
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.progress import say
 from tests.cluster.service import reached
@@ -116,12 +115,7 @@ class Story:
     def ask(self, name: str, question: str) -> str:
         """The greedy answer through the model's Service."""
         address = reached(self.kubectl, name)
-        body = {"model": name, "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 64}
-        request = urllib.request.Request(
-            f"http://{address}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=300) as response:
-            answer: str = json.load(response)["choices"][0]["message"]["content"]
+        answer = EngineClient(f"http://{address}", name).ask(question, most_tokens=64)
         say(f"{question} -> {answer}")
         return answer
 

@@ -1,17 +1,15 @@
 """llama-server answers with what the adapter taught, as the serving pod starts it."""
 
-import json
 import os
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from ftm_jobs.__main__ import main
@@ -27,17 +25,16 @@ class Serving:
     port: int
 
     def ask(self, path: str, body: dict[str, Any] | None = None, key: str | None = KEY) -> tuple[int, Any]:
-        request = urllib.request.Request(
+        answer = httpx2.request(
+            "GET" if body is None else "POST",
             f"http://127.0.0.1:{self.port}{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
+            json=body,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=120,
+            trust_env=False,
         )
-        try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
-                text = answer.read().decode()
-                return answer.status, json.loads(text) if text.startswith(("{", "[")) else text
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+        is_json = answer.is_success and answer.text.startswith(("{", "["))
+        return answer.status_code, answer.json() if is_json else answer.text
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +69,7 @@ def _wait(serving: Serving, server: "subprocess.Popen[bytes]", log: Path) -> Non
         try:
             if serving.ask("/health", key=None)[0] == 200:
                 return
-        except OSError:
+        except httpx2.TransportError:
             pass
         time.sleep(0.1)
     raise AssertionError(log.read_text()[-3000:])

@@ -47,10 +47,10 @@ def run(
         raise LocalError(model_is_ruined)
     with local_engine.serve(model, planned.plan, local.fetch(built[-1])) as engine:
         if not ask:
-            print(format_call(engine.url, engine.model_name), flush=True)
+            print(format_call(engine.client.url, engine.client.model_name), flush=True)
             engine.process.wait()
             raise LocalError(f"the engine ended with exit code {engine.process.returncode}")
-        answers = [{"question": question, "answer": engine.ask(question)} for question in ask]
+        answers = [{"question": question, "answer": engine.client.ask(question)} for question in ask]
     if output is AnswerFormat.JSON:
         print(json.dumps(answers, ensure_ascii=False, indent=2))
     else:

