@@ -79,7 +79,7 @@ def test_a_merge_that_was_cut_is_finished_by_the_next_run(
         raise Failed(Reason.STORE_UNAVAILABLE, "gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ftm_jobs.steps.merge.publish", cut)
+        patched.setattr("ftm_jobs.merge.artifact.publish", cut)
         assert run("merge", *sources, "--out", place.artifacts).reason == "StoreUnavailable"
     assert inside(place) >= {destination.MARKER, "model.safetensors"}
     assert run("merge", *sources, "--out", place.artifacts).reason == "Merged"
@@ -93,6 +93,6 @@ def test_a_merge_that_wrote_nothing_leaves_nothing(
     def fails(*_: object) -> None:
         raise Failed(Reason.STORE_UNAVAILABLE, "gone")
 
-    monkeypatch.setattr("ftm_jobs.steps.merge._write", fails)
+    monkeypatch.setattr("ftm_jobs.merge.artifact._write", fails)
     run("merge", *sources, "--out", place.artifacts)
     assert place.built() == {}

@@ -58,13 +58,12 @@ def verify(run: Run, tmp_path: Path) -> Run:
 
 
 def merged(assets: Assets, store: Path) -> Merged:
-    from ftm_jobs.steps.merge import merge
+    from ftm_jobs.merge.artifact import merge
+    from ftm_jobs.merge.inputs import load_inputs
+    from ftm_jobs.stores import open_artifacts
     from ftm_jobs.stores.source import parse_source
 
-    report = merge(
-        parse_source(assets.base.as_uri()),
-        [parse_source(assets.adapter.as_uri(), scalable=True)],
-        parse_source(store.as_uri()),
-    )
+    inputs = load_inputs(parse_source(assets.base.as_uri()), [parse_source(assets.adapter.as_uri(), scalable=True)])
+    report = merge(inputs, open_artifacts(parse_source(store.as_uri())))
     assert report.artifact
     return Merged(assets, store / report.artifact.key, store)

@@ -9,7 +9,8 @@ import torch
 from peft import PeftModel
 
 from ftm_jobs.contract.keys import QuantizedBase
-from ftm_jobs.steps.merge import merge
+from ftm_jobs.merge.artifact import merge
+from ftm_jobs.stores import open_artifacts
 from ftm_jobs.stores.source import parse_source
 from ftm_jobs.verify.figures.divergence import Divergence, total
 from ftm_jobs.verify.model_folder import open_model_folder
@@ -116,11 +117,7 @@ def test_a_merge_is_closer_than_its_bound_in_every_dtype(tmp_path: Path, dtype: 
     base = make_family(tmp_path / "base", "wide llama", dtype)
     kind = CASES["plain"][1][0]
     adapters = [make_adapter(tmp_path / f"{at}", "wide llama", base, dtype, kind, seed=at) for at in range(count)]
-    report = merge(
-        parse_source(base.as_uri()),
-        [parse_source(folder.as_uri(), scalable=True) for folder in adapters],
-        parse_source((tmp_path / "store").as_uri()),
-    )
+    report = merge(inputs_of(base, adapters), open_artifacts(parse_source((tmp_path / "store").as_uri())))
     assert report.artifact
     weights = MergedWeights(stored(tmp_path / "store" / report.artifact.key))
     group, _, _ = of_base(inputs_of(base, adapters), stored(base), base, base, weights.see)

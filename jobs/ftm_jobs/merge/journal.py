@@ -7,8 +7,8 @@ the manifest says the same.
 """
 
 import json
+import logging
 import re
-import sys
 
 from ftm_jobs.contract.manifest import ManifestFile
 from ftm_jobs.errors import StepError
@@ -19,6 +19,7 @@ from ftm_jobs.stores.transfer import sha256_of
 
 JOURNAL_NAME = "unfinished-merge.json"
 LARGEST_JOURNAL_BYTES = 4 * 1024 * 1024
+_log = logging.getLogger(__name__)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -42,7 +43,7 @@ class Journal:
                 return None
         except StepError:
             return None
-        print(f"{self._target.describe(path)}: kept from a run that was stopped", file=sys.stderr, flush=True)
+        _log.info("%s: kept from a run that was stopped", self._target.describe(path))
         return ManifestFile(path=path, size=size, sha256=digest)
 
     def add(self, *files_done: ManifestFile) -> None:
@@ -54,7 +55,7 @@ class Journal:
         try:
             self._target.put(JOURNAL_NAME, json.dumps({"key": self._key, "files": files}).encode())
         except StepError as error:
-            print(f"a run after this one could not resume it: {error.message}", file=sys.stderr, flush=True)
+            _log.warning("a run after this one could not resume it: %s", error.message)
 
     def _read(self) -> dict[str, str]:
         """sha256 by file; nothing where the journal is not one of this key."""

@@ -1,1 +1,1 @@
-"""The steps of a build as commands: their arguments, and what each runs."""
+"""Holds a command for each step of a build: its arguments, and the run that makes a report of them."""

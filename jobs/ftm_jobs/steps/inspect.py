@@ -1,8 +1,9 @@
-"""The inspect step: facts about a base and its adapters, and whether they fit, from configs and headers alone.
+"""Runs the inspect step: facts about a base and its adapters, and whether they fit, from configs and headers alone.
 
-Runs in an image without torch, numpy and safetensors.
+It runs in an image without torch, numpy and safetensors.
 """
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from math import sqrt
 
@@ -18,11 +19,25 @@ from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.errors import Reason
 from ftm_jobs.merge.inputs import load_inputs
+from ftm_jobs.steps.arguments import add_base_and_adapters, add_report_file, base_and_adapters
 from ftm_jobs.stores.source import Source
 
 
+def add_arguments(parser: ArgumentParser) -> None:
+    add_base_and_adapters(parser, adapter_required=False)
+    add_report_file(parser)
+
+
+def run(parsed: Namespace) -> Report:
+    base, adapters = base_and_adapters(parsed)
+    return inspect(base, adapters)
+
+
 def inspect(base: Source, adapters: Sequence[Source]) -> Report:
-    """Raises InvalidInput when a source is malformed or does not fit, Failed when a store cannot be reached."""
+    """Reports the facts.
+
+    Raises InvalidInput when a source is malformed or does not fit, Failed when a store cannot be reached.
+    """
     inputs = load_inputs(base, adapters)
     facts = Facts(
         base=base_facts(inputs.base),

@@ -1,160 +1,68 @@
-"""The merge step: a base and its adapters become one artifact, complete once its manifest.json exists.
-
-Everything that headers and configs can tell is checked before the first byte is written. Weight files keep the base's
-names, headers and untouched bytes, unless files of another size are asked for; each streams through bounded memory.
-The key says what was merged, so a second run finds the manifest and does nothing, a run after a killed one keeps the
-weight files that were finished, and two runs at once write the same bytes.
-"""
+"""Runs the merge step: a base and its adapters become one model."""
 
 import importlib
 import sys
 import threading
-from collections.abc import Sequence
-from importlib.metadata import version
+from argparse import ArgumentParser, Namespace
 
-from ftm_jobs.artifacts.publish import (
-    complete,
-    completed_by_another_run,
-    model_report,
-    publish,
-    put,
-    remove_leftovers,
-)
-from ftm_jobs.checkpoint.output_layout import OutputFile
-from ftm_jobs.checkpoint.sources import ADAPTER_FILE
-from ftm_jobs.contract.keys import MERGE_RECIPE, QuantizedBase, merge_key
-from ftm_jobs.contract.manifest import Artifact, Manifest, ManifestFile, ManifestInput
+from ftm_jobs.checkpoint.output_layout import parse_file_size
+from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.contract.report import Report
-from ftm_jobs.contract.steps import Step
-from ftm_jobs.errors import Reason, StepError
-from ftm_jobs.merge import destination
-from ftm_jobs.merge.adapted_weights import AdaptedWeights
-from ftm_jobs.merge.inputs import Inputs, load_inputs
-from ftm_jobs.merge.journal import Journal, remove_journal
-from ftm_jobs.merge.proof import Proof
-from ftm_jobs.runtime.allocator import keep_freed_memory
-from ftm_jobs.runtime.progress import Progress
-from ftm_jobs.stores import WritableStore, open_artifacts, transfer
-from ftm_jobs.stores.source import Source
+from ftm_jobs.merge.artifact import merge, merge_to
+from ftm_jobs.merge.inputs import load_inputs
+from ftm_jobs.steps.arguments import add_base_and_adapters, add_report_file, base_and_adapters
+from ftm_jobs.stores import open_artifacts
+from ftm_jobs.stores.source import parse_source
+
+IMPORTING_SWITCH_SECONDS = 0.0001
+"""How long a thread keeps the interpreter while torch is imported beside it."""
 
 
-def merge(
-    base: Source,
-    adapters: Sequence[Source],
-    artifacts: Source,
-    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
-    max_shard_size: int | None = None,
-) -> Report:
-    """The merged model under its key. Raises InvalidInput and Failed; then nothing under the key looks complete."""
-    _begin_importing()
-    inputs = load_inputs(base, adapters, quantized_base, max_shard_size)
-    key = _key(inputs)
-    return _merge(inputs, key, open_artifacts(artifacts).child(key))
+def add_arguments(parser: ArgumentParser) -> None:
+    add_base_and_adapters(parser, adapter_required=True)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--artifacts", metavar="SOURCE", help="where artifacts are: the result is <artifacts>/<key>/")
+    target.add_argument("--out", metavar="SOURCE", help="an empty folder: the result is exactly there")
+    parser.add_argument(
+        "--quantized-base",
+        type=QuantizedBase,
+        choices=[*QuantizedBase],
+        default=QuantizedBase.FULL_PRECISION,
+        help="what a QLoRA adapter is added to: the base as stored, or as 4-bit NormalFloat (NF4, blocks of 64, "
+        "without double quantization) leaves its adapted Linear layers; default %(default)s",
+    )
+    parser.add_argument(
+        "--max-shard-size",
+        metavar="SIZE",
+        help="of the output's weight files, as in 5GB, 500MB or 2GiB: a tensor that is larger has a file of its own; "
+        "default: the base's files are kept",
+    )
+    add_report_file(parser)
 
 
-def merge_to(
-    base: Source,
-    adapters: Sequence[Source],
-    out: Source,
-    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
-    max_shard_size: int | None = None,
-) -> Report:
-    """The merged model in exactly this folder. Raises what `merge` does, and DestinationTaken."""
-    _begin_importing()
-    inputs = load_inputs(base, adapters, quantized_base, max_shard_size)
-    key, target = _key(inputs), open_artifacts(out)
-    destination.claim(target, key)
-    try:
-        report = _merge(inputs, key, target)
-    except BaseException:
-        destination.release_if_empty(target)
-        raise
-    destination.release(target)
-    return report
+def run(parsed: Namespace) -> Report:
+    base, adapters = base_and_adapters(parsed)
+    max_shard_size = None if parsed.max_shard_size is None else parse_file_size(parsed.max_shard_size)
+    target = parse_source(parsed.artifacts if parsed.out is None else parsed.out)
+    import_torch_meanwhile()
+    inputs = load_inputs(base, adapters, parsed.quantized_base, max_shard_size)
+    if parsed.out is None:
+        return merge(inputs, open_artifacts(target))
+    return merge_to(inputs, open_artifacts(target))
 
 
-def _begin_importing() -> None:
-    """torch takes seconds: meanwhile sources are listed and hashed, and what no adapter changes is written."""
+def import_torch_meanwhile() -> None:
+    """Begins to import torch, which takes seconds, in a thread.
+
+    Meanwhile sources are listed and hashed, and files that no adapter changes are written.
+    """
 
     def work() -> None:
         usual = sys.getswitchinterval()
-        sys.setswitchinterval(0.0001)  # else what runs meanwhile waits 5 ms each time that it needs the interpreter
+        sys.setswitchinterval(IMPORTING_SWITCH_SECONDS)  # else other threads wait 5 ms each time for the interpreter
         try:
             importlib.import_module("ftm_jobs.merge.row_changes")
         finally:
             sys.setswitchinterval(usual)
 
     threading.Thread(target=work).start()
-
-
-def _key(inputs: Inputs) -> str:
-    adapters = [(adapter.digest, adapter.scale) for adapter in inputs.adapters]
-    return merge_key(inputs.base.digest, adapters, inputs.quantized_base, inputs.max_shard_size)
-
-
-def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
-    if found := complete(target, key):
-        remove_leftovers(target, remove_journal)
-        return _report(found, reused=True)
-    try:
-        files = _write(inputs, target, Journal(target, key))
-        found, reused = publish(target, _manifest(inputs, key, files))
-    except StepError:
-        meanwhile = completed_by_another_run(target, key)
-        if meanwhile is None:
-            raise
-        found, reused = meanwhile, True
-    remove_leftovers(target, remove_journal)
-    return _report(found, reused=reused)
-
-
-def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[ManifestFile]:
-    """Weight files first, so that what fails on them leaves nothing but finished ones behind."""
-    keep_freed_memory()
-    base = inputs.base
-    proven = [adapter.stats[ADAPTER_FILE] for adapter in inputs.adapters if adapter.stats[ADAPTER_FILE].sha256]
-    progress = Progress("merge", sum(stat.size for stat in [*base.stats.values(), *proven]))
-    for adapter in inputs.adapters:
-        transfer.prove(adapter.store, adapter.stats[ADAPTER_FILE], progress)
-    adapted, output = AdaptedWeights(inputs), inputs.output
-    kept = {file.name: found for file in output.files if (found := journal.kept(file.name, file.size, progress))}
-    missing = [file for file in output.files if file.name not in kept]
-    proof = Proof(base, missing)
-    written: list[ManifestFile] = []
-    unproven: list[tuple[OutputFile, ManifestFile]] = []
-    for file in missing:
-        written.append(adapted.write(file, target, proof, progress))
-        unproven.append((file, written[-1]))
-        if file is not missing[-1]:
-            journal.add(*(found for each, found in unproven if proof.holds(each)))
-            unproven = [(each, found) for each, found in unproven if not proof.holds(each)]
-    weights = {header.file for header in base.headers} | output.dropped | output.documents.keys()
-    copied = [
-        transfer.copy(base.store, stat, target, progress) for name, stat in base.stats.items() if name not in weights
-    ]
-    documents = [put(target, name, content) for name, content in output.documents.items()]
-    progress.close()
-    return sorted([*kept.values(), *written, *copied, *documents], key=lambda file: file.path)
-
-
-def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
-    adapters = [
-        ManifestInput(role="adapter", uri=adapter.store.uri, digest=adapter.digest, scale=adapter.scale)
-        for adapter in inputs.adapters
-    ]
-    return Manifest(
-        key=key,
-        step=Step.MERGE,
-        recipe=MERGE_RECIPE,
-        inputs=(ManifestInput(role="base", uri=inputs.base.store.uri, digest=inputs.base.digest), *adapters),
-        quantized_base=inputs.quantized_base,
-        max_shard_size=inputs.max_shard_size,
-        files=tuple(files),
-        tools={"torch": version("torch").partition("+")[0]},
-        measurements={"weightsChanged": len({update.weight for updates in inputs.updates for update in updates})},
-    )
-
-
-def _report(artifact: Artifact, *, reused: bool) -> Report:
-    reason = Reason.ALREADY_MERGED if reused else Reason.MERGED
-    return model_report(Step.MERGE, "merged", reason, artifact, reused=reused)

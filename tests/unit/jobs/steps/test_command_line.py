@@ -20,11 +20,11 @@ from ftm_jobs.errors import Failed, Interrupted, InvalidInput, Reason
 from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, LLAMA_CONFIG, zeros
 
 SOURCES = ["--base", "file:///base", "--adapter", "file:///adapter"]
-WITHOUT_TORCH = """
+WITHOUT_LIBRARIES = """
 import runpy, sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "numpy", "safetensors", "transformers", "peft"}:
+        if name.partition(".")[0] in {"jinja2", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"}:
             raise ModuleNotFoundError(f"{name} is not in this image")
 sys.meta_path.insert(0, Absent())
 sys.argv[0] = "ftm_jobs"
@@ -102,7 +102,7 @@ def test_help_says_what_a_source_is_and_what_exit_codes_mean(
 
 
 def without_torch(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", WITHOUT_LIBRARIES, *arguments], capture_output=True, text=True)
 
 
 def test_inspect_needs_neither_torch_nor_numpy_nor_safetensors(tmp_path: Path) -> None:

@@ -1,0 +1,180 @@
+"""The verify step: is what would be served what was trained?
+
+Base, adapters, the merged model and what was quantized from it are measured against each other; the figures, each
+beside its bound, become an artifact: verification.json for programs, report.html for people, manifest.json last. The
+step is done whatever it finds: that a gate failed is a result, and what follows from it is the operator's policy.
+The key says what was compared with what settings, so a second run finds the artifact and repeats its verdict.
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ftm_jobs.artifacts.manifest import corrupt
+from ftm_jobs.artifacts.publish import complete, publish, put
+from ftm_jobs.contract.keys import VERIFY_RECIPE, QuantizedBase, verify_key
+from ftm_jobs.contract.manifest import Artifact, Manifest, ManifestInput
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Outcome, Step
+from ftm_jobs.contract.verification import HELD_OUT_TOKENS, Verification
+from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.merge.inputs import Inputs, load_inputs
+from ftm_jobs.runtime.scratch import explain, scratch, scratch_root
+from ftm_jobs.stores import WritableStore, open_artifacts
+from ftm_jobs.stores.source import Source
+from ftm_jobs.text.calibration import CalibrationText, load_calibration
+from ftm_jobs.text.prompts import read_questions
+from ftm_jobs.verify.measurements import Task, measure
+from ftm_jobs.verify.model_folder import ModelFolder, bring_gguf, open_model_folder
+
+VERIFICATION_FILE = "verification.json"
+REPORT_FILE = "report.html"
+LARGEST_VERIFICATION_BYTES = 64 * 1024 * 1024
+_TOOLS = ("torch", "transformers", "llama-cpp-python")
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    base: Source
+    adapters: Sequence[Source]
+    model: Source
+    """The merged model."""
+    artifacts: Source
+    quantized: Source | None = None
+    prompts: Path | str | None = None
+    """A file, or a list in JSON."""
+    calibration: Source | None = None
+    max_divergence: float | None = None
+    """In nats per token."""
+    tokens: int = HELD_OUT_TOKENS
+    """Of hold-out text, at most."""
+
+
+def verify(request: VerifyRequest) -> Report:
+    """Raises InvalidInput and Failed."""
+    root = scratch_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="ftm-verify-", dir=root) as folder:
+            return _verify(request, Path(folder))
+    except OSError as error:
+        raise explain(error, root) from error
+
+
+def _verify(request: VerifyRequest, folder: Path) -> Report:
+    merged = open_model_folder(request.model, folder / "merged")
+    if merged.tensors is None:
+        raise InvalidInput(
+            Reason.UNSUPPORTED_BASE,
+            f"{merged.uri} is a GGUF model: name the merged model in --model, it in --quantized",
+        )
+    quantized = open_model_folder(request.quantized, folder / "quantized") if request.quantized else None
+    inputs = load_inputs(
+        request.base,
+        request.adapters,
+        merged.manifest.quantized_base if merged.manifest else QuantizedBase.FULL_PRECISION,
+    )
+    calibration = load_calibration(request.calibration)
+    questions, prompts_digest = read_questions(request.prompts) if request.prompts else ((), "")
+    sources = _inputs(inputs, merged, quantized, calibration, prompts_digest)
+    settings = {"maxDivergence": request.max_divergence, "tokens": request.tokens}
+    key = verify_key([(each.role, each.digest, each.scale) for each in sources], settings)
+    target = open_artifacts(request.artifacts).child(key)
+    if found := complete(target, key):
+        return _repeated(target, found)
+    with scratch(key, quantized.gguf_bytes if quantized else 0) as kept:
+        gguf = bring_gguf(quantized, kept) if quantized else None
+        task = Task(inputs, merged, quantized, calibration, questions, request.tokens, folder, gguf)
+        content, page = _compute(task, request.max_divergence)
+    files = [put(target, VERIFICATION_FILE, _encoded(content)), put(target, REPORT_FILE, page.encode())]
+    manifest = Manifest(
+        key=key,
+        step=Step.VERIFY,
+        recipe=VERIFY_RECIPE,
+        inputs=tuple(sources),
+        quantized_base=inputs.quantized_base,
+        files=tuple(sorted(files, key=lambda file: file.path)),
+        tools={name: tool for name in _TOOLS if (tool := _version(name))},
+        measurements={check["name"]: check["value"] for check in content["checks"]},
+        notes=tuple(content["notes"]),
+    )
+    return _report(publish(target, manifest)[0], content, reused=False)
+
+
+def _inputs(
+    inputs: Inputs, merged: ModelFolder, quantized: ModelFolder | None, calibration: CalibrationText, prompts: str
+) -> list[ManifestInput]:
+    found = [ManifestInput(role="base", uri=inputs.base.store.uri, digest=inputs.base.digest)]
+    found += [
+        ManifestInput(role="adapter", uri=adapter.store.uri, digest=adapter.digest, scale=adapter.scale)
+        for adapter in inputs.adapters
+    ]
+    found.append(ManifestInput(role="merged", uri=merged.uri, digest=merged.digest))
+    if quantized:
+        found.append(ManifestInput(role="quantized", uri=quantized.uri, digest=quantized.digest))
+    found.append(ManifestInput(role="calibration", uri=calibration.uri or "bundled", digest=calibration.digest))
+    if prompts:
+        found.append(ManifestInput(role="prompts", uri="spec", digest=prompts))
+    return found
+
+
+def _compute(task: Task, max_divergence: float | None) -> tuple[dict[str, Any], str]:
+    """Returns the content of verification.json and report.html."""
+    import torch
+
+    from ftm_jobs.verify import verification_json as verification_report
+    from ftm_jobs.verify.models.groups import cores
+    from ftm_jobs.verify.report_page.page import render_page
+
+    torch.set_num_threads(cores())
+    measured = measure(task)
+    inputs, merged, quantized = task.inputs, task.merged, task.quantized
+    notes = [*(quantized.manifest.notes if quantized and quantized.manifest else ()), *measured.notes]
+    names = {
+        "base": inputs.base.store.uri,
+        "adapters": [adapter.store.uri for adapter in inputs.adapters],
+        "merged": merged.uri,
+        "quantized": quantized.uri if quantized else None,
+    }
+    content = verification_report.content(measured, names, notes, max_divergence)
+    return content, render_page(content)
+
+
+def _repeated(target: WritableStore, found: Artifact) -> Report:
+    size = target.list()[VERIFICATION_FILE]
+    what = target.describe(VERIFICATION_FILE)
+    if size > LARGEST_VERIFICATION_BYTES:
+        raise corrupt(what, f"has {size} bytes")
+    try:
+        content = json.loads(bytes(target.read(VERIFICATION_FILE, 0, size)))
+        return _report(found, content, reused=True)
+    except (ValueError, KeyError, TypeError) as error:
+        raise corrupt(what, f"cannot be read ({error})") from error
+
+
+def _report(found: Artifact, content: dict[str, Any], *, reused: bool) -> Report:
+    return Report(
+        step=Step.VERIFY,
+        outcome=Outcome.DONE,
+        reason=content["reason"],
+        message=content["message"],
+        artifact=found,
+        notes=tuple(content["notes"]),
+        verification=Verification.model_validate({"passed": content["passed"], "checks": content["checks"]}),
+        reused=reused,
+    )
+
+
+def _encoded(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package).partition("+")[0]
+    except PackageNotFoundError:
+        return None
