@@ -15,6 +15,7 @@ from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import EXIT_CODES, Outcome, Step
 from ftm_jobs.errors import Interrupted, Reason, StepError
 from ftm_jobs.runtime.logs import LOGGER, log_to_stderr
+from ftm_jobs.runtime.out_of_memory import is_out_of_memory
 from ftm_jobs.steps.arguments import SOURCES_HELP
 from ftm_jobs.steps.commands import COMMANDS, Command
 
@@ -83,13 +84,11 @@ def _report(command: Command, parsed: argparse.Namespace) -> Report | Catalogue:
         report = Report(step=step, outcome=error.outcome, reason=error.reason, message=error.message)
     except Interrupted:
         report = _failed(step, Reason.INTERRUPTED, "the step was stopped before it was done; run it again")
-    except MemoryError:
-        report = _failed(step, Reason.OUT_OF_MEMORY, "memory ran out: give the Job more (spec.jobs.resources)")
     except Exception as error:  # noqa: BLE001 - whatever happens, the operator gets a report
-        _log.exception("the step ended by an error of the program itself")
-        if "can't allocate memory" in str(error):
+        if is_out_of_memory(error):
             report = _failed(step, Reason.OUT_OF_MEMORY, "memory ran out: give the Job more (spec.jobs.resources)")
         else:
+            _log.exception("the step ended by an error of the program itself")
             text = " ".join(str(error).split())
             report = _failed(step, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {text} (the log has the traceback)")
     return report.model_copy(update={"seconds": round(time.monotonic() - start, 3)})

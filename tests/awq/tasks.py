@@ -18,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 from ftm_jobs.errors import InvalidInput
-from ftm_jobs.quantize.awq import configs as awq_documents
+from ftm_jobs.quantize.awq import configs
 
 
 def main() -> None:
@@ -36,7 +36,8 @@ def main() -> None:
 def quantize(
     model: str, out: str, texts: list[str], settings: dict[str, Any] | None = None, aliasing: bool = False
 ) -> dict[str, Any]:
-    from ftm_jobs.quantize.awq.conversion import AwqEngine, AwqSettings, quantize_awq
+    from ftm_jobs.quantize.awq.conversion import quantize_awq
+    from ftm_jobs.quantize.awq.settings import AwqEngine, AwqSettings
 
     given = dict(settings or {})
     if "engine" in given:
@@ -57,7 +58,7 @@ def leave_the_trap() -> None:
     """From here on this process ruins weights as AutoAWQ 0.2.9 does on a CPU."""
     from awq.quantize.quantizer import AwqQuantizer
 
-    from ftm_jobs.quantize.awq.engines.autoawq import StreamedQuantizer
+    from ftm_jobs.quantize.awq.engines.autoawq_search import StreamedQuantizer
 
     setattr(StreamedQuantizer, "_compute_best_scale", AwqQuantizer._compute_best_scale)  # noqa: B010 - for mypy
 
@@ -67,15 +68,16 @@ def logits(model: str, ids: list[int], to: str, translate: bool = True) -> dict[
     import torch
 
     from ftm_jobs.quantize.awq.configs import loadable_config
-    from ftm_jobs.quantize.awq.engines import autoawq as awq_autoawq
-    from ftm_jobs.quantize.awq.engines.weight_files import PaddedWeights
+    from ftm_jobs.quantize.awq.engines import autoawq
+    from ftm_jobs.quantize.awq.engines.autoawq_search import set_parameter
+    from ftm_jobs.quantize.awq.engines.tensor_files import PaddedWeights
     from ftm_jobs.quantize.awq.layout import AwqLayout
 
     config = json.loads(Path(model, "config.json").read_text())
-    loaded = awq_autoawq._empty_model(config["model_type"], loadable_config(config) if translate else config)
+    loaded = autoawq.empty_model(config["model_type"], loadable_config(config) if translate else config)
     weights = PaddedWeights(Path(model), ["model.safetensors"], AwqLayout(64, ()))
     for name, _ in list(loaded.named_parameters()):
-        awq_autoawq._set(loaded, name, weights.read(name).float())
+        set_parameter(loaded, name, weights.read(name).float())
     loaded.tie_weights()
     with torch.no_grad():
         numpy.save(to, loaded(torch.tensor([ids])).logits[0].numpy())
@@ -89,16 +91,17 @@ def scale(model: str, ids: list[list[int]], known: bool = True) -> dict[str, Any
     from llmcompressor.core import reset_session
     from llmcompressor.modifiers.transform.awq import get_layer_mappings_from_model
 
-    from ftm_jobs.quantize.awq.engines import llm_compressor as awq_compressor
+    from ftm_jobs.quantize.awq.engines import llm_compressor
+    from ftm_jobs.quantize.awq.engines.llm_compressor_patches import errors_alone, without_pinned_memory
 
-    loaded = awq_compressor.load(Path(model), json.loads(Path(model, "config.json").read_text())).float()
+    loaded = llm_compressor.load(Path(model), json.loads(Path(model, "config.json").read_text())).float()
     loaded.config.use_cache = False
     given = torch.tensor(ids[:1])
     with torch.no_grad():
         before = loaded(given).logits.double().log_softmax(-1)
-    chosen = awq_compressor._mappings if known else get_layer_mappings_from_model
-    with patch.object(awq_compressor, "_mappings", chosen):
-        awq_compressor.quantize(loaded, Path(model), 32, ids, symmetric=False)
+    chosen = llm_compressor._mappings if known else get_layer_mappings_from_model
+    with patch.object(llm_compressor, "_mappings", chosen), errors_alone(), without_pinned_memory():
+        llm_compressor.quantize(loaded, Path(model), 32, ids, symmetric=False)
     loaded.apply(disable_quantization)
     with torch.no_grad():
         after = loaded(given).logits.double().log_softmax(-1)
@@ -112,13 +115,16 @@ def scale_blocks(model: str, ids: list[list[int]]) -> dict[str, Any]:
 
     import torch
 
-    from ftm_jobs.quantize.awq.engines import autoawq as awq_autoawq
-    from ftm_jobs.quantize.awq.engines.weight_files import PaddedWeights
+    from ftm_jobs.quantize.awq.engines import autoawq
+    from ftm_jobs.quantize.awq.engines.autoawq_search import StreamedQuantizer
+    from ftm_jobs.quantize.awq.engines.engine_run import EngineRun
+    from ftm_jobs.quantize.awq.engines.tensor_files import PaddedWeights
     from ftm_jobs.quantize.awq.layout import AwqLayout, plan_layout
+    from ftm_jobs.quantize.awq.settings import AwqSettings
 
     off = []
 
-    class Witness(awq_autoawq.StreamedQuantizer):
+    class Witness(StreamedQuantizer):
         def _get_input_feat(self, block: Any, linears: Any) -> Any:
             self.given = self.inps
             found = super()._get_input_feat(block, linears)
@@ -134,13 +140,13 @@ def scale_blocks(model: str, ids: list[list[int]]) -> dict[str, Any]:
             super()._write(prefix, block, linears)
 
     config = json.loads(Path(model, "config.json").read_text())
-    names = ["model.safetensors"]
+    names = ("model.safetensors",)
     unpadded = PaddedWeights(Path(model), names, AwqLayout(32, ()))
     layout = plan_layout(config, {name: unpadded.shape(name) for name in unpadded.names()}, 32)
-    weights = PaddedWeights(Path(model), names, layout)
-    config = awq_documents.with_widths(config, layout.widths)
+    config = configs.with_widths(config, layout.widths)
     with tempfile.TemporaryDirectory() as out:
-        awq_autoawq.run(config, weights, Path(out), layout, ids, lambda _: None, quantizer=Witness, apply_clip=False)
+        run = EngineRun(Path(model), Path(out), config, names, layout, ids, AwqSettings(apply_clip=False))
+        autoawq.quantize_weights(run, lambda _: None, Witness)
     return {"off": max(far for far, _ in off), "scaled": min(moved for _, moved in off)}
 
 

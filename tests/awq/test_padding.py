@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from ftm_jobs.checkpoint.output_layout import OutputTensor
 from ftm_jobs.errors import Failed
 from ftm_jobs.quantize.awq.engines.packing import LARGEST, dequantize, grids, pack, quantize, unpack
-from ftm_jobs.quantize.awq.engines.weight_files import PaddedWeights, WeightFiles
+from ftm_jobs.quantize.awq.engines.tensor_files import PaddedWeights, TensorWriter
 from ftm_jobs.quantize.awq.layout import PACKED, AwqLayout, plan_layout
 
 PREFIX = "model.layers.0.mlp"
@@ -109,7 +109,7 @@ def test_a_group_of_zeros_stays_zero() -> None:
 def test_files_are_split_and_every_tensor_is_read_back(tmp_path: Path) -> None:
     tensors = {f"t{number}": torch.full((4, 8), float(number)) for number in range(5)}
     planned = [OutputTensor(name, "F32", (4, 8), None) for name in tensors]
-    with WeightFiles(tmp_path, planned, largest=600) as files:
+    with TensorWriter(tmp_path, planned, largest=600) as files:
         for name in reversed(tensors):
             files.write({name: tensors[name]})
     found = sorted(path.name for path in tmp_path.glob("*.safetensors"))
@@ -121,7 +121,7 @@ def test_files_are_split_and_every_tensor_is_read_back(tmp_path: Path) -> None:
 
 def test_a_tensor_that_is_forgotten_or_of_another_shape_is_an_error(tmp_path: Path) -> None:
     planned = [OutputTensor(name, "F32", (2,), None) for name in "ab"]
-    with pytest.raises(Failed, match='1 tensors were not written, "b" first'), WeightFiles(tmp_path, planned) as files:
+    with pytest.raises(Failed, match='1 tensors were not written, "b" first'), TensorWriter(tmp_path, planned) as files:
         files.write({"a": torch.zeros(2)})
-    with pytest.raises(Failed, match='"a" became F32'), WeightFiles(tmp_path, planned) as files:
+    with pytest.raises(Failed, match='"a" became F32'), TensorWriter(tmp_path, planned) as files:
         files.write({"a": torch.zeros(3)})

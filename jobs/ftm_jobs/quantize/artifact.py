@@ -23,6 +23,7 @@ from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
 from ftm_jobs.errors import Failed, Reason, StepError
 from ftm_jobs.runtime.limits import memory_limit
+from ftm_jobs.runtime.out_of_memory import is_out_of_memory
 from ftm_jobs.runtime.progress import Progress, size
 from ftm_jobs.runtime.scratch import VARIABLE, emptied, scratch, scratch_root
 from ftm_jobs.stores import Stat, WritableStore, open_artifacts
@@ -30,8 +31,6 @@ from ftm_jobs.stores.file import FileStore
 from ftm_jobs.stores.names import is_plain_name
 from ftm_jobs.stores.source import Source
 from ftm_jobs.stores.transfer import copy
-
-_OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "unable to allocate", "bad_alloc")
 
 
 @dataclass(frozen=True)
@@ -120,10 +119,8 @@ def _converted(model: StoredModel, method: Method, folder: Path, out: Path) -> Q
         if error.reason is Reason.DISK_FULL:
             raise _disk_full(model, method) from error
         raise
-    except MemoryError as error:
-        raise _out_of_memory(model, method) from error
-    except RuntimeError as error:
-        if not any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise _out_of_memory(model, method) from error
     except OSError as error:

@@ -46,7 +46,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(parsed: Namespace) -> Report:
     wait_without_spinning()
-    from ftm_jobs.quantize.awq.conversion import AwqEngine, AwqSettings, awq
+    from ftm_jobs.quantize.awq.conversion import awq
+    from ftm_jobs.quantize.awq.settings import AwqEngine, AwqSettings
 
     settings = AwqSettings(
         parsed.bits,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason, StepError
 from ftm_jobs.runtime.limits import processors
+from ftm_jobs.runtime.out_of_memory import says_out_of_memory
 from ftm_jobs.runtime.progress import Progress
 
 VARIABLE = "FTM_LLAMA_CPP"
@@ -29,15 +30,6 @@ LARGEST_BUFFER_MIB = 256
 POLL_SECONDS = 0.1
 IMPORTANCE_CONTEXT = 512
 
-_OUT_OF_MEMORY = (
-    "std::bad_alloc",
-    "MemoryError",
-    "can't allocate memory",
-    "Cannot allocate memory",
-    "failed to allocate",
-    "unable to allocate",
-    "Unable to allocate",
-)
 _DISK_FULL = ("No space left on device", "iostream error", "Disk quota exceeded")
 _NOT_HANDED_ON = ("AWS_", "HF_", "PYTHON", "LD_")
 
@@ -128,7 +120,7 @@ class FinishedProgram:
 
     def failure(self) -> StepError | None:
         """What a retry may cure."""
-        if self.code == -signal.SIGKILL or any(words in self.log for words in _OUT_OF_MEMORY):
+        if self.code == -signal.SIGKILL or says_out_of_memory(self.log):
             return Failed(Reason.OUT_OF_MEMORY, "memory ran out")
         if any(words in self.log for words in _DISK_FULL):
             return Failed(Reason.DISK_FULL, "no space left on the disk")

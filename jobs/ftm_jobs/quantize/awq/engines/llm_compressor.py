@@ -1,4 +1,4 @@
-"""AWQ by llm-compressor: newer architectures, in the compressed-tensors format that vLLM reads as well.
+"""Quantizes by llm-compressor: newer architectures, in the compressed-tensors format that vLLM reads as well.
 
 Its search runs block by block on an accelerator; the model itself is in main memory. What is mended:
 
@@ -16,29 +16,20 @@ Nothing is downloaded: the model is a folder, the calibration text is token numb
 """
 
 import json
-import os
 import re
 import shutil
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from functools import partialmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", TQDM_DISABLE="1")
-
-import torch
 from compressed_tensors.offload import update_offload_parameter
-from datasets import Dataset, disable_progress_bars
+from datasets import Dataset
 from llmcompressor import oneshot
 from llmcompressor.modeling.moe.linearize import linearize_moe
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQ_MAPPING_REGISTRY, AWQMapping, AWQModifier, default_mappings
-from llmcompressor.pipelines.cache import IntermediatesCache
-from loguru import logger
 from torch import nn
-from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
 from transformers.core_model_loading import WeightRenaming
 
@@ -47,11 +38,13 @@ from ftm_jobs.checkpoint.output_layout import OutputTensor
 from ftm_jobs.checkpoint.tensor_groups import is_beyond
 from ftm_jobs.contract.facts import ENCODERS
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.quantize.awq.engines.weight_files import PaddedWeights, WeightFiles
+from ftm_jobs.quantize.awq.engines.engine_run import EngineRun
+from ftm_jobs.quantize.awq.engines.llm_compressor_patches import errors_alone, without_pinned_memory
+from ftm_jobs.quantize.awq.engines.tensor_files import PaddedWeights, TensorWriter
 from ftm_jobs.quantize.awq.layout import AwqLayout
 from ftm_jobs.quantize.awq.scalings import KNOWN, PROVEN, Scaling, proven_by_names
+from ftm_jobs.quantize.awq.settings import BITS
 
-BITS = 4
 IGNORED = [
     "lm_head",
     r"re:.*\.gate$",
@@ -61,45 +54,33 @@ IGNORED = [
 ]
 PARTS = (".weight_packed", ".weight_scale", ".weight_zero_point", ".weight_shape")
 EXPERTS = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
-"""What some checkpoints call the layers of an expert, and llm-compressor."""
+"""llm-compressor's names for the layers of an expert, by those that some checkpoints have."""
 
 
-def run(
-    model: Path,
-    out: Path,
-    config: Mapping[str, Any],
-    files: Sequence[str],
-    layout: AwqLayout,
-    blocks: list[list[int]],
-    *,
-    symmetric: bool,
-) -> dict[str, Any]:
-    """Write the quantized weight files to `out`; returns the quantization_config that belongs to them.
+def quantize_weights(run: EngineRun) -> dict[str, Any]:
+    """Writes the quantized weight files, and returns the quantization_config that belongs to them.
 
     Raises InvalidInput (UnsupportedModel) for an architecture that transformers or llm-compressor does not know, and
     where there is nothing to scale.
     """
-    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
+    with tempfile.TemporaryDirectory(dir=run.out.parent) as temporary, errors_alone(), without_pinned_memory():
         folder = Path(temporary)
-        source = _padded_copy(model, folder / "padded", config, files, layout) if layout.padded else model
-        loaded = load(source, config)
-        quantize(loaded, model, layout.group_size, blocks, symmetric=symmetric)
+        source = _padded_copy(run, folder / "padded") if run.layout.padded else run.model
+        loaded = load(source, run.config)
+        quantize(loaded, run.model, run.layout.group_size, run.blocks, symmetric=not run.settings.zero_point)
         saved = folder / "saved"
-        _name_experts(loaded, layout)
+        _name_experts(loaded, run.layout)
         loaded.save_pretrained(saved, save_compressed=True)
-        _check_names(loaded, PaddedWeights(model, files, layout), saved, layout)
+        _check_names(loaded, PaddedWeights(run.model, run.files, run.layout), saved, run.layout)
         for path in sorted(saved.glob("*.safetensors*")):
-            shutil.move(path, out / path.name)
-            (out / path.name).chmod(0o644)
-        found: dict[str, Any] = json.loads((saved / CONFIG_FILE).read_text())["quantization_config"]
-    return found
+            shutil.move(path, run.out / path.name)
+            (run.out / path.name).chmod(0o644)
+        written: dict[str, Any] = json.loads((saved / CONFIG_FILE).read_text())["quantization_config"]
+    return written
 
 
 def quantize(model: Any, folder: Path, group_size: int, blocks: list[list[int]], *, symmetric: bool) -> None:
-    """Scale and round the model in memory. Raises InvalidInput (UnsupportedModel)."""
-    _quieten()
-    if not torch.accelerator.is_available():
-        IntermediatesCache.pin_memory = lambda *_arguments, **_named: None
+    """Scales and rounds the model in memory. Raises InvalidInput (UnsupportedModel)."""
     tokenizer: Any = PreTrainedTokenizerFast
     settings = {
         "num_bits": BITS,
@@ -136,24 +117,24 @@ def quantize(model: Any, folder: Path, group_size: int, blocks: list[list[int]],
 
 
 def _mappings(model: Any) -> list[AWQMapping]:
-    """What AWQ scales. Raises InvalidInput (UnsupportedModel) where there is nothing."""
+    """Returns the layers that AWQ scales. Raises InvalidInput (UnsupportedModel) where there are none."""
     names = {module: name for name, module in model.named_modules()}
     decoder: str = names[model.get_decoder()]
     alone = type(model.get_decoder()).__name__.removesuffix("Model") + "ForCausalLM"
-    found = _known(type(model).__name__) or _known(alone)
-    if not found:
+    scalings = _listed_scalings(type(model).__name__) or _listed_scalings(alone)
+    if not scalings:
         inside = {name: module for module, name in names.items() if name.startswith(f"{decoder}." if decoder else "")}
         linears = {name: module for name, module in inside.items() if isinstance(module, nn.Linear)}
         shapes = {name: (each.out_features, each.in_features) for name, each in linears.items()}
-        found = proven_by_names(shapes, inside.keys() - linears.keys())
-    if not found:
+        scalings = proven_by_names(shapes, inside.keys() - linears.keys())
+    if not scalings:
         raise _unsupported(f"AWQ finds nothing to scale in a {type(model).__name__}, and would only round it")
-    scoped = [each.within(decoder) for each in found]
+    scoped = [scaling.within(decoder) for scaling in scalings]
     return [AWQMapping(each.smoothed, list(each.balanced)) for each in scoped]
 
 
-def _known(class_name: str) -> tuple[Scaling, ...]:
-    """Of a class of transformers, or of the one that has a model's decoder and nothing else; empty: not known."""
+def _listed_scalings(class_name: str) -> tuple[Scaling, ...]:
+    """Returns the scalings that are listed for a class of transformers; none for a class that is not listed."""
     if class_name not in PROVEN:
         return KNOWN.get(class_name, ())
     theirs = AWQ_MAPPING_REGISTRY.get(class_name, default_mappings)
@@ -161,7 +142,7 @@ def _known(class_name: str) -> tuple[Scaling, ...]:
 
 
 def _name_experts(model: Any, layout: AwqLayout) -> None:
-    """Save experts under the names that the model's own files have for them."""
+    """Saves experts under the names that the model's own files have for them."""
     roles = {linear.role for linear in layout.linears}
     model._weight_conversions = [
         *(getattr(model, "_weight_conversions", None) or []),
@@ -174,10 +155,10 @@ def _name_experts(model: Any, layout: AwqLayout) -> None:
 
 
 def _check_names(loaded: Any, model: PaddedWeights, saved: Path, layout: AwqLayout) -> None:
-    """That the model's tensors and no others were written. Raises InvalidInput (UnsupportedModel) naming one.
+    """Raises InvalidInput (UnsupportedModel) naming a tensor that was not written, or that the model does not have.
 
-    But for those that transformers leaves out knowingly: constants that old checkpoints hold, an output layer beside
-    the embedding that it is tied to, layers beyond the decoder's.
+    transformers may leave out constants that old checkpoints hold, an output layer beside the embedding that it is
+    tied to, and layers beyond the decoder's.
     """
     files = sorted(path.name for path in saved.glob("*.safetensors"))
     written = set(PaddedWeights(saved, files, layout).names())
@@ -197,27 +178,18 @@ def _check_names(loaded: Any, model: PaddedWeights, saved: Path, layout: AwqLayo
         raise _unsupported(f'llm-compressor gives the model other tensors than it has ("{wrong[0]}")')
 
 
-def _quieten() -> None:
-    """A Job's log has lines, not bars; what is no error, llm-compressor says of every layer."""
-    logger.remove()
-    logger.add(sys.stderr, level="ERROR", format="{message}")
-    disable_progress_bars()
-    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
-
-
 def load(source: Path, config: Mapping[str, Any]) -> Any:
-    """The model in main memory, each expert as layers of its own. Raises InvalidInput (UnsupportedModel)."""
-    _quieten()
+    """Returns the model in main memory, each expert as layers of its own. Raises InvalidInput (UnsupportedModel)."""
     auto: Any = AutoModelForImageTextToText if "vision_config" in config else AutoModelForCausalLM
     try:
-        model, found = auto.from_pretrained(
+        model, loading = auto.from_pretrained(
             source, dtype="auto", trust_remote_code=False, local_files_only=True, output_loading_info=True
         )
     except (ValueError, KeyError) as error:
         raise _unsupported(f"transformers beside llm-compressor cannot load the model ({_line(error)})") from error
     layers = model.config.get_text_config().num_hidden_layers
-    unexpected = [name for name in found["unexpected_keys"] if not is_beyond(name, layers)]
-    wrong = [*found["missing_keys"], *unexpected, *found["mismatched_keys"]]
+    unexpected = [name for name in loading["unexpected_keys"] if not is_beyond(name, layers)]
+    wrong = [*loading["missing_keys"], *unexpected, *loading["mismatched_keys"]]
     if wrong:
         raise _unsupported(
             f'transformers beside llm-compressor knows a model of other tensors ("{min(map(str, wrong))}")'
@@ -234,12 +206,13 @@ def _unsupported(what: str) -> InvalidInput:
     return InvalidInput(Reason.UNSUPPORTED_MODEL, f"{what}: write quantization.method: GGUF or None")
 
 
-def _padded_copy(model: Path, folder: Path, config: Mapping[str, Any], files: Sequence[str], layout: AwqLayout) -> Path:
+def _padded_copy(run: EngineRun, folder: Path) -> Path:
+    """Writes the model into `folder` with its MLP padded, and returns the folder."""
     folder.mkdir()
-    weights = PaddedWeights(model, files, layout)
+    weights = PaddedWeights(run.model, run.files, run.layout)
     planned = [OutputTensor(name, weights.dtype(name), weights.shape(name), None) for name in weights.names()]
-    with WeightFiles(folder, planned) as written:
+    with TensorWriter(folder, planned) as files:
         for name in weights.names():
-            written.write({name: weights.read(name)})
-    (folder / CONFIG_FILE).write_text(json.dumps(dict(config)))
+            files.write({name: weights.read(name)})
+    (folder / CONFIG_FILE).write_text(json.dumps(dict(run.config)))
     return folder

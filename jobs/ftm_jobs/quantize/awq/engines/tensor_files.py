@@ -1,6 +1,6 @@
-"""A model's weights read tensor by tensor with an MLP's padding, and a quantized model's written tensor by tensor.
+"""Reads a model's weights tensor by tensor, an MLP padded, and writes a quantized model's tensor by tensor.
 
-Neither holds more than the tensor at hand: files are read through the page cache, and written at offsets that are
+Neither holds more than the tensor at hand. Files are read through the page cache. They are written at offsets that are
 known before the first byte, since a quantized tensor's size follows from its shape.
 """
 
@@ -26,24 +26,24 @@ DTYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", to
 
 
 class PaddedWeights:
-    """The tensors of a model's safetensors files, by name, in the layout's shapes."""
+    """Reads the tensors of a model's safetensors files by name, in the layout's shapes."""
 
     def __init__(self, model: Path, files: Sequence[str], layout: AwqLayout) -> None:
         self._layout = layout
-        self._where: dict[str, Any] = {}
+        self._file_of: dict[str, Any] = {}
         for name in files:
             opened: Any = safe_open(str(model / name), framework="pt")
-            self._where.update(dict.fromkeys(opened.keys(), opened))
+            self._file_of.update(dict.fromkeys(opened.keys(), opened))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._where
+        return name in self._file_of
 
     def names(self) -> Iterable[str]:
-        return self._where.keys()
+        return self._file_of.keys()
 
     def read(self, name: str) -> torch.Tensor:
-        """The tensor as it is stored, padded with zeros. Do not change it in place."""
-        tensor: torch.Tensor = self._where[name].get_tensor(name)
+        """Returns the tensor as it is stored, padded with zeros. It must not be changed in place."""
+        tensor: torch.Tensor = self._file_of[name].get_tensor(name)
         shape = self._layout.padded_shape(name, tuple(tensor.shape))
         if shape == tuple(tensor.shape):
             return tensor
@@ -54,16 +54,16 @@ class PaddedWeights:
         return torch.cat([_padded(gate, half), _padded(up, half)])
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """As `read` returns it."""
-        return self._layout.padded_shape(name, tuple(self._where[name].get_slice(name).get_shape()))
+        """Returns the shape of what `read` returns."""
+        return self._layout.padded_shape(name, tuple(self._file_of[name].get_slice(name).get_shape()))
 
     def dtype(self, name: str) -> str:
-        found: str = self._where[name].get_slice(name).get_dtype()
-        return found
+        dtype: str = self._file_of[name].get_slice(name).get_dtype()
+        return dtype
 
     def stored_bytes(self, name: str) -> int:
-        """Without the padding."""
-        shape: list[int] = self._where[name].get_slice(name).get_shape()
+        """Returns the tensor's bytes in the file, without the padding."""
+        shape: list[int] = self._file_of[name].get_slice(name).get_shape()
         return prod(shape) * DTYPE_BITS[self.dtype(name)] // 8
 
 
@@ -73,13 +73,13 @@ def _padded(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     return whole
 
 
-class WeightFiles:
-    """The weight files of a folder, each tensor of which is written once, in any order."""
+class TensorWriter:
+    """Writes the weight files of a folder: each tensor once, in any order. Raises Failed for one that is left out."""
 
     def __init__(self, folder: Path, tensors: Sequence[OutputTensor], largest: int = LARGEST_FILE_BYTES) -> None:
         self._files = resharded([new_file("", tensors)], largest)
         self._places: dict[str, tuple[int, int, OutputTensor]] = {}
-        self._left: set[str] = set()
+        self._missing: set[str] = set()
         self._descriptors: list[int] = []
         for file in self._files:
             self._descriptors.append(os.open(folder / file.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644))
@@ -94,7 +94,7 @@ class WeightFiles:
         offset = file.data_offset
         for tensor in file.tensors:
             self._places[tensor.name] = (descriptor, offset, tensor)
-            self._left.add(tensor.name)
+            self._missing.add(tensor.name)
             offset += tensor.size
 
     def write(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -111,7 +111,7 @@ class WeightFiles:
             while len(view):
                 count = os.pwrite(descriptor, view, offset)
                 view, offset = view[count:], offset + count
-            self._left.discard(name)
+            self._missing.discard(name)
 
     def __enter__(self) -> Self:
         return self
@@ -121,9 +121,9 @@ class WeightFiles:
     ) -> None:
         for descriptor in self._descriptors:
             os.close(descriptor)
-        if kind is None and self._left:
+        if kind is None and self._missing:
             raise Failed(
-                Reason.INTERNAL_ERROR, f'{len(self._left)} tensors were not written, "{min(self._left)}" first'
+                Reason.INTERNAL_ERROR, f'{len(self._missing)} tensors were not written, "{min(self._missing)}" first'
             )
 
 
