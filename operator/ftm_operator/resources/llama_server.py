@@ -4,9 +4,11 @@ The weights are mapped from the file, so that they are the page cache's and shar
 starts, for `concurrency` slots of the whole context each. Threads are as many as the container may use processors.
 """
 
-from ftm_jobs.contract.facts import BaseFacts, Facts
+from ftm_jobs.contract.facts import Facts
 from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.planning.memory.host import llama_cpp_host
+from ftm_operator.planning.model.architecture import architecture
 from ftm_operator.resources.engine import MODEL_DIRECTORY, PORT, environment
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.pod import quantity
@@ -14,11 +16,6 @@ from ftm_operator.resources.pod import quantity
 MODEL_FILE = "model.gguf"
 API_KEY = "LLAMA_API_KEY"
 THREADS = "LLAMA_ARG_THREADS"
-KV_ELEMENT_BYTES = 2
-"""llama.cpp keeps keys and values in fp16."""
-OVERHEAD_BYTES = 2**29
-"""Compute buffers and the program."""
-DEFAULT_CPU = "2"
 
 
 def arguments(
@@ -47,16 +44,11 @@ def engine(model: FineTunedModel, plan: Plan, facts: Facts, artifact: Artifact) 
     }
 
 
-def kv_cache_bytes(base: BaseFacts, plan: Plan) -> int:
-    """Keys and values of every layer: 2 · layers · key-value heads · head size · 2 bytes a token, for every slot."""
-    per_token = 2 * base.layers * base.key_value_heads * base.head_size * KV_ELEMENT_BYTES
-    return per_token * (plan.max_model_len or 0) * (plan.concurrency or 1)
-
-
 def _resources(model: FineTunedModel, plan: Plan, facts: Facts, artifact: Artifact) -> Manifest:
     """Processors, and memory for weights and cache, unless the spec says otherwise; the limit of processors is what
     threads are counted by."""
     asked = model.spec.serving.resources.to_json() if model.spec.serving.resources else {}
-    memory = quantity(artifact.total_bytes + kv_cache_bytes(facts.base, plan) + OVERHEAD_BYTES)
-    requests = {"cpu": DEFAULT_CPU, "memory": memory, **asked.get("requests", {})}
+    slots, context = plan.concurrency or 1, plan.max_model_len or 0
+    host = llama_cpp_host(architecture(facts.base), artifact.total_bytes, slots, context)
+    requests = {"cpu": str(host.cpus), "memory": quantity(host.memory_bytes), **asked.get("requests", {})}
     return {"requests": requests, "limits": {"cpu": requests["cpu"], **asked.get("limits", {})}}

@@ -1,7 +1,10 @@
 """vLLM's container: its command line, environment and resources."""
 
+from collections.abc import Mapping
+
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.planning.memory.host import shared_memory_bytes, unsized_vllm_host
 from ftm_operator.resources.engine import API_KEY, MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS, environment
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.pod import quantity
@@ -9,7 +12,6 @@ from ftm_operator.resources.resource_claim import CLAIM, claims_devices
 
 CONTAINER = "vllm"
 MODULE = "vllm.entrypoints.openai.api_server"
-SHARED_MEMORY_BYTES_PER_GPU = 2**30
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -84,8 +86,8 @@ def node_engine(model: FineTunedModel, plan: Plan, facts: Facts, leader: str, ra
 
 def shared_memory(plan: Plan) -> Manifest:
     """The volume through which the ranks of a replica exchange tensors."""
-    unsized = {"sharedMemory": quantity((plan.tensor_parallel_size or 1) * SHARED_MEMORY_BYTES_PER_GPU)}
-    size = (plan.host or unsized)["sharedMemory"]
+    unsized = quantity(shared_memory_bytes(plan.tensor_parallel_size or 1))
+    size = plan.host["sharedMemory"] if plan.host else unsized
     return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}
 
 
@@ -93,11 +95,19 @@ def _resources(model: FineTunedModel, plan: Plan, facts: Facts) -> Manifest:
     """Of one pod: GPUs by the plan; host memory for the weights while they load, unless the spec says otherwise."""
     asked = model.spec.serving.resources.to_json() if model.spec.serving.resources else {}
     gpus = (plan.gpus or 0) // (plan.nodes or 1)
-    host = plan.host or {"cpu": "1", "memory": quantity(facts.base.weight_bytes + 2 * 2**30)}
+    host = _host(plan, facts)
     return {
         "requests": {"cpu": host["cpu"], "memory": host["memory"], **asked.get("requests", {})},
         **_devices(plan, gpus, asked.get("limits", {})),
     }
+
+
+def _host(plan: Plan, facts: Facts) -> Mapping[str, str]:
+    """Returns cpu and memory as planned, or as for a model that is not sized."""
+    if plan.host:
+        return plan.host
+    host = unsized_vllm_host(plan.tensor_parallel_size or 1, facts.base.weight_bytes)
+    return {"cpu": str(host.cpus), "memory": quantity(host.memory_bytes)}
 
 
 def _devices(plan: Plan, gpus: int, limits: Manifest) -> Manifest:

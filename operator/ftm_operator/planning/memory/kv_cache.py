@@ -86,9 +86,12 @@ def kv_cache(
     return KVCache(block, held * block * token_bytes, groups, (pp + 1) * batched_tokens)
 
 
-def layer_token_bytes(model: Architecture, tp: int, dtype: str) -> int:
-    """Bytes of one token in one layer on one rank."""
-    if model.latent:
+def layer_token_bytes(model: Architecture, tp: int, dtype: str, *, keeps_latent: bool = True) -> int:
+    """Returns the bytes of one token in one layer on one rank.
+
+    `keeps_latent`: whether the engine keeps the latent, where the model has one, instead of keys and values.
+    """
+    if model.latent and keeps_latent:
         return (model.latent.key_value_rank + model.latent.rope_width) * DTYPE_BYTES[dtype]
     return max(1, model.key_value_heads // tp) * 2 * model.head_size * DTYPE_BYTES[dtype]
 

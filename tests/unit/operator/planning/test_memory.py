@@ -7,6 +7,7 @@ import pytest
 
 from ftm_jobs.contract.facts import TensorGroup
 from ftm_operator.planning.memory.kv_cache import kv_cache
+from ftm_operator.planning.memory.llama_cpp import cache_bytes
 from ftm_operator.planning.memory.lora import lora_bytes, slot_rank
 from ftm_operator.planning.memory.reserves import GIB, Batch, activation_bytes, default_batch, non_torch_bytes
 from ftm_operator.planning.memory.weights import rank_weights, stage_layers
@@ -125,6 +126,34 @@ def test_a_state_takes_one_page_however_long_the_sequence() -> None:
     groups = dict(cache.groups)
     assert groups == {LayerAttention("state"): 7, LayerAttention("full"): 1}
     assert cache.sequence_blocks(65536) == 7 + ceil(65536 / cache.block_tokens)
+
+
+def test_llama_cpp_keeps_a_window_and_a_batch_of_the_layers_that_have_one() -> None:
+    model = model_of("gemma-3-1b")
+    assert cache_bytes(model, 4, 8192) == 4 * (22 * 1024 + 4 * 8192) * 2 * 256 * 2
+    assert cache_bytes(model, 4, 100) == 4 * 26 * 256 * 2 * 256 * 2
+
+
+def test_llama_cpp_keeps_all_tokens_where_it_does_not_know_the_window() -> None:
+    model = model_of("mistral-7b-v0.1")
+    assert cache_bytes(model, 1, 8192) == 32 * 8192 * 2 * 8 * 128 * 2
+
+
+def test_llama_cpp_keeps_a_latent_instead_of_keys_and_values() -> None:
+    model = model_of("deepseek-v3")
+    assert cache_bytes(model, 1, 4096) == 61 * 4096 * (512 + 64) * 2
+    assert cache_bytes(replace(model, model_type="longcat_flash"), 1, 256) == 61 * 256 * 2 * 128 * model.head_size * 2
+
+
+def test_llama_cpp_keeps_a_state_in_fp32_however_long_the_context() -> None:
+    model = model_of("jamba-v0.1")
+    state = model.state
+    assert state
+    states, full = ([each.kind for each in model.attention].count(kind) for kind in ("state", "full"))
+    assert cache_bytes(model, 2, 4096) == 2 * (
+        states * (state.convolution + state.recurrent) * 4
+        + full * 4096 * 2 * model.key_value_heads * model.head_size * 2
+    )
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,9 @@ def test_the_plan_becomes_the_engines_arguments_and_gpus() -> None:
 
 
 def test_host_memory_follows_the_weights_unless_the_spec_says_otherwise() -> None:
-    assert engine()["resources"]["requests"]["memory"] == f"{-(-base_facts().weight_bytes // 2**20) + 2048}Mi"
+    program, shared = 2048, 1024
+    weights = -(-base_facts().weight_bytes // 2**20)
+    assert engine()["resources"]["requests"]["memory"] == f"{weights + program + shared}Mi"
     assert engine(resources={"requests": {"memory": "9Gi"}})["resources"]["requests"]["memory"] == "9Gi"
 
 
