@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ftm_jobs.checkpoint.adapter_config import ADAPTER_CONFIG_FILE, AdapterConfig, parse_adapter_config
-from ftm_jobs.checkpoint.configs import CONFIG_FILE, BaseConfig, parse_base_config
+from ftm_jobs.checkpoint.configs import CONFIG_FILE, parse_base_config
 from ftm_jobs.checkpoint.headers import Header
 from ftm_jobs.checkpoint.index import no_weights
 from ftm_jobs.checkpoint.quantized_base import CARD_FILE, refuse_quantized
@@ -17,6 +17,7 @@ from ftm_jobs.checkpoint.weight_files import (
     read_json,
     read_weight_files,
 )
+from ftm_jobs.contract.config import ModelConfig
 from ftm_jobs.stores import Stat, Store
 from ftm_jobs.stores.source import Source
 
@@ -27,7 +28,7 @@ ADAPTER_FILE = "adapter_model.safetensors"
 class StoredBase:
     store: Store
     digest: str
-    config: BaseConfig
+    config: ModelConfig
     weights: WeightFiles
     stats: dict[str, Stat]
     """Of each file that a merge reads or copies, by name."""

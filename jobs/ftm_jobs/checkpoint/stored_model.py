@@ -12,11 +12,12 @@ from pathlib import Path
 
 from ftm_jobs.artifacts.fetch import FILES_AT_ONCE, checked_artifact, fetch_file
 from ftm_jobs.artifacts.manifest import corrupt, read_manifest
-from ftm_jobs.checkpoint.configs import CONFIG_FILE, BaseConfig, parse_base_config
+from ftm_jobs.checkpoint.configs import CONFIG_FILE, parse_base_config
 from ftm_jobs.checkpoint.headers import Header
 from ftm_jobs.checkpoint.source_files import is_companion, pinned_digest, stats_of
 from ftm_jobs.checkpoint.sources import refuse_quantized_config
 from ftm_jobs.checkpoint.weight_files import WeightFiles, list_files, read_json, read_weight_files
+from ftm_jobs.contract.config import ModelConfig
 from ftm_jobs.contract.manifest import Manifest, ManifestFile, ManifestInput
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.runtime.pipeline import in_order
@@ -56,7 +57,7 @@ class StoredModel:
         return ManifestInput(role="merged", uri=self.store.uri, digest=self.digest)
 
     @cached_property
-    def config(self) -> BaseConfig:
+    def config(self) -> ModelConfig:
         """config.json as it is understood. Raises InvalidInput (InvalidConfig)."""
         return parse_base_config(self.store.describe(CONFIG_FILE), self.content)
 

@@ -13,13 +13,13 @@ from typing import Any
 from ftm_jobs.adapters.changes import NF4_BLOCK, Form, LowRank, Replace, ReplaceRows, RoundTrip
 from ftm_jobs.adapters.match import OUTPUT_LAYERS, BaseTensors, Update, new_output_layer
 from ftm_jobs.adapters.mismatch import adapter_mismatch, unsupported_adapter
-from ftm_jobs.checkpoint.configs import CONFIG_FILE, text_object
+from ftm_jobs.checkpoint.configs import CONFIG_FILE
 from ftm_jobs.checkpoint.index import INDEX_FILE
 from ftm_jobs.checkpoint.output_layout import Change, Origin, Output, OutputFile, OutputTensor, base_layout, resharded
+from ftm_jobs.contract.config import SPELLINGS, text_object
 from ftm_jobs.errors import InvalidInput, Reason
 
 _TIE = "tie_word_embeddings"
-_VOCABULARY = "vocab_size"
 
 
 @dataclass(frozen=True)
@@ -226,8 +226,7 @@ def _config(config: Mapping[str, Any], untied: bool, resized: int | None) -> dic
                 place[_TIE] = False
     if resized is not None:
         for place in places:
-            if _VOCABULARY in place:
-                place[_VOCABULARY] = resized
+            place |= {name: resized for name in SPELLINGS["vocabulary_size"] if name in place}
     return found
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ftm_jobs.contract.config import UnreadableConfig
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.errors import InvalidManifest
-from ftm_operator.planning.model.config_facts import UnreadableConfig, facts_of_config
+from ftm_operator.planning.model.config_facts import facts_of_config
 
 
 def facts_of_file(path: Path) -> Facts:

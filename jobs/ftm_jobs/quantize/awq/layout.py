@@ -31,8 +31,8 @@ from dataclasses import dataclass, field
 from math import lcm
 from typing import Any, NoReturn
 
-from ftm_jobs.checkpoint.configs import text_config, text_object
 from ftm_jobs.checkpoint.tensor_groups import is_beyond
+from ftm_jobs.contract.config import SPELLINGS, first_number, text_fields, text_object
 from ftm_jobs.contract.facts import holds_experts, of_encoder
 from ftm_jobs.errors import InvalidInput, Reason
 
@@ -120,9 +120,8 @@ def plan_layout(
             "write quantization.method: GGUF or None",
         )
     sizes = sorted({1, *tensor_parallel})
-    beyond = {
-        name for name in shapes if is_beyond(name, int(text_config(config).get("num_hidden_layers") or sys.maxsize))
-    }
+    layers = first_number(text_fields(config), *SPELLINGS["layers"]) or sys.maxsize
+    beyond = {name for name in shapes if is_beyond(name, layers)}
     linears = quantized_linears({name: shape for name, shape in shapes.items() if name not in beyond})
     if not linears:
         raise InvalidInput(
@@ -191,7 +190,7 @@ def _cost(padded: Mapping[int, int]) -> float:
 def _widths(config: Mapping[str, Any], padded: Mapping[int, int]) -> dict[str, int]:
     """config.json's fields to change. Raises InvalidInput where it does not say a width that is padded."""
     inner = text_object(config)
-    places = {"": config} if inner is None else {"": config, f"{inner}.": text_config(config)}
+    places = {"": config} if inner is None else {"": config, f"{inner}.": config[inner]}
     said = {
         f"{prefix}{name}": place[name] for prefix, place in places.items() for name in WIDTH_FIELDS if name in place
     }
@@ -249,9 +248,7 @@ class _Rules:
 
     def _key_value_heads(self) -> int:
         """There are copies of them where there are more ranks than heads."""
-        text = text_config(self.config)
-        heads = text.get("num_key_value_heads") or text.get("num_attention_heads")
-        return heads if isinstance(heads, int) and heads > 0 else 1
+        return first_number(text_fields(self.config), *SPELLINGS["key_value_heads"], *SPELLINGS["attention_heads"]) or 1
 
 
 def _of_ranks(ranks: int) -> str:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftm_jobs.checkpoint.configs import BaseConfig, text_config
+from ftm_jobs.contract.config import ModelConfig, text_fields
 from ftm_jobs.quantize.gguf.header import GgufHeader, MetadataList
 
 DEFAULT_ROPE_BASE = 10000.0
@@ -17,9 +17,9 @@ SCALED_BY_FACTOR = ("linear", "yarn", "longrope")
 CHAT_TEMPLATE = "tokenizer.chat_template"
 
 
-def disagreements(header: GgufHeader, config: BaseConfig, *, has_template: bool) -> list[str]:
+def disagreements(header: GgufHeader, config: ModelConfig, *, has_template: bool) -> list[str]:
     """What the file says otherwise, a clause each; empty when it agrees in all that both know."""
-    content = text_config(config.content)
+    content = text_fields(config.content)
     return [
         *_numbers(header, config, content),
         *_vocabulary(header, config),
@@ -32,7 +32,7 @@ def disagreements(header: GgufHeader, config: BaseConfig, *, has_template: bool)
     ]
 
 
-def _numbers(header: GgufHeader, config: BaseConfig, content: Mapping[str, Any]) -> Iterator[str]:
+def _numbers(header: GgufHeader, config: ModelConfig, content: Mapping[str, Any]) -> Iterator[str]:
     extra = content.get("num_nextn_predict_layers")
     layers = config.layers + (extra if isinstance(extra, int) else 0)
     wanted = {
@@ -47,7 +47,7 @@ def _numbers(header: GgufHeader, config: BaseConfig, content: Mapping[str, Any])
             yield f"its {key} is {found:g}, and the config's is {values[0]}"
 
 
-def _vocabulary(header: GgufHeader, config: BaseConfig) -> Iterator[str]:
+def _vocabulary(header: GgufHeader, config: ModelConfig) -> Iterator[str]:
     tokens = header.metadata.get("tokenizer.ggml.tokens")
     embedding = header.tensors.get("token_embd.weight")
     rows = embedding.weight.shape[0] if embedding else None

@@ -14,9 +14,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ftm_jobs.checkpoint.configs import CONFIG_FILE, BaseConfig, parse_base_config, parse_json
+from ftm_jobs.checkpoint.configs import CONFIG_FILE, parse_base_config, parse_json
 from ftm_jobs.checkpoint.stored_model import StoredModel
 from ftm_jobs.checkpoint.weight_files import WeightFiles, read_weight_files
+from ftm_jobs.contract.config import ModelConfig
 from ftm_jobs.contract.keys import GGUF_RECIPE, gguf_key
 from ftm_jobs.contract.manifest import ManifestInput
 from ftm_jobs.contract.report import Report
@@ -218,12 +219,12 @@ def _weights(model: Path) -> WeightFiles:
     return read_weight_files(store, store.list())
 
 
-def _config(model: Path) -> BaseConfig:
+def _config(model: Path) -> ModelConfig:
     path = model / CONFIG_FILE
     return parse_base_config(str(path), parse_json(str(path), path.read_bytes()))
 
 
-def _checked(path: Path, config: BaseConfig, model: Path) -> GgufHeader:
+def _checked(path: Path, config: ModelConfig, model: Path) -> GgufHeader:
     """Raises Failed (RuinedResult) when the file is not whole or does not say what the config says."""
     try:
         header = read_gguf(path)
@@ -244,7 +245,7 @@ def _has_template(model: Path) -> bool:
     return path.is_file() and bool(json.loads(path.read_text("utf-8")).get("chat_template"))
 
 
-def _architecture(header: GgufHeader, config: BaseConfig) -> GgufArchitecture:
+def _architecture(header: GgufHeader, config: ModelConfig) -> GgufArchitecture:
     return GgufArchitecture(
         name=str(header.metadata.get("general.architecture")),
         layers=int(header.number("block_count") or config.layers),

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ftm_jobs.contract.config import TEXT_OBJECTS
+from ftm_jobs.contract.config import SPELLINGS, carried_config, first_number, text_fields
 from ftm_jobs.contract.facts import BaseFacts, TensorGroup
 from ftm_operator.planning.model.quantization import NONE, Scheme, scheme_of_config
 
@@ -135,7 +135,8 @@ class Architecture:
 
 def architecture(base: BaseFacts) -> Architecture:
     """The architecture that the facts describe."""
-    config = {name: json.loads(text) for name, text in (base.config or {}).items()}
+    carried = base.config or {}
+    config = carried_config(carried)
     text = text_fields(config)
     model_type = str(text.get("model_type", base.model_type))
     experts = experts_of(text, base.layers, base.intermediate_size)
@@ -147,15 +148,15 @@ def architecture(base: BaseFacts) -> Architecture:
         hidden_size=base.hidden_size,
         mlp_width=mlp_width_of(text, base, experts),
         heads=base.attention_heads,
-        key_value_heads=_first(text, "multi_query_group_num") or base.key_value_heads,
+        key_value_heads=first_number(text, *SPELLINGS["key_value_heads"]) or base.key_value_heads,
         head_size=base.head_size,
-        vocabulary=_first(text, "padded_vocab_size") or base.vocabulary_size,
+        vocabulary=first_number(text, *SPELLINGS["vocabulary_size"]) or base.vocabulary_size,
         max_context=base.max_position_embeddings or DEFAULT_MAX_CONTEXT,
         tied=base.tied_embeddings,
         attention=attention_of(text, model_type, base.layers),
         weight_bytes=base.weight_bytes,
         tensors=base.tensors or (),
-        quantization=scheme_of_config(config),
+        quantization=scheme_of_config({name: json.loads(value) for name, value in carried.items()}),
         experts=experts,
         latent=latent_of(text, model_type),
         state=state_of(text, base.hidden_size),
@@ -163,17 +164,10 @@ def architecture(base: BaseFacts) -> Architecture:
     )
 
 
-def text_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of the decoder, whether config.json has an object for it or not."""
-    top = {name: value for name, value in config.items() if "." not in name}
-    inner = {name.partition(".")[2]: value for name, value in config.items() if name.partition(".")[0] in TEXT_OBJECTS}
-    return {**top, **inner}
-
-
 def attention_of(text: Mapping[str, Any], model_type: str, layers: int) -> tuple[LayerAttention, ...]:
     """How each layer attends. Source: the models' classes in vLLM, and transformers' defaults for layer_types."""
-    window = _first(text, "sliding_window") or 0
-    chunk = _first(text, "attention_chunk_size") or 0
+    window = first_number(text, "sliding_window") or 0
+    chunk = first_number(text, "attention_chunk_size") or 0
     windows = {"full": 0, "state": 0, "sliding": window, "chunked": chunk}
     kinds = [
         kind if windows[kind] or kind in ("full", "state") else "full" for kind in _kinds(text, model_type, layers)
@@ -192,13 +186,13 @@ def _kinds_of_hybrid(text: Mapping[str, Any], model_type: str, layers: int) -> l
     every = range(layers)
     if pattern := text.get("hybrid_override_pattern"):
         return ["full" if sign == "*" else "state" for sign in str(pattern) if sign in "*M"]
-    if period := _first(text, "attn_layer_period"):
+    if period := first_number(text, "attn_layer_period"):
         offset = int(text.get("attn_layer_offset", 0))
         return ["full" if layer % period == offset else "state" for layer in every]
     if isinstance(indices := text.get("attn_layer_indices"), list):
         return ["full" if layer in indices else "state" for layer in every]
     if "linear_num_value_heads" in text:
-        interval = _first(text, "full_attention_interval") or 4
+        interval = first_number(text, "full_attention_interval") or 4
         return ["state" if (layer + 1) % interval else "full" for layer in every]
     if model_type == "falcon_h1":  # each layer has both
         return ["full" if layer < layers else "state" for layer in range(2 * layers)]
@@ -211,7 +205,7 @@ def _kinds_of_family(text: Mapping[str, Any], model_type: str, layers: int) -> l
         rope = text.get("no_rope_layers") or [(layer + 1) % 4 != 0 for layer in every]
         return ["chunked" if uses_rope else "full" for uses_rope in rope[:layers]]
     if model_type.startswith("gemma3") or model_type == "cohere2":
-        length = _first(text, "sliding_window_pattern") or (4 if model_type == "cohere2" else 6)
+        length = first_number(text, "sliding_window_pattern") or (4 if model_type == "cohere2" else 6)
         return ["sliding" if (layer + 1) % length else "full" for layer in every]
     if model_type in ("gemma2", "gpt_oss"):
         return ["full" if layer % 2 else "sliding" for layer in every]
@@ -222,23 +216,23 @@ def _kinds_of_family(text: Mapping[str, Any], model_type: str, layers: int) -> l
 
 
 def experts_of(text: Mapping[str, Any], layers: int, mlp_width: int | None) -> Experts | None:
-    count = _first(text, "num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
-    width = _first(text, "moe_intermediate_size") or mlp_width
+    count = first_number(text, "num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
+    width = first_number(text, "moe_intermediate_size") or mlp_width
     if not count or count < 2 or not width:
         return None
-    shared = _first(text, "shared_expert_intermediate_size", "shared_intermediate_size")
+    shared = first_number(text, "shared_expert_intermediate_size", "shared_intermediate_size")
     if shared is None:
-        shared = (_first(text, "n_shared_experts") or 0) * width
+        shared = (first_number(text, "n_shared_experts") or 0) * width
         shared = width if str(text.get("model_type", "")).startswith("llama4") else shared
-    return Experts(count, width, _first(text, "num_experts_per_tok") or 1, shared, _expert_layers(text, layers))
+    return Experts(count, width, first_number(text, "num_experts_per_tok") or 1, shared, _expert_layers(text, layers))
 
 
 def _expert_layers(text: Mapping[str, Any], layers: int) -> tuple[int, ...]:
     if isinstance(listed := text.get("moe_layers"), list):
         return tuple(layer for layer in listed if layer < layers)
     dense = set(text.get("mlp_only_layers") or ())
-    first = _first(text, "first_k_dense_replace") or 0
-    step = _first(text, "interleave_moe_layer_step", "decoder_sparse_step", "expert_layer_period") or 1
+    first = first_number(text, "first_k_dense_replace") or 0
+    step = first_number(text, "interleave_moe_layer_step", "decoder_sparse_step", "expert_layer_period") or 1
     offset = int(text.get("expert_layer_offset", step - 1))
     return tuple(layer for layer in range(first, layers) if layer not in dense and layer % step == offset)
 
@@ -247,57 +241,46 @@ def mlp_width_of(text: Mapping[str, Any], base: BaseFacts, experts: Experts | No
     """Inside the MLP of layers without experts; None: no layer has one, or config.json does not say."""
     if experts and len(experts.layers) == base.layers:
         return None
-    return _first(text, "intermediate_size_mlp") or base.intermediate_size or _first(text, "ffn_hidden_size")
+    return first_number(text, "intermediate_size_mlp", *SPELLINGS["intermediate_size"]) or base.intermediate_size
 
 
 def latent_of(text: Mapping[str, Any], model_type: str) -> Latent | None:
-    rank = _first(text, "kv_lora_rank")
+    rank = first_number(text, "kv_lora_rank")
     if not rank or model_type not in LATENT_MODEL_TYPES:
         return None
     return Latent(
         key_value_rank=rank,
-        rope_width=_first(text, "qk_rope_head_dim") or 64,
-        nope_width=_first(text, "qk_nope_head_dim") or 128,
-        value_width=_first(text, "v_head_dim") or 128,
-        query_rank=_first(text, "q_lora_rank"),
+        rope_width=first_number(text, "qk_rope_head_dim") or 64,
+        nope_width=first_number(text, "qk_nope_head_dim") or 128,
+        value_width=first_number(text, "v_head_dim") or 128,
+        query_rank=first_number(text, "q_lora_rank"),
     )
 
 
 def state_of(text: Mapping[str, Any], hidden_size: int) -> State | None:
     """Source: vLLM, model_executor/layers/mamba/mamba_utils.py, MambaStateShapeCalculator."""
-    if heads := _first(text, "linear_num_value_heads"):
-        keys = (_first(text, "linear_num_key_heads") or heads) * (_first(text, "linear_key_head_dim") or 128)
-        value_size = _first(text, "linear_value_head_dim") or 128
-        kernel = _first(text, "linear_conv_kernel_dim") or 4
-        recurrent = heads * value_size * (_first(text, "linear_key_head_dim") or 128)
-        return State((2 * keys + heads * value_size) * (kernel - 1), recurrent, heads)
-    state_size = _first(text, "mamba_d_state", "ssm_state_size")
+    if heads := first_number(text, "linear_num_value_heads"):
+        key_size = first_number(text, "linear_key_head_dim") or 128
+        keys = (first_number(text, "linear_num_key_heads") or heads) * key_size
+        value_size = first_number(text, "linear_value_head_dim") or 128
+        kernel = first_number(text, "linear_conv_kernel_dim") or 4
+        return State((2 * keys + heads * value_size) * (kernel - 1), heads * value_size * key_size, heads)
+    state_size = first_number(text, "mamba_d_state", "ssm_state_size")
     if not state_size:
         return None
-    kernel = _first(text, "mamba_d_conv", "conv_kernel") or 4
-    groups = _first(text, "mamba_n_groups", "n_groups") or 1
-    heads = _first(text, "mamba_n_heads", "mamba_num_heads")
-    head_size = _first(text, "mamba_d_head", "mamba_head_dim")
+    kernel = first_number(text, "mamba_d_conv", "conv_kernel") or 4
+    groups = first_number(text, "mamba_n_groups", "n_groups") or 1
+    heads = first_number(text, "mamba_n_heads", "mamba_num_heads")
+    head_size = first_number(text, "mamba_d_head", "mamba_head_dim")
     if heads and head_size:
         inner = heads * head_size
         return State((inner + 2 * groups * state_size) * (kernel - 1), inner * state_size, heads)
-    inner = (_first(text, "mamba_expand") or 2) * hidden_size
+    inner = (first_number(text, "mamba_expand") or 2) * hidden_size
     return State(inner * (kernel - 1), inner * state_size, inner)
 
 
 def vision_of(config: Mapping[str, Any]) -> Vision | None:
-    vision = {name.partition(".")[2]: value for name, value in config.items() if name.startswith("vision_config.")}
-    heads = _first(vision, "num_heads", "num_attention_heads")
-    hidden = _first(vision, "embed_dim", "hidden_size")
+    vision = config.get("vision_config", {})
+    heads = first_number(vision, "num_heads", "num_attention_heads")
+    hidden = first_number(vision, "embed_dim", "hidden_size")
     return Vision(heads, hidden) if heads and hidden else None
-
-
-def _first(fields: Mapping[str, Any], *names: str) -> int | None:
-    """The first of the names that holds a positive whole number, or a list of equal ones."""
-    for name in names:
-        value = fields.get(name)
-        if isinstance(value, list) and value:
-            value = value[0]
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None

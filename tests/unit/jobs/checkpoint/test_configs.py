@@ -43,7 +43,7 @@ def test_the_language_model_of_a_vision_model_is_what_counts() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason", "sentence"),
     [
-        ({"hidden_size": None}, Reason.INVALID_CONFIG, f"{BASE} has no hidden_size: copy it from the base's page"),
+        ({"hidden_size": None}, Reason.INVALID_CONFIG, f"{BASE} has no hidden_size: copy it from the model's page"),
         ({"hidden_size": "8"}, Reason.INVALID_CONFIG, "hidden_size is '8', not a positive number"),
         ({"num_attention_heads": 0}, Reason.INVALID_CONFIG, "num_attention_heads is '0', not a positive number"),
         ({"architectures": []}, Reason.INVALID_CONFIG, "names no architectures or no model_type"),

@@ -1,0 +1,84 @@
+"""An inspect Job and `ftm inspect --config` read the same facts from one config.json."""
+
+from typing import Any
+
+import pytest
+
+from ftm_jobs.checkpoint.configs import parse_base_config
+from ftm_jobs.checkpoint.sources import StoredBase
+from ftm_jobs.checkpoint.weight_files import WeightFiles
+from ftm_jobs.contract.config import SPELLINGS
+from ftm_jobs.contract.facts import BaseFacts
+from ftm_jobs.steps.inspect import base_facts
+from ftm_jobs.stores.file import FileStore
+from ftm_operator.planning.model.architecture import architecture
+from ftm_operator.planning.model.config_facts import facts_of_config
+from tests.unit.jobs.files import Shapes, header
+from tests.unit.operator.planning.catalogue import MODELS, config
+
+CHATGLM: dict[str, Any] = {
+    "architectures": ["ChatGLMModel"],
+    "model_type": "chatglm",
+    "num_layers": 28,
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "multi_query_attention": True,
+    "multi_query_group_num": 2,
+    "kv_channels": 160,
+    "ffn_hidden_size": 13696,
+    "padded_vocab_size": 65024,
+    "seq_length": 8192,
+    "add_qkv_bias": True,
+    "add_bias_linear": False,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float16",
+}
+FROM_HEADERS = {"tensors", "weight_bytes", "parameters"}
+"""Facts that the inspect Job takes from the weight files, which are not there for a config alone."""
+
+
+def inspected(content: dict[str, Any], planned: BaseFacts) -> BaseFacts:
+    """The facts of an inspect Job whose weight files hold one tensor of each kind that planning expects."""
+    assert planned.tensors
+    shapes: Shapes = {group.name.replace("*", "0"): (group.dtype, (1, 8)) for group in planned.tensors}
+    weights = WeightFiles((header(shapes),))
+    base = StoredBase(FileStore("/base"), planned.digest, parse_base_config("config.json", content), weights, {})
+    return base_facts(base).model_copy(update={"uri": planned.uri})
+
+
+@pytest.mark.parametrize("name", [*MODELS, "chatglm3-6b"])
+def test_the_inspect_job_and_the_planner_read_the_same_facts(name: str) -> None:
+    content = CHATGLM if name == "chatglm3-6b" else config(name)
+    planned = facts_of_config("hf://models/x", "sha256:0", content)
+    assert inspected(content, planned).model_dump(exclude=FROM_HEADERS) == planned.model_dump(exclude=FROM_HEADERS)
+
+
+def test_a_config_that_spells_its_fields_as_chatglm_does_is_understood() -> None:
+    planned = facts_of_config("hf://models/chatglm", "sha256:0", CHATGLM)
+    facts = inspected(CHATGLM, planned)
+    assert (facts.layers, facts.hidden_size, facts.intermediate_size) == (28, 4096, 13696)
+    assert (facts.attention_heads, facts.key_value_heads, facts.head_size) == (32, 2, 160)
+    assert (facts.vocabulary_size, facts.max_position_embeddings, facts.tied_embeddings) == (65024, 8192, False)
+    model = architecture(facts)
+    assert (model.layers, model.mlp_width, model.heads, model.key_value_heads) == (28, 13696, 32, 2)
+    assert (model.head_size, model.vocabulary, model.max_context) == (160, 65024, 8192)
+
+
+@pytest.mark.parametrize("fact", sorted(SPELLINGS))
+def test_each_spelling_of_a_field_is_read_by_both(fact: str) -> None:
+    usual = {**CHATGLM, **config("llama-3-8b"), "head_dim": 128}
+    plain = {name: value for name, value in usual.items() if name not in SPELLINGS[fact]}
+    changed: Any = {"dtype": "float32", "tied_embeddings": True}.get(fact, 7)
+    for name in SPELLINGS[fact]:
+        content = {**plain, name: changed}
+        planned = facts_of_config("hf://models/x", "sha256:0", content)
+        expected = "F32" if fact == "dtype" else changed
+        assert getattr(planned, fact) == getattr(inspected(content, planned), fact) == expected
+
+
+def test_the_language_models_own_fields_count_before_those_beside_it() -> None:
+    text = {**config("llama-3-8b"), "num_attention_heads": None}
+    content = {"architectures": ["X"], "model_type": "x_vl", "hidden_size": 8, "num_attention_heads": 16}
+    planned = facts_of_config("hf://models/x", "sha256:0", content | {"text_config": text})
+    assert (planned.hidden_size, planned.attention_heads) == (4096, 16)
+    assert architecture(planned).heads == 16
