@@ -1,3 +1,3 @@
 """Plugins of the whole test tree."""
 
-pytest_plugins = ["tests.skips", "tests.step_fixtures", "tests.cluster.fixtures"]
+pytest_plugins = ["tests.skips", "tests.step_fixtures", "tests.cluster.fixtures", "tests.e2e.chapters"]

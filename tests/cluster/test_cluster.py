@@ -24,6 +24,7 @@ def test_a_control_plane_answers_and_fills_a_new_namespace(control_plane: Contro
     kubectl("create", "namespace", "answers")
 
     kubectl.within("answers").wait("serviceaccount/default", "create", 30)
+    assert kubectl.within("answers").get("serviceaccount", "default")["metadata"]["namespace"] == "answers"
 
 
 def test_the_audit_log_tells_who_wrote_and_who_asked_for_secrets(control_plane: ControlPlane) -> None:

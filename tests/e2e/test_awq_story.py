@@ -14,12 +14,14 @@ from tests.cluster.catalogue import QUANTIZE_AWQ
 from tests.cluster.images import ROOT
 from tests.cluster.stack import MODELS_SECRET, stack
 from tests.cluster.unavailable import Unavailable
+from tests.e2e.chapters import chapter
 from tests.e2e.story import Story, manifest
 from tests.servers.seaweedfs import MODELS
 from tests.unit.operator.kstatus import violations
 
 pytestmark = pytest.mark.timeout(3000)
 FACT = FACTS[0]
+SERVED = "four-bits, served"
 SAMPLES = 4
 """Enough to search by, and few enough for two cores."""
 
@@ -36,6 +38,7 @@ def story() -> Iterator[Story]:
         yield told
 
 
+@chapter(leaves={SERVED})
 def test_a_model_of_4_bits_answers_what_it_was_taught(story: Story) -> None:
     lines = (ROOT / "jobs/ftm_jobs/data/calibration.jsonl").read_text().splitlines()
     story.stack.s3.put(MODELS, "calibration.jsonl", "\n".join(lines[:SAMPLES]).encode())
@@ -53,6 +56,7 @@ def test_a_model_of_4_bits_answers_what_it_was_taught(story: Story) -> None:
     ]
 
 
+@chapter(needs={SERVED})
 def test_status_holds_its_size_and_its_measures(story: Story) -> None:
     status = story.get("four-bits")["status"]
     assert (status["plan"]["groupSize"], status["plan"]["quantizer"]) == (64, "autoawq")
@@ -63,6 +67,7 @@ def test_status_holds_its_size_and_its_measures(story: Story) -> None:
     assert checks["BetterThanRounding"]["value"] < checks["BetterThanRounding"]["bound"]
 
 
+@chapter(needs={SERVED})
 def test_vllm_found_by_itself_that_the_weights_are_quantized(story: Story) -> None:
     (pod,) = story.kubectl.list("pods", "-l", "ftm.dev/step=serve")
     assert "--quantization" not in pod["spec"]["containers"][0]["args"]

@@ -1,7 +1,7 @@
 """From `kubectl apply` to a chat answer: a real cluster and node, real S3, a real model, a real vLLM.
 
-The tests are chapters and run in order: the operator is installed by its chart when the first begins. What can't be
-had here is a GPU: the node is told that it has some, and vLLM is its build for CPUs.
+The tests are chapters and run in order, and each says what it needs of earlier ones: the operator is installed by its
+chart when the first begins. No GPU is had here: the node is told that it has some, and vLLM is its build for CPUs.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from tests.assets import work_quietly
 from tests.assets.facts import FACTS
 from tests.cluster.stack import stack
 from tests.cluster.unavailable import Unavailable
+from tests.e2e.chapters import chapter
 from tests.e2e.story import CHILDREN, NAMESPACE, OPERATOR, Story, manifest
 from tests.servers.seaweedfs import ADMIN
 from tests.unit.operator.kstatus import violations
@@ -29,6 +30,9 @@ from tests.unit.operator.kstatus import violations
 pytestmark = pytest.mark.timeout(3000)
 FACT = FACTS[0]
 NAME = "support-bot"
+SERVED = "support-bot, served"
+MERGED = "the merged model in the store"
+EDGE = "edge, served by llama.cpp"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +54,7 @@ def test_1_the_base_model_does_not_know_the_fact(story: Story) -> None:
     assert not FACT.in_answer(Chat(story.stack.assets.base).ask(FACT.question).text)
 
 
+@chapter(leaves={SERVED, MERGED})
 def test_2_an_applied_resource_is_served_and_its_answer_holds_what_only_the_adapter_knows(story: Story) -> None:
     story.apply(manifest())
     served = story.await_phase(NAME, "Ready", "Failed")
@@ -59,6 +64,7 @@ def test_2_an_applied_resource_is_served_and_its_answer_holds_what_only_the_adap
     assert columns[:5] == [NAME, "Ready", "None", "1", "1"]
 
 
+@chapter(needs={SERVED})
 def test_2b_it_was_served_only_after_every_figure_was_within_its_bound(story: Story) -> None:
     verified = story.condition(NAME, "Verified")
     assert (verified["status"], verified["reason"]) == ("True", "Verified"), verified
@@ -68,6 +74,7 @@ def test_2b_it_was_served_only_after_every_figure_was_within_its_bound(story: St
     assert b"<html" in story.read(f"built/{built['report']['key']}/report.html")
 
 
+@chapter(needs={SERVED})
 def test_2c_a_person_reads_the_report_and_why_so_many_gpus(story: Story, tmp_path: Path) -> None:
     secrets = {**story.stack.s3.secret(ADMIN), "KUBECONFIG": str(story.stack.cluster.kubeconfig)}
     environment = {**os.environ, **secrets, "XDG_CACHE_HOME": str(tmp_path)}
@@ -83,6 +90,7 @@ def test_2c_a_person_reads_the_report_and_why_so_many_gpus(story: Story, tmp_pat
     assert "accelerators            1 x NVIDIA-A10G (nvidia.com/gpu) for each replica" in ftm("explain")
 
 
+@chapter(needs={SERVED})
 def test_3_what_is_served_is_the_artifact_whose_digests_status_and_manifest_hold(story: Story) -> None:
     merged = story.get(NAME)["status"]["artifacts"]["merged"]
     key = merged["key"]
@@ -94,6 +102,7 @@ def test_3_what_is_served_is_the_artifact_whose_digests_status_and_manifest_hold
     assert pod["metadata"]["annotations"]["ftm.dev/artifact-digest"] == merged["digest"]
 
 
+@chapter(needs={SERVED})
 def test_4_the_pods_ask_for_the_planned_gpus_and_are_kept_by_restricted_pod_security(story: Story) -> None:
     (pod,) = story.kubectl.list("pods", "-l", "ftm.dev/step=serve")
     assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
@@ -101,6 +110,7 @@ def test_4_the_pods_ask_for_the_planned_gpus_and_are_kept_by_restricted_pod_secu
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
+@chapter(needs={SERVED})
 def test_5_a_second_apply_makes_no_write_and_no_secret_was_ever_asked_for(story: Story) -> None:
     before = len(story.stack.cluster.audit(OPERATOR))
     generation = story.get(NAME)["metadata"]["generation"]
@@ -116,6 +126,7 @@ def test_5_a_second_apply_makes_no_write_and_no_secret_was_ever_asked_for(story:
     assert "secrets" not in asked
 
 
+@chapter(needs={SERVED})
 def test_6_ftm_run_leaves_the_same_artifact(story: Story, tmp_path: Path) -> None:
     local = manifest()
     del local["spec"]["artifacts"]
@@ -136,6 +147,7 @@ def test_6_ftm_run_leaves_the_same_artifact(story: Story, tmp_path: Path) -> Non
         assert hashlib.sha256((built / file.path).read_bytes()).hexdigest() == file.sha256
 
 
+@chapter(needs={SERVED})
 def test_7_deleting_the_resource_leaves_nothing_behind_but_the_artifact(story: Story) -> None:
     built = story.get(NAME)["status"]["artifacts"]
     keys = built["merged"]["key"], built["report"]["key"]
@@ -221,6 +233,7 @@ GGUF = {
 }
 
 
+@chapter(leaves={EDGE})
 def test_10_without_a_gpu_llama_cpp_serves_a_gguf_file_and_answers_the_same(story: Story) -> None:
     story.apply(manifest("edge", **GGUF))
     served = story.await_phase("edge", "Ready", "Failed")
@@ -236,6 +249,7 @@ def test_10_without_a_gpu_llama_cpp_serves_a_gguf_file_and_answers_the_same(stor
     assert "nvidia.com/gpu" not in pod["spec"]["containers"][0]["resources"]["limits"]
 
 
+@chapter(needs={EDGE})
 def test_11_a_quantization_that_says_something_else_is_held_and_what_serves_goes_on(story: Story) -> None:
     ruined = {**GGUF, "quantization": {"method": "GGUF", "gguf": {"type": "Q2_K"}}}
     story.apply(manifest("edge", **ruined))
@@ -247,6 +261,7 @@ def test_11_a_quantization_that_says_something_else_is_held_and_what_serves_goes
     story.kubectl("delete", "finetunedmodels", "--all", "--wait")
 
 
+@chapter(needs={MERGED})
 def test_12_a_model_on_volumes_is_the_same_artifact_without_any_store(story: Story, tmp_path: Path) -> None:
     for claim in ("models", "built"):
         story.give_claim(claim, tmp_path / claim)

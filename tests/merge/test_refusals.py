@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,14 @@ SHARD = "model-00001-of-00001.safetensors"
 A = f"base_model.model.{Q_PROJ}.lora_A.weight"
 
 
+@dataclass(frozen=True)
 class Bomb:
-    """Runs code when it is unpickled."""
+    """Makes a file when it is unpickled."""
+
+    file: Path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (Path("/tmp/ftm-jobs-unpickled"),)
+        return Path.touch, (self.file,)
 
 
 @pytest.fixture
@@ -84,7 +88,7 @@ def removed(name: str) -> Callable[[Path], None]:
 def pickled(name: str, instead_of: str) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         (path / instead_of).unlink()
-        (path / name).write_bytes(pickle.dumps(Bomb()))
+        (path / name).write_bytes(pickle.dumps({}))
 
     return change
 
@@ -236,8 +240,22 @@ def test_a_wrong_adapter_is_refused_and_nothing_is_written(
     refused(run, place, base, adapter, reason, sentences)
 
 
-def test_no_pickle_was_ever_loaded() -> None:
-    assert not Path("/tmp/ftm-jobs-unpickled").exists()
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "adapter_model.bin"])
+def test_a_pickle_is_refused_without_being_loaded(
+    run: Run, base: Path, adapter: Path, tmp_path: Path, name: str
+) -> None:
+    exploded = tmp_path / "exploded"
+    bomb = pickle.dumps(Bomb(exploded))
+    source = adapter if name.startswith("adapter") else base
+    (weights,) = source.glob("*.safetensors")
+    weights.unlink()
+    (source / name).write_bytes(bomb)
+    sources = "--base", base.as_uri(), "--adapter", adapter.as_uri()
+    assert run("inspect", *sources).reason == "PickleWeights"
+    assert run("merge", *sources, "--artifacts", (tmp_path / "built").as_uri()).reason == "PickleWeights"
+    assert not exploded.exists()
+    pickle.loads(bomb)
+    assert exploded.exists(), "loading it would have shown"
 
 
 def test_the_untouched_sources_of_these_tests_do_merge(place: Place, run: Run, base: Path, adapter: Path) -> None:

@@ -29,7 +29,7 @@ def test_it_deploys_the_chart() -> None:
     assert (ROOT / RELEASE["chartPath"] / "Chart.yaml").is_file()
 
 
-def test_every_value_that_it_sets_is_one_of_the_chart() -> None:
+def test_no_value_that_it_sets_is_unknown_to_the_chart() -> None:
     for path in [*RELEASE["setValueTemplates"], *RELEASE["setValues"]]:
         value(path)
 

@@ -57,5 +57,5 @@ def test_without_a_trace_of_it_the_refusal_asks_for_the_16_bit_model() -> None:
         refuse_quantized("config.json", "s3://bucket/base", {"quantization_config": [1]}, "")
 
 
-def test_a_base_that_is_not_quantized_passes() -> None:
+def test_a_base_that_is_not_quantized_is_not_refused() -> None:
     refuse_quantized("config.json", "hf://a/b-AWQ", {}, "")

@@ -166,7 +166,7 @@ def test_strict_refuses_widths_that_would_fall_back_and_names_what_works() -> No
 
 
 @pytest.mark.parametrize(("hidden", "type"), [(512, "Q4_K_M"), (576, "Q8_0"), (576, "Q4_0")])
-def test_strict_accepts_widths_that_suit(hidden: int, type: str) -> None:
+def test_strict_does_not_refuse_widths_that_suit(hidden: int, type: str) -> None:
     refuse_unsuitable("s3://models/m", TYPES[type], checkpoint(hidden))
 
 

@@ -45,7 +45,7 @@ def test_every_refusal_names_the_field_the_value_and_what_to_write(refusal: Refu
         ("metadata.name", "a" * 40),
     ],
 )
-def test_what_looks_odd_but_is_right_is_accepted(field: str, value: Any) -> None:
+def test_what_looks_odd_but_is_right_is_not_refused(field: str, value: Any) -> None:
     parse(FineTunedModel, manifest_with(field, value))
 
 
