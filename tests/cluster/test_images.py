@@ -1,4 +1,4 @@
-"""When an image is built again: exactly when something that it is made from has changed."""
+"""An image is built again exactly when something that it is made from has changed."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from tests.cluster.catalogue import (
     MERGE,
     MERGE_REQUIREMENTS,
     OPERATOR,
-    OWN,
     QUANTIZE_AWQ,
     QUANTIZE_COMPRESSOR,
     QUANTIZE_GGUF,
     SERVE_LLAMACPP,
     VLLM_CPU,
 )
+from tests.cluster.containerfile import stages_of
 from tests.cluster.images import Image
 
 
@@ -26,12 +26,12 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(images, "ROOT", tmp_path)
     (tmp_path / "code/__pycache__").mkdir(parents=True)
     (tmp_path / "code/module.py").write_text("one = 1\n")
-    (tmp_path / "Containerfile").write_text("FROM scratch\n")
+    (tmp_path / "Containerfile").write_text("FROM scratch\nCOPY code /code\n")
     return tmp_path
 
 
 def image(repository: Path, base: Image | None = None) -> Image:
-    return Image("localhost/image:test", repository / "Containerfile", base=base, copies=("code",))
+    return Image("localhost/image:test", repository / "Containerfile", base=base)
 
 
 def test_an_image_s_inputs_stay_when_nothing_that_it_copies_changes(repository: Path) -> None:
@@ -45,7 +45,7 @@ def test_an_image_s_inputs_stay_when_nothing_that_it_copies_changes(repository: 
 @pytest.mark.parametrize("changed", ["code/module.py", "code/new.py", "Containerfile"])
 def test_an_image_s_inputs_change_with_each_file_that_it_is_made_from(repository: Path, changed: str) -> None:
     before = image(repository).inputs()
-    (repository / changed).write_text("changed")
+    (repository / changed).write_text("FROM changed\nCOPY code /code\n")
 
     assert image(repository).inputs() != before
 
@@ -64,32 +64,52 @@ def test_a_file_that_became_a_program_is_a_change(repository: Path) -> None:
     assert image(repository).inputs() != before
 
 
+def test_a_target_s_inputs_are_those_of_the_stages_that_it_is_made_from(repository: Path) -> None:
+    containerfile = repository / "Containerfile"
+    text = "FROM scratch AS shared\nCOPY code /code\n\nFROM shared AS one\nUSER 1\n\nFROM shared AS two\nUSER 2\n"
+    containerfile.write_text(text)
+    one, two = (Image("localhost/image:test", containerfile, target=target) for target in ("one", "two"))
+    before = one.inputs(), two.inputs()
+    containerfile.write_text(text.replace("USER 2", "USER 3"))
+    assert (one.inputs() == before[0], two.inputs() == before[1]) == (True, False)
+    containerfile.write_text(text.replace("COPY code", "COPY --chmod=444 code"))
+    assert (one.inputs() == before[0], two.inputs() == before[1]) == (False, False)
+
+
+CODE = "jobs/ftm_jobs"
+LLAMA_CPP = ("requirements/llama-cpp.txt", "images/llama.cpp/build.sh")
+
+
 @pytest.mark.parametrize(
-    "one",
-    [OPERATOR, JOBS, MERGE, MERGE_REQUIREMENTS, VLLM_CPU, *GGUF, QUANTIZE_AWQ, QUANTIZE_COMPRESSOR],
-    ids=lambda one: one.name,
+    ("image", "copies"),
+    [
+        (
+            OPERATOR,
+            ("requirements/operator.txt", f"{CODE}/__init__.py", f"{CODE}/contract", "operator/ftm_operator"),
+        ),
+        (JOBS, ("requirements/jobs.txt", CODE)),
+        (MERGE_REQUIREMENTS, ("requirements/merge.txt",)),
+        (MERGE, ("requirements/merge.txt", CODE)),
+        (VLLM_CPU, ("requirements/vllm-cpu.txt",)),
+        (SERVE_LLAMACPP, LLAMA_CPP),
+        (QUANTIZE_GGUF, (*LLAMA_CPP, "requirements/merge.txt", "requirements/quantize-gguf.txt", CODE)),
+        (QUANTIZE_AWQ, ("requirements/quantize-awq.txt", CODE)),
+        (QUANTIZE_COMPRESSOR, ("requirements/quantize-compressor.txt", CODE)),
+    ],
+    ids=lambda value: value.name if isinstance(value, Image) else "",
 )
-def test_what_an_image_copies_is_what_its_containerfile_copies(one: Image) -> None:
-    stages = ["FROM" + stage for stage in one.containerfile.read_text().split("\nFROM")[1:]]
-    if one.target:
-        end = next(number for number, stage in enumerate(stages) if f" AS {one.target}\n" in stage)
-        stages = stages[: end + 1]
-    lines = [line for stage in stages for line in stage.splitlines() if line.startswith("COPY ")]
-    copied = [word for line in lines if "--from=" not in line for word in line.split()[1:-1]]
-
-    assert sorted(one.copies) == sorted(copied)
+def test_an_image_copies_its_own_requirements_and_code_and_no_other_s(image: Image, copies: tuple[str, ...]) -> None:
+    assert sorted(image.copies()) == sorted(copies)
 
 
-def _stage(containerfile: Path, name: str) -> list[str]:
-    """Its instructions, without what names it."""
-    (stage,) = [part for part in containerfile.read_text().split("\nFROM") if f" AS {name}\n" in part]
-    return stage.strip().splitlines()[1:]
+def stage_names(image: Image) -> list[str]:
+    return [stage.name for stage in stages_of(image.containerfile, image.target)]
 
 
 def test_llama_cpp_is_compiled_once_for_both_images_that_hold_it() -> None:
-    assert _stage(QUANTIZE_GGUF.containerfile, "llama.cpp") == _stage(SERVE_LLAMACPP.containerfile, "llama.cpp")
+    assert all("llama.cpp" in stage_names(image) for image in GGUF)
 
 
 def test_the_gguf_image_shares_the_merge_image_s_torch() -> None:
-    shared = _stage(OWN / "merge/Containerfile", "requirements")
-    assert _stage(QUANTIZE_GGUF.containerfile, "requirements")[: len(shared)] == shared
+    assert "merge-requirements" in stage_names(QUANTIZE_GGUF)
+    assert "merge-requirements" in stage_names(MERGE)

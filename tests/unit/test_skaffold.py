@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from tests.cluster.containerfile import stages_of
+
 ROOT = Path(__file__).parents[2]
 SKAFFOLD = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
 ARTIFACTS = SKAFFOLD["build"]["artifacts"]
@@ -20,9 +22,13 @@ def value(path: str) -> Any:
     return found
 
 
-def test_every_containerfile_exists() -> None:
+def test_every_target_is_a_stage_that_copies_files_of_the_repository() -> None:
     for artifact in ARTIFACTS:
-        assert (ROOT / artifact["context"] / artifact["docker"]["dockerfile"]).is_file()
+        docker = artifact["docker"]
+        made_of = stages_of(ROOT / artifact["context"] / docker["dockerfile"], docker["target"])
+        assert made_of[-1].name == docker["target"]
+        assert f'title="{artifact["image"]}"' in " ".join(made_of[-1].instructions)
+        assert all((ROOT / source).exists() for stage in made_of for source in stage.sources)
 
 
 def test_it_deploys_the_chart() -> None:
