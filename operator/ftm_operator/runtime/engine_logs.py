@@ -19,7 +19,7 @@ from ftm_operator.runtime.object_cache import Key
 
 TRIES = 3
 RETRY_SECONDS = 60.0
-log = logging.getLogger("ftm_operator.runtime.engine_logs")
+log = logging.getLogger(__name__)
 
 
 @dataclass

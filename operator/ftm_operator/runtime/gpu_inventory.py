@@ -1,6 +1,7 @@
-"""Which kinds of GPU there are: those that nodes and their drivers publish, and those that the installation declares.
+"""Counts the kinds of GPU: those that nodes and their drivers publish, and those that the installation declares.
 
-Filled by watch events and full lists of Nodes and ResourceSlices, of which it keeps what tells of GPUs. Does no I/O.
+It is filled by watch events and full lists of Nodes and ResourceSlices, and keeps the parts that tell of GPUs. Does no
+I/O.
 A declared kind is for a pool that may be scaled to zero: while a node of it is there, the node is what counts.
 """
 
@@ -15,37 +16,40 @@ GPU_RESOURCES = ("nvidia.com/", "amd.com/")
 
 
 class GpuInventory:
+    """The kinds of GPU that models can be placed on."""
+
     def __init__(self, declared: Sequence[AcceleratorClass] = ()) -> None:
         self._declared = tuple(declared)
         self._objects: dict[str, dict[str, Manifest]] = {kind: {} for kind in KINDS}
         self.classes: tuple[AcceleratorClass, ...] = self._declared
 
-    def received(self, event_type: str | None, item: Manifest) -> bool:
-        """Whether there are other GPUs than before."""
+    def watch_event(self, event_type: str | None, item: Manifest) -> bool:
+        """Returns whether a watch event changes which GPUs there are."""
         objects, name = self._objects[item["kind"]], item["metadata"]["name"]
-        kept = None if event_type == "DELETED" else _what_counts(item)
+        kept = None if event_type == "DELETED" else _gpu_part(item)
         if objects.get(name) == kept:
             return False
         if kept is None:
             objects.pop(name)
         else:
             objects[name] = kept
-        return self._counted()
+        return self._recount()
 
     def listed(self, kind: str, items: Iterable[Manifest]) -> bool:
-        """Whether there are other GPUs than before, by a full list."""
+        """Returns whether a full list changes which GPUs there are."""
         self._objects[kind] = {
-            item["metadata"]["name"]: kept for item in items if (kept := _what_counts(item)) is not None
+            item["metadata"]["name"]: kept for item in items if (kept := _gpu_part(item)) is not None
         }
-        return self._counted()
+        return self._recount()
 
-    def _counted(self) -> bool:
+    def _recount(self) -> bool:
         observed = [
             *classes_of_nodes(self._in_order("Node")),
             *classes_of_slices(self._in_order("ResourceSlice")),
         ]
-        there = {_kind(each) for each in observed}
-        before, self.classes = self.classes, (*observed, *(each for each in self._declared if _kind(each) not in there))
+        present = {_kind(each) for each in observed}
+        absent = [each for each in self._declared if _kind(each) not in present]
+        before, self.classes = self.classes, (*observed, *absent)
         return before != self.classes
 
     def _in_order(self, kind: str) -> list[Manifest]:
@@ -56,8 +60,8 @@ def _kind(each: AcceleratorClass) -> tuple[str | None, str, int]:
     return each.product or each.name, each.resource, each.per_node
 
 
-def _what_counts(item: Manifest) -> Manifest | None:
-    """Of a node, its labels and the GPUs that it can give; None for one without any. A slice tells of nothing else."""
+def _gpu_part(item: Manifest) -> Manifest | None:
+    """Returns a slice's spec, or the GPUs and labels of a node; None for a node without GPUs."""
     if item["kind"] == "ResourceSlice":
         return {"metadata": {"name": item["metadata"]["name"]}, "spec": item.get("spec", {})}
     allocatable = item.get("status", {}).get("allocatable") or {}

@@ -1,4 +1,4 @@
-"""kopf's side: watch events in, nothing else. No handler decides, waits or writes."""
+"""Hands kopf's watch events to the controller. No handler decides, waits or writes."""
 
 import dataclasses
 import os
@@ -15,16 +15,16 @@ WATCH_RECONNECT_SECONDS = 300
 
 
 def registry(controller: Controller, *, gpus: bool) -> kopf.OperatorRegistry:
-    """Handlers that hand every event of our kinds to the controller, and of what tells of GPUs if they are observed."""
+    """Returns handlers for the events of our kinds, and for those that tell of GPUs if they are observed."""
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(_login)
 
     def handler(kind: str, api_version: str) -> Any:
-        async def received(event: Any, **_: Any) -> None:
+        async def hand_over(event: Any, **_: Any) -> None:
             item = dict(event["object"])
-            controller.received(event["type"], {**item, "kind": kind, "apiVersion": api_version})
+            controller.watch_event(event["type"], {**item, "kind": kind, "apiVersion": api_version})
 
-        return received
+        return hand_over
 
     for kind in (KIND, *CHILDREN, *(gpu_inventory.KINDS if gpus else ())):
         api_version, plural = PLURALS[kind]
@@ -33,7 +33,7 @@ def registry(controller: Controller, *, gpus: bool) -> kopf.OperatorRegistry:
 
 
 def settings() -> kopf.OperatorSettings:
-    """Children are filtered by the API server; kopf itself writes nothing."""
+    """Returns kopf's settings: the API server filters children, and kopf itself writes nothing."""
     configured = kopf.OperatorSettings()
     configured.posting.enabled = False
     configured.watching.server_timeout = WATCH_RECONNECT_SECONDS
@@ -45,7 +45,7 @@ def settings() -> kopf.OperatorSettings:
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    """The same credentials as `Cluster.connect` takes; in a pod by address, so that no cluster DNS is needed."""
+    """Returns the credentials that `Cluster.connect` takes; in a pod by address, so that no cluster DNS is needed."""
     in_pod = kopf.login_with_service_account(**kwargs)
     if in_pod is None:
         return kopf.login_with_kubeconfig(**kwargs)

@@ -1,4 +1,4 @@
-"""Whether the operator still does its work: the answer to the kubelet's liveness probe.
+"""Answers the kubelet's liveness probe: whether the operator still does its work.
 
 Not alive: full lists no longer succeed, a key has waited too long for a worker, or a watch has been silent about a
 change that a full list found. A restart mends each of these.
@@ -15,6 +15,8 @@ RESYNCS_MISSED = 3
 
 
 class Health:
+    """The signs that the operator is alive, and the sentence that says which is missing."""
+
     def __init__(self, resync_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._resync_limit_seconds = RESYNCS_MISSED * resync_seconds + WATCH_GRACE_SECONDS
@@ -28,7 +30,7 @@ class Health:
         self._last_resync = self._clock()
 
     def watch_missed(self, kind: str, version: int) -> None:
-        """A full list found this version of an object, of which no watch had told."""
+        """Notes that a full list showed this version of an object, and that no watch had told of it."""
         self._silent_watches.setdefault(kind, (version, self._clock()))
 
     def watch_delivered(self, kind: str, version: int) -> None:
@@ -37,11 +39,11 @@ class Health:
             del self._silent_watches[kind]
 
     def watch_ended(self, kind: str) -> None:
-        """The cluster no longer has this kind, so nothing will be told of it."""
+        """Notes that the cluster no longer has this kind, so that its watch may be silent."""
         self._silent_watches.pop(kind, None)
 
     def problem(self) -> str | None:
-        """What is wrong, in one sentence; None when all is well."""
+        """Returns the fault in one sentence, or None when all is well."""
         now = self._clock()
         if (age := now - self._last_resync) > self._resync_limit_seconds:
             return f"no full list has succeeded for {age:.0f} s"

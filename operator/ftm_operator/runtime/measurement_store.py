@@ -13,47 +13,49 @@ from ftm_operator.planning.feedback.measurements import Measurement, Measurement
 from ftm_operator.resources.measurements import CONFIG_MAP, config_map
 from ftm_operator.runtime.cluster import ApiError, Cluster
 
-log = logging.getLogger("ftm_operator.runtime.measurement_store")
+log = logging.getLogger(__name__)
 
 
 class MeasurementStore:
+    """The measurements of all namespaces."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._known: dict[str, Measurements] = {}
+        self._by_namespace: dict[str, Measurements] = {}
         self._forbidden: set[str] = set()
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def load(self, namespace: str) -> Measurements:
-        """All that is known there. Raises ApiError if the API server does not answer at the first time."""
-        if (known := self._known.get(namespace)) is not None:
-            return known
-        async with self._one_at_a_time:
-            if namespace not in self._known:
-                self._known[namespace] = await self._read(namespace)
-            return self._known[namespace]
+        """Returns all measurements of a namespace. Raises ApiError if their first read fails."""
+        if (measurements := self._by_namespace.get(namespace)) is not None:
+            return measurements
+        async with self._lock:
+            if namespace not in self._by_namespace:
+                self._by_namespace[namespace] = await self._read(namespace)
+            return self._by_namespace[namespace]
 
     async def keep(self, namespace: str, measured: Sequence[Measurement]) -> None:
-        """Writes what is new; a write that fails is made up for by the next."""
-        async with self._one_at_a_time:
-            known = self._known.get(namespace, {})
-            new = [each for each in measured if not each.says_what(known.get(each.key))]
+        """Writes the measurements that are new; a write that fails is made up for by the next."""
+        async with self._lock:
+            measurements = self._by_namespace.get(namespace, {})
+            new = [each for each in measured if not each.says_what(measurements.get(each.key))]
             if not new:
                 return
-            self._known[namespace] = added(known, new)
+            self._by_namespace[namespace] = added(measurements, new)
             if namespace in self._forbidden:
                 return
             try:
-                await self._cluster.apply(config_map(namespace, self._known[namespace]))
+                await self._cluster.apply(config_map(namespace, self._by_namespace[namespace]))
             except ApiError as error:
-                log.warning("%s/%s: what was measured is not kept: %s", namespace, CONFIG_MAP, error)
+                log.warning("%s/%s: new measurements are not kept: %s", namespace, CONFIG_MAP, error)
 
     async def _read(self, namespace: str) -> Measurements:
         try:
-            found = await self._cluster.get("ConfigMap", namespace, CONFIG_MAP)
+            kept = await self._cluster.get("ConfigMap", namespace, CONFIG_MAP)
         except ApiError as error:
             if error.status != HTTPStatus.FORBIDDEN:
                 raise
             self._forbidden.add(namespace)
-            log.warning("%s/%s: what was measured before is not known: %s", namespace, CONFIG_MAP, error)
+            log.warning("%s/%s: earlier measurements cannot be read: %s", namespace, CONFIG_MAP, error)
             return {}
-        return read((found or {}).get("data") or {})
+        return read((kept or {}).get("data") or {})

@@ -1,4 +1,4 @@
-"""What the operator knows of the cluster's objects, by kind, namespace and name, indexed by the labels it looks up by.
+"""Keeps the cluster's objects by kind, namespace and name, with an index of the labels that passes look up by.
 
 Filled by watch events, by the answers to the operator's own writes, and by full lists; an older version of an object
 never replaces a newer one. Does no I/O.
@@ -15,6 +15,8 @@ Key = tuple[str, str]
 
 
 class ObjectCache:
+    """The newest version of each object that the operator has seen."""
+
     def __init__(self) -> None:
         self._objects: dict[str, dict[Key, Manifest]] = defaultdict(dict)
         self._index: dict[tuple[str, str, str, str], set[Key]] = defaultdict(set)
@@ -26,13 +28,13 @@ class ObjectCache:
         return list(self._objects[kind])
 
     def labelled(self, kind: str, namespace: str, label: str, value: str) -> list[Manifest]:
-        """Objects of one namespace that carry the label, by name. The label is one of INDEXED_LABELS."""
+        """Returns the objects of one namespace that carry the label, by name. The label is one of INDEXED_LABELS."""
         return [self._objects[kind][key] for key in sorted(self._index[kind, namespace, label, value])]
 
     def put(self, kind: str, item: Manifest) -> bool:
-        """Whether the object is new or newer than the one known."""
-        key, known = key_of(item), self._objects[kind].get(key_of(item))
-        if known and version(known) >= version(item):
+        """Returns whether the object is new, or newer than the cached one."""
+        key, cached = key_of(item), self._objects[kind].get(key_of(item))
+        if cached and version(cached) >= version(item):
             return False
         self._unindex(kind, key)
         item["metadata"].pop("managedFields", None)
@@ -48,25 +50,25 @@ class ObjectCache:
     def replace(self, kind: str, items: Iterable[Manifest], list_version: int, namespace: str | None) -> list[Manifest]:
         """Makes the cache equal to a full list of a namespace (None: of all), except for what is newer than it.
 
-        Returns what had been missed: objects unknown or known in an older version, and those that are gone.
+        Returns the objects that watches had missed: those that are new, newer or gone.
         """
         listed = {key_of(item): item for item in items}
         missed = [item for item in listed.values() if self.put(kind, item)]
-        for key, known in list(self._objects[kind].items()):
+        for key, cached in list(self._objects[kind].items()):
             in_scope = namespace is None or key[0] == namespace
-            if in_scope and key not in listed and version(known) <= list_version:
+            if in_scope and key not in listed and version(cached) <= list_version:
                 self.remove(kind, key)
-                missed.append(known)
+                missed.append(cached)
         return missed
 
     def forget(self, kind: str) -> None:
-        """There is no object of the kind any more."""
+        """Removes all objects of a kind."""
         for key in self.keys(kind):
             self.remove(kind, key)
 
     def _unindex(self, kind: str, key: Key) -> None:
-        if known := self._objects[kind].get(key):
-            for place in self._places(kind, known):
+        if cached := self._objects[kind].get(key):
+            for place in self._places(kind, cached):
                 self._index[place].discard(key)
                 if not self._index[place]:
                     del self._index[place]
@@ -81,5 +83,5 @@ def key_of(item: Manifest) -> Key:
 
 
 def version(item: Manifest) -> int:
-    """An object's resourceVersion; versions of one kind can be compared as numbers."""
+    """Returns an object's resourceVersion; versions of one kind can be compared as numbers."""
     return int(item["metadata"]["resourceVersion"])

@@ -1,4 +1,4 @@
-"""A keyed work queue for one event loop.
+"""Queues keys of work for one event loop.
 
 Guarantees
 - a key is worked on by one worker at a time;
@@ -18,6 +18,8 @@ RETRY_FIRST, RETRY_LAST = 0.5, 300.0
 
 
 class WorkQueue(Generic[Key]):
+    """A queue with the guarantees above."""
+
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self._waiting: dict[Key, float] = {}
         self._again: set[Key] = set()
@@ -44,7 +46,7 @@ class WorkQueue(Generic[Key]):
         self._timers[key] = loop.call_later(seconds, self.add, key)
 
     async def take(self) -> Key:
-        """The key that has waited longest; `done` or `retry` must follow."""
+        """Returns the key that has waited longest; `done` or `retry` must follow."""
         while not self._waiting:
             self._ready.clear()
             await self._ready.wait()
@@ -66,7 +68,7 @@ class WorkQueue(Generic[Key]):
         return delay
 
     def oldest_wait_seconds(self) -> float:
-        """How long the longest waiting key has waited."""
+        """Returns the wait of the key that has waited longest."""
         if not self._waiting:
             return 0.0
         return asyncio.get_running_loop().time() - next(iter(self._waiting.values()))

@@ -25,42 +25,42 @@ def names(inventory: GpuInventory) -> list[tuple[str, int, int]]:
 def test_a_declared_kind_counts_until_a_node_of_it_is_there() -> None:
     inventory = GpuInventory(DECLARED)
     assert names(inventory) == [("A10G", 4, 8)]
-    assert inventory.received("ADDED", node())
+    assert inventory.watch_event("ADDED", node())
     assert names(inventory) == [("NVIDIA-A10G", 4, 1)]
-    assert inventory.received("DELETED", node())
+    assert inventory.watch_event("DELETED", node())
     assert names(inventory) == [("A10G", 4, 8)]
 
 
 def test_a_declared_kind_with_other_nodes_counts_beside_the_observed_one() -> None:
     inventory = GpuInventory(DECLARED)
-    inventory.received("ADDED", node(gpus=1))
+    inventory.watch_event("ADDED", node(gpus=1))
     assert names(inventory) == [("NVIDIA-A10G", 1, 1), ("A10G", 4, 8)]
 
 
 def test_a_heartbeat_and_a_node_without_gpus_change_nothing() -> None:
     inventory = GpuInventory()
-    assert inventory.received("ADDED", node())
+    assert inventory.watch_event("ADDED", node())
     beat = node()
     beat["status"]["conditions"] = [{"type": "Ready", "lastHeartbeatTime": "now"}]
-    assert not inventory.received("MODIFIED", beat)
+    assert not inventory.watch_event("MODIFIED", beat)
     plain = {**node("plain"), "status": {"allocatable": {"cpu": "8"}}}
-    assert not inventory.received("ADDED", plain)
-    assert not inventory.received("DELETED", plain)
+    assert not inventory.watch_event("ADDED", plain)
+    assert not inventory.watch_event("DELETED", plain)
     assert names(inventory) == [("NVIDIA-A10G", 4, 1)]
 
 
 def test_a_second_node_of_a_kind_and_a_cordoned_one_change_how_many_there_are() -> None:
     inventory = GpuInventory()
-    inventory.received("ADDED", node())
-    assert inventory.received("ADDED", node("two"))
+    inventory.watch_event("ADDED", node())
+    assert inventory.watch_event("ADDED", node("two"))
     assert names(inventory) == [("NVIDIA-A10G", 4, 2)]
-    assert inventory.received("MODIFIED", node("two", unschedulable=True))
+    assert inventory.watch_event("MODIFIED", node("two", unschedulable=True))
     assert names(inventory) == [("NVIDIA-A10G", 4, 1)]
 
 
 def test_a_full_list_repairs_what_the_watch_missed() -> None:
     inventory = GpuInventory()
-    inventory.received("ADDED", node("gone"))
+    inventory.watch_event("ADDED", node("gone"))
     assert inventory.listed("Node", [node("there", gpus=8)])
     assert names(inventory) == [("NVIDIA-A10G", 8, 1)]
     assert not inventory.listed("Node", [node("there", gpus=8)])

@@ -10,7 +10,7 @@ import pytest
 from ftm_jobs.contract.steps import progress_in
 from ftm_jobs.runtime.progress import Progress
 from ftm_operator.reconcile.passes import Result
-from ftm_operator.runtime import controller as controllers
+from ftm_operator.runtime import model_pass
 from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.controller import Controller
 from ftm_operator.runtime.health import Health
@@ -111,19 +111,19 @@ class Follower:
         self.controller = Controller(cast(Cluster, log), SETTINGS, Health(300))
         self.saw: list[dict[str, str]] = []
         self.follows: str | None = "merge-1-0"
-        monkeypatch.setattr(controllers, "reconcile", self._reconcile)
+        monkeypatch.setattr(model_pass, "reconcile", self._reconcile)
 
     def _reconcile(self, observed: Any, *_: Any) -> Result:
         self.saw.append(dict(observed.progress))
         return Result(follows=self.follows)
 
     async def passes(self, monkeypatch: pytest.MonkeyPatch, *times: float) -> None:
-        self.controller.received(None, resource() | {"kind": "FineTunedModel"})
+        self.controller.watch_event(None, resource() | {"kind": "FineTunedModel"})
         loop = asyncio.get_running_loop()
         for moment in times:
             with monkeypatch.context() as patched:
                 patched.setattr(loop, "time", lambda moment=moment: moment)
-                await self.controller._pass(KEY)
+                await self.controller._pass.run(KEY)
 
 
 async def test_a_log_is_read_at_most_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,111 @@
+"""Lists everything now and then, repairs the cache by it, and has every model looked at again.
+
+A watch may miss a change: what a full list shows to be new is reported to the health check.
+"""
+
+import asyncio
+import logging
+import random
+from http import HTTPStatus
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
+
+from ftm_operator.api.v1alpha1 import KIND
+from ftm_operator.resources.metadata import Manifest
+from ftm_operator.runtime import gpu_inventory
+from ftm_operator.runtime.cluster import CHILDREN, OPTIONAL, ApiError, Cluster
+from ftm_operator.runtime.cluster_view import ClusterView
+from ftm_operator.runtime.health import Health
+from ftm_operator.runtime.model_queue import ModelQueue
+from ftm_operator.runtime.object_cache import version
+from ftm_operator.settings import Settings
+
+KINDS = (KIND, *(kind for kind in CHILDREN if kind not in OPTIONAL))
+FIRST_LIST_LONGEST_WAIT = 30.0
+"""The longest time between two tries of the first full list, in seconds; the shortest is a second."""
+log = logging.getLogger(__name__)
+
+
+class FullLists:
+    """Full lists of all kinds in the namespaces that the installation names."""
+
+    def __init__(
+        self, cluster: Cluster, view: ClusterView, queue: ModelQueue, settings: Settings, health: Health
+    ) -> None:
+        self._cluster = cluster
+        self._view = view
+        self._queue = queue
+        self._settings = settings
+        self._health = health
+
+    async def first(self) -> None:
+        """Tries until everything has been listed once."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(ApiError),
+            wait=wait_exponential(max=FIRST_LIST_LONGEST_WAIT),
+            before_sleep=_warn,
+        )
+        await retrying(self.list_everything)
+
+    async def repeat(self) -> None:
+        """Lists everything again and again; a list that fails is made up for by the next."""
+        while True:
+            await asyncio.sleep(self._settings.resync_seconds * random.uniform(0.9, 1.1))
+            try:
+                await self.list_everything()
+            except ApiError as error:
+                log.warning("a full list failed: %s", error)
+
+    async def list_everything(self) -> None:
+        """Repairs the cache and queues every model. Raises ApiError if a list fails."""
+        is_first = not self._health.resynced
+        await self._look_for_optional_kinds()
+        for kind in (*KINDS, *self._view.optional_kinds):
+            missed: list[Manifest] = []
+            for namespace in self._settings.namespaces or (None,):
+                missed += await self._list_kind(kind, namespace)
+            if missed and not is_first:
+                self._health.watch_missed(kind, max(map(version, missed)))
+        if self._settings.observe_accelerators:
+            for kind in gpu_inventory.KINDS:
+                await self._list_gpus(kind)
+        for key in self._view.objects.keys(KIND):
+            self._queue.add(key)
+        self._health.resync_finished()
+
+    async def _look_for_optional_kinds(self) -> None:
+        """Forgets the objects of a kind that is gone, since they went with it."""
+        for kind in OPTIONAL:
+            is_served = await self._cluster.serves(kind)
+            if is_served and kind not in self._view.optional_kinds:
+                log.info("the cluster has %s: they are made where they are needed", kind)
+                self._view.optional_kinds.add(kind)
+            elif not is_served and kind in self._view.optional_kinds:
+                log.warning("the cluster has no %s any more", kind)
+                self._view.optional_kinds.discard(kind)
+                self._view.objects.forget(kind)
+                self._health.watch_ended(kind)
+
+    async def _list_gpus(self, kind: str) -> None:
+        """Counts GPUs by one kind; a cluster may be older than it, or may not let it be read."""
+        try:
+            listing = await self._cluster.list(kind)
+        except ApiError as error:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
+                raise
+            log.warning("GPUs are not counted by %s: %s", kind, error)
+            return
+        self._view.gpus.listed(kind, listing.items)
+
+    async def _list_kind(self, kind: str, namespace: str | None) -> list[Manifest]:
+        """Returns the objects of the kind that watches had missed."""
+        listing = await self._cluster.list(kind, namespace)
+        missed = self._view.objects.replace(kind, listing.items, listing.resource_version, namespace)
+        for item in missed:
+            self._queue.add_concerned(item)
+        return missed
+
+
+def _warn(state: RetryCallState) -> None:
+    error = state.outcome and state.outcome.exception()
+    log.warning("the first full list failed: %s; again in %.0f s", error, state.upcoming_sleep)

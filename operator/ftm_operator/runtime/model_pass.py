@@ -1,0 +1,82 @@
+"""Runs one pass over one FineTunedModel: observe, reconcile, write.
+
+Holds no logic of its own: `reconcile` decides what is to be done.
+"""
+
+from datetime import UTC, datetime
+
+from ftm_operator.api.v1alpha1 import KIND
+from ftm_operator.planning.feedback.measurements import Measurements
+from ftm_operator.reconcile.passes import Observed
+from ftm_operator.reconcile.reconcile import reconcile
+from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
+from ftm_operator.resources.leader_worker_set import group_name
+from ftm_operator.resources.metadata import Manifest
+from ftm_operator.runtime.cluster import Cluster
+from ftm_operator.runtime.cluster_view import ClusterView
+from ftm_operator.runtime.engine_logs import EngineLogs
+from ftm_operator.runtime.measurement_store import MeasurementStore
+from ftm_operator.runtime.model_queue import ModelQueue
+from ftm_operator.runtime.object_cache import Key, key_of
+from ftm_operator.runtime.step_progress import StepProgress
+from ftm_operator.runtime.writes import Writes
+from ftm_operator.settings import Settings
+
+SHORTEST_DELAY_SECONDS = 1.0
+"""The shortest time after which a pass asks for another one."""
+
+
+class ModelPass:
+    """A pass over the model that a key names, with all that it reads and writes."""
+
+    def __init__(self, cluster: Cluster, view: ClusterView, queue: ModelQueue, settings: Settings) -> None:
+        self._view = view
+        self._queue = queue
+        self._settings = settings
+        self._writes = Writes(cluster, view)
+        self._progress = StepProgress(cluster)
+        self._engine_logs = EngineLogs(cluster)
+        self._measurements = MeasurementStore(cluster)
+
+    async def run(self, key: Key) -> None:
+        """Raises ApiError if a request fails, and NameTaken if another pass must follow at once."""
+        resource = self._view.objects.get(KIND, key)
+        if resource is None:
+            self._progress.ask(key, None)
+            self._engine_logs.ask(key, None)
+            return
+        await self._progress.read(key)
+        await self._engine_logs.read(key)
+        measurements = await self._measurements.load(key[0])
+        result = reconcile(self._observe(resource, measurements), self._settings, datetime.now(UTC))
+        await self._measurements.keep(key[0], result.measurements)
+        for action in result.actions:
+            await self._writes.execute(action)
+        if result.status is not None:
+            await self._writes.write_status(resource, result.status)
+        for notice in result.notices:
+            await self._writes.post(resource, notice)
+        if result.waits_for:
+            self._queue.add_with(result.waits_for, key)
+        if result.retry_after is not None:
+            self._queue.add_after(key, max(result.retry_after, SHORTEST_DELAY_SECONDS))
+        for seconds in (self._progress.ask(key, result.follows), self._engine_logs.ask(key, result.listens)):
+            if seconds is not None:
+                self._queue.add_after(key, seconds)
+
+    def _observe(self, resource: Manifest, measurements: Measurements) -> Observed:
+        key = namespace, name = key_of(resource)
+        objects = self._view.objects
+        return Observed(
+            resource=resource,
+            jobs=lambda label, value: objects.labelled("Job", namespace, label, value),
+            pods=lambda label, value: objects.labelled("Pod", namespace, label, value),
+            deployment=self._view.child("Deployment", key),
+            leader_worker_set=self._view.child(LEADER_WORKER_SET, (namespace, group_name(name))),
+            service=self._view.child("Service", key),
+            accelerators=self._view.gpus.classes,
+            several_nodes=LEADER_WORKER_SET in self._view.optional_kinds,
+            progress=self._progress.by_pod(key),
+            heard=self._engine_logs.heard(key),
+            measurements=measurements,
+        )
