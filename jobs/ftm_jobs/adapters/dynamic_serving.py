@@ -1,6 +1,6 @@
 """Whether vLLM can serve an adapter without merging it, and why not, from its config and tensors' names.
 
-As vLLM 0.33 decides when it loads an adapter (vllm/lora/peft_helper.py, lora_model.py, utils.py). Pure.
+As vLLM decides when it loads an adapter (vllm/lora/peft_helper.py, lora_model.py, utils.py). Pure.
 """
 
 from collections.abc import Sequence

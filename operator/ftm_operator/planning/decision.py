@@ -1,4 +1,4 @@
-"""What is made of a merged model and what serves it: the decision tree, each branch with its reason. Pure.
+"""Decides what is made of a merged model and which engine serves it, each branch with its reason. Pure.
 
     quantization.method GGUF, or serving.engine LlamaCpp, or serving.device CPU   -> llama.cpp on CPUs, GGUF
     else vLLM on GPUs, with quantization.method as it says; Auto is
@@ -27,21 +27,21 @@ class Decision:
     gguf: str | None = None
     """The type of the GGUF file, if one is made."""
     awq: AwqChoice | None = None
-    """How AWQ quantizes, if it does."""
+    """The settings of AWQ, if it is made."""
 
     @property
     def quantizes(self) -> bool:
-        """Whether something is made of the merged model before it is served."""
+        """Returns whether something is made of the merged model before it is served."""
         return self.gguf is not None or self.awq is not None
 
     @property
     def quantization(self) -> str:
-        """As people read it: None, AWQ or GGUF with its type."""
+        """Returns the quantization as people read it: None, AWQ or GGUF with its type."""
         return f"GGUF {self.gguf}" if self.gguf else "AWQ" if self.awq else "None"
 
 
 def decide(spec: FineTunedModelSpec, base: BaseFacts, tensor_parallel_size: int) -> Decision | Rejection:
-    """The first branch that fits, or why what the spec asks for cannot be had."""
+    """Returns the first branch that fits, or why what the spec asks for cannot be had."""
     quantization, serving = spec.quantization, spec.serving
     if why := _why_llama_cpp(spec):
         made = f"GGUF {quantization.gguf.type}: " + (

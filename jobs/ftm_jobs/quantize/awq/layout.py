@@ -1,8 +1,8 @@
 """Group size and MLP width of an AWQ model: what 4-bit kernels and tensor parallelism demand of a model's shapes.
 
 A quantized layer's weight is (out, in). Along `in`, each group of `group_size` weights shares a scale and a zero
-point; along `out`, eight 4-bit weights share an int32. vLLM demands of every rank (vllm 0.33,
-quantization/auto_awq.py, BaseAWQLinearMethod.create_weights; compressed-tensors: distributed/utils.py)
+point; along `out`, eight 4-bit weights share an int32. vLLM demands of every rank
+(quantization/auto_awq.py, BaseAWQLinearMethod.create_weights; compressed-tensors: distributed/utils.py)
 
     input of the rank  % group_size == 0      o_proj and down_proj split their input by ranks, the others do not
     output of the rank % 8 == 0               q, k, v, gate and up split their output by ranks, the others do not

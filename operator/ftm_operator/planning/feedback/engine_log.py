@@ -1,4 +1,4 @@
-"""What vLLM says of its memory when it starts, and when it gives up: from its log lines to numbers. Pure.
+"""Reads from vLLM's log lines how much memory it has when it starts, or lacks when it gives up. Pure.
 
     v1/worker/gpu_model_runner.py       Model loading took 6.75 GiB memory and 3.217 seconds
     v1/worker/gpu_worker.py             Available KV cache memory: 11.87 GiB
@@ -11,9 +11,9 @@
                                         GPU memory utilization (0.92, 72.85 GiB)
     torch                               CUDA out of memory. Tried to allocate 2.00 GiB.
 
-Source: vLLM 0.32, which rounds to hundredths of a GiB. Every rank may say so, behind a prefix such as
-`(Worker_TP1 pid=93)`: of the weights the largest counts, of the KV cache the smallest. What follows the start is not
-read, since requests may be logged there and say anything.
+vLLM rounds to hundredths of a GiB. Every rank may say so, behind a prefix such as `(Worker_TP1 pid=93)`: of the weights
+the largest counts, of the KV cache the smallest. What follows the start is not read, since requests may be logged there
+and say anything.
 """
 
 import re
@@ -25,7 +25,7 @@ from ftm_operator.planning.memory.rank_memory import gib
 from ftm_operator.planning.memory.reserves import GIB
 
 STARTED = "Application startup complete"
-"""What the API server logs once it answers."""
+"""The line that the API server logs once it answers."""
 
 _GIB = r"(-?\d{1,6}(?:\.\d{1,9})?)"
 WEIGHTS = re.compile(rf"Model loading took {_GIB} GiB memory")
@@ -42,18 +42,18 @@ OUT_OF_MEMORY = re.compile(r"(?:CUDA|HIP) out of memory(?:\. Tried to allocate (
 
 @dataclass(frozen=True)
 class Lack:
-    """Why the engine did not start."""
+    """The lack of memory for which the engine did not start."""
 
     said: str
-    """By the engine, in half a sentence."""
+    """The engine's own words, in half a sentence."""
     found_bytes: int | None = None
-    """What it had for the KV cache; below zero where the rest alone was too large, None where it did not say."""
+    """Bytes that it had for the KV cache; below zero where the rest alone was too large, None where it did not say."""
     free_share: float | None = None
-    """How much of the GPU was free before the engine took anything, where others held too much of it."""
+    """The share of the GPU that was free before the engine took anything, where others held too much of it."""
 
 
 def measured_in(log: str) -> Measured | None:
-    """What a start was found to take; None as long as nothing is said of the KV cache."""
+    """Returns what a start took; None as long as nothing is said of the KV cache."""
     log = log.partition(STARTED)[0]
     weights, available = _bytes(WEIGHTS, log), _bytes(AVAILABLE, log)
     tokens = [int(each.replace(",", "")) for each in TOKENS.findall(log) if each.strip(",")]
@@ -69,9 +69,9 @@ def measured_in(log: str) -> Measured | None:
 
 
 def lack_in(log: str) -> Lack | None:
-    """Why a start failed, if it was for lack of memory: the last words of a container, or the end of its log.
+    """Returns why a start failed, if it was for lack of memory; None for a run that had started.
 
-    A run that had started did not fail to.
+    `log`: the last words of a container, or the end of its log.
     """
     if STARTED in log:
         return None
@@ -92,18 +92,19 @@ def lack_in(log: str) -> Lack | None:
 
 
 def estimated_kv_cache_bytes(plan: Plan) -> int | None:
-    """What the plan leaves for the KV cache by the estimate alone, without any correction; None if it is not sized."""
+    """Returns what the estimate leaves for the KV cache, without any correction; None if the plan is not sized."""
     if not plan.memory or "kvCache" not in plan.memory:
         return None
     return plan.memory["kvCache"] + plan.memory.get("measuredCorrection", 0)
 
 
 def planned_kv_cache_bytes(plan: Plan) -> int:
+    """Returns what the plan leaves for the KV cache, its corrections included; 0 if it is not sized."""
     return (plan.memory or {}).get("kvCache", 0)
 
 
 def correction_bytes(plan: Plan, found_bytes: int | None) -> int:
-    """What the next plan of the same sizes holds more than is estimated, after a start that found so little.
+    """Returns what the next plan of the same sizes holds beyond the estimate, after a start that found so little.
 
     At least a block more than before, and all that was planned for the KV cache where the engine did not say.
     """
@@ -114,7 +115,7 @@ def correction_bytes(plan: Plan, found_bytes: int | None) -> int:
 
 
 def found_and_planned(plan: Plan, lack: Lack) -> str:
-    """Both numbers, and on which GPU."""
+    """Says how much was found and planned, and on which GPU."""
     where = f"{'each ' if (plan.gpus or 0) > 1 else ''}{plan.accelerator_class or plan.accelerator}"
     if not plan.memory:
         return f"vLLM did not start on {where}: {lack.said}; the plan was not sized, since no kind of GPU is known"
@@ -125,6 +126,7 @@ def found_and_planned(plan: Plan, lack: Lack) -> str:
 
 
 def what_to_do(plan: Plan, lack: Lack) -> str:
+    """Says what to write, or to stop, so that the engine starts."""
     if lack.free_share is not None:
         share = int(lack.free_share * 100) / 100
         return f"stop what else uses the GPU, or set spec.serving.gpuMemoryUtilization to at most {share:g}"

@@ -1,4 +1,4 @@
-"""What engines measured in a namespace, and how it corrects the next plan of the same model and sizes. Pure.
+"""Keeps what engines measured in a namespace, and corrects the next plan of the same model and sizes by it. Pure.
 
 A measurement is kept by artifact, kind of GPU, sizes and the engine's image. Its correction is what the estimate left
 for the KV cache, less what the engine had: that much more is held in the next plan of the same key, or less, if it is
@@ -18,11 +18,13 @@ from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.planning.sizing.request import Correction
 
 MOST = 500
-"""In one namespace; the oldest go first."""
+"""Measurements that a namespace keeps; the oldest go first."""
 
 
 @dataclass(frozen=True)
 class Measurement:
+    """Memory that one engine had, for an artifact on a kind of GPU with these sizes."""
+
     artifact: str
     """The key of what was served."""
     accelerator: str
@@ -32,13 +34,13 @@ class Measurement:
     engine: str
     """Its image."""
     estimated_bytes: int
-    """For the KV cache, without any correction."""
+    """Bytes for the KV cache, without any correction."""
     measured_bytes: int
-    """What the engine had for it."""
+    """Bytes that the engine had for it."""
     weight_bytes: int | None = None
-    """What the engine said of the weights."""
+    """Bytes of the weights, as the engine said."""
     at: str = ""
-    """When, as ISO 8601 in UTC."""
+    """The time, as ISO 8601 in UTC."""
 
     @property
     def key(self) -> str:
@@ -46,34 +48,34 @@ class Measurement:
         return short_hash([self.artifact, self.accelerator, *sizes, self.engine], 16)
 
     def says_what(self, other: "Measurement | None") -> bool:
-        """Whether the other says the same, whenever it was."""
+        """Returns whether the other says the same, whenever it was."""
         return other is not None and {**asdict(self), "at": ""} == {**asdict(other), "at": ""}
 
 
 Measurements = Mapping[str, Measurement]
-"""By key."""
+"""Measurements by their key."""
 
 
 def read(data: Mapping[str, Any]) -> dict[str, Measurement]:
-    """From a ConfigMap's data; what cannot be read, or is not what its key says, is left out."""
+    """Reads a ConfigMap's data; an entry that cannot be read, or is not what its key says, is left out."""
     entries = (_entry(text) for text in data.values())
     return {each.key: each for each in entries if each and each.key in data}
 
 
 def written(known: Measurements) -> dict[str, str]:
-    """As a ConfigMap's data."""
+    """Writes the measurements as a ConfigMap's data."""
     return {key: json.dumps(asdict(each), sort_keys=True) for key, each in sorted(known.items())}
 
 
 def added(known: Measurements, new: Iterable[Measurement]) -> dict[str, Measurement]:
-    """With the new ones, but no more than MOST."""
+    """Returns all measurements with the new ones, but no more than MOST."""
     every = {**known, **{each.key: each for each in new}}
     newest = sorted(every.values(), key=lambda each: (each.at, each.key))[-MOST:]
     return {each.key: each for each in newest}
 
 
 def corrections(known: Measurements, artifact: str | None, engine: str) -> tuple[Correction, ...]:
-    """Of one artifact under one engine."""
+    """Returns the corrections by what was measured of one artifact under one engine."""
     return tuple(
         Correction(
             each.accelerator,

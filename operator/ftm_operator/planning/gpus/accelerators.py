@@ -1,4 +1,4 @@
-"""Kinds of GPU that a model may be placed on, and what is known of common ones. Pure.
+"""Holds kinds of GPU that a model may be placed on, and what is known of common ones. Pure.
 
 A label says how much memory a GPU has; CUDA offers less, and vLLM reckons with what CUDA offers. KNOWN holds both for
 common GPUs, from GPU feature discovery's label nvidia.com/gpu.memory and from the totals in PyTorch's and vLLM's logs.
@@ -42,9 +42,9 @@ class Product:
     pattern: str
     """Matches what people call it, in lower-case letters and digits alone."""
     memory_mib: int
-    """As labelled."""
+    """Memory as labelled."""
     usable_gib: float
-    """What CUDA offers."""
+    """Memory that CUDA offers."""
     capability: tuple[int, int]
 
 
@@ -85,14 +85,14 @@ class AcceleratorClass:
 
     name: str
     memory_bytes: int
-    """As labelled or declared, of one GPU."""
+    """Memory of one GPU, as labelled or declared."""
     usable_bytes: int
-    """What the engine sees."""
+    """Memory of one GPU that the engine sees."""
     per_node: int
     nodes: int
-    """How many there are or may be."""
+    """Nodes that there are or may be."""
     resource: str
-    """What a pod asks for: an extended resource, or a device class where a DRA driver publishes the GPUs."""
+    """The extended resource that a pod asks for, or the device class where a DRA driver publishes the GPUs."""
     product: str | None = None
     """The label of KNOWN, or of the node."""
     capability: tuple[int, int] | None = None
@@ -100,7 +100,7 @@ class AcceleratorClass:
     rank: float = 0
     """Its place in the cost order."""
     shared_by: int = 1
-    """How many pods share a GPU (time slicing)."""
+    """Pods that share a GPU (time slicing)."""
     partition: bool = False
     """A part of a GPU (MIG): it cannot work together with others."""
     by_claim: bool = False
@@ -116,23 +116,23 @@ class DeclaredClass(Resource):
     """An item of CLASSES.yaml, or of the operator's settings for pools that scale to zero."""
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
-    """What the class is called; a common GPU's name (A10G, a100-80, NVIDIA-H100-80GB-HBM3) says all about it."""
+    """The name of the class; a common GPU's name (A10G, a100-80, NVIDIA-H100-80GB-HBM3) says all about it."""
     memory: Quantity | None = None
-    """Of one GPU; may be left out for a common GPU."""
+    """Memory of one GPU; may be left out for a common GPU."""
     per_node: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
-    """How many GPUs each node has."""
+    """GPUs that each node has."""
     nodes: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 1
-    """How many nodes there may be at once; 0, a pool that is scaled to zero now, counts as one."""
+    """Nodes that there may be at once; 0, a pool that is scaled to zero now, counts as one."""
     resource: Annotated[str, Field(min_length=1, max_length=128)] = GPU_RESOURCE
     """The extended resource that a pod asks for."""
     product: str | None = None
     """The label nvidia.com/gpu.product of its nodes."""
     compute_capability: Annotated[str, Field(pattern=r"^[0-9]{1,2}\.[0-9]$")] | None = None
-    """As in 8.6; absent: a common GPU's own, or unknown."""
+    """Compute capability, as in 8.6; absent: a common GPU's own, or unknown."""
     cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Its place among the classes: a lower one is preferred. Absent: that of the table of common GPUs."""
     shared_by: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
-    """How many pods share a GPU."""
+    """Pods that share a GPU."""
 
 
 class _Declared(Resource):
@@ -144,7 +144,7 @@ class UnknownMemory(Exception):
 
 
 def declared_classes(document: Any) -> list[AcceleratorClass]:
-    """Of a parsed CLASSES.yaml: a list, or an object with the list in `classes`.
+    """Returns the classes of a parsed CLASSES.yaml: a list, or an object with the list in `classes`.
 
     Raises InvalidManifest naming each wrong field, or UnknownMemory.
     """
@@ -181,7 +181,7 @@ def _declared_class(written: DeclaredClass) -> AcceleratorClass:
 def accelerator_class(
     name: str, memory_bytes: int, per_node: int, nodes: int, resource: str = GPU_RESOURCE, product: str | None = None
 ) -> AcceleratorClass:
-    """A class, with what KNOWN says of it."""
+    """Returns a class, with what KNOWN says of it."""
     partition = "mig-" in resource or "MIG" in (product or "")
     known = None if partition else known_product(product or name, memory_bytes)
     return AcceleratorClass(
@@ -199,7 +199,7 @@ def accelerator_class(
 
 
 def known_product(name: str, memory_bytes: int | None) -> Product | None:
-    """The common GPU of that name; of several (A100, V100) the one whose memory is meant."""
+    """Returns the common GPU of that name; of several (A100, V100) the one whose memory is meant."""
     exact = [product for product in KNOWN if product.label.lower() == name.lower()]
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     bare = re.sub(_DECORATION, "", plain)
@@ -218,7 +218,7 @@ def _is_memory_of(memory_bytes: int, product: Product) -> bool:
 
 
 def _usable(memory_bytes: int, known: Product | None) -> int:
-    """Never less for more memory."""
+    """Returns the bytes that CUDA offers; never less for more memory."""
     unknown = max(0, memory_bytes - max(UNKNOWN_LEAST_BYTES, int(memory_bytes * UNKNOWN_SHARE)))
     if known is None:
         return unknown
@@ -234,9 +234,11 @@ def _rank(memory_bytes: int, known: Product | None) -> float:
 
 
 def quantity_bytes(written: int | str) -> int:
+    """Returns a quantity of memory in bytes, rounded up."""
     return int(quantity(written).to_integral_value(ROUND_CEILING))
 
 
 def version_of(text: str) -> tuple[int, int]:
+    """Returns a compute capability, as in 8.6, as two numbers."""
     major, minor = text.split(".")[:2]
     return int(major), int(minor)

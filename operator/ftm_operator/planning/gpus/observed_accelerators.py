@@ -1,4 +1,4 @@
-"""Kinds of GPU that a cluster has, from its Node and ResourceSlice objects as an API server returns them. Pure."""
+"""Finds a cluster's kinds of GPU in its Node and ResourceSlice objects, as an API server returns them. Pure."""
 
 import re
 from collections import Counter
@@ -21,7 +21,7 @@ from ftm_operator.planning.gpus.accelerators import (
 
 
 def classes_of_nodes(nodes: Iterable[Mapping[str, Any]]) -> list[AcceleratorClass]:
-    """From Node objects: labels of GPU feature discovery or AMD's node labeller, and what kubelet can allocate.
+    """Reads Node objects: labels of GPU feature discovery or AMD's node labeller, and what kubelet can allocate.
 
     Nodes that are cordoned are left out. Alike ones are one class, in the order in which they are first seen.
     """
@@ -48,7 +48,7 @@ def _classes_of_node(node: Mapping[str, Any]) -> Iterable[AcceleratorClass]:
 
 
 def _class_of_resource(resource: str, count: int, labels: Mapping[str, str]) -> AcceleratorClass | None:
-    """None where no label tells the memory."""
+    """Returns the class of a resource's GPUs; None where no label tells the memory."""
     if resource == "amd.com/gpu":
         product, vram = labels.get("amd.com/gpu.product-name"), labels.get("amd.com/gpu.vram", "")
         known = known_product(product, None) if product else None
@@ -78,7 +78,7 @@ def _class_of_resource(resource: str, count: int, labels: Mapping[str, str]) -> 
 
 
 def classes_of_slices(slices: Iterable[Mapping[str, Any]]) -> list[AcceleratorClass]:
-    """From ResourceSlice objects (resource.k8s.io/v1, or v1beta1's `basic`) of NVIDIA's DRA driver."""
+    """Reads ResourceSlice objects (resource.k8s.io/v1, or v1beta1's `basic`) of NVIDIA's DRA driver."""
     counts: dict[str, Counter[tuple[str, int, str, bool]]] = {}
     for each in slices:
         spec = each.get("spec", {})
@@ -93,7 +93,7 @@ def classes_of_slices(slices: Iterable[Mapping[str, Any]]) -> list[AcceleratorCl
 
 
 def _device(device: Mapping[str, Any]) -> tuple[str, int, str, bool] | None:
-    """Product, memory in bytes, compute capability, and whether it is a part of a GPU."""
+    """Returns product, memory in bytes, compute capability, and whether it is a part of a GPU."""
     content = device.get("basic", device)
     attributes = {str(name).rpartition("/")[2]: value for name, value in (content.get("attributes") or {}).items()}
     capacity = {str(name).rpartition("/")[2]: value for name, value in (content.get("capacity") or {}).items()}
@@ -118,6 +118,6 @@ def _class_of_devices(kind: tuple[str, int, str, bool], per_node: int, nodes: in
 
 
 def _named_apart(classes: list[AcceleratorClass]) -> list[AcceleratorClass]:
-    """Classes that share a name are told apart by GPUs per node."""
+    """Tells classes that share a name apart by GPUs per node."""
     counts = Counter(each.name for each in classes)
     return [replace(each, name=f"{each.name} x{each.per_node}") if counts[each.name] > 1 else each for each in classes]

@@ -1,4 +1,4 @@
-"""Bytes of KV cache that each rank needs for sequences of a given length.
+"""Counts the bytes of KV cache that each rank of vLLM needs for sequences of a given length.
 
 A page holds `block` tokens of one layer:
 
@@ -16,7 +16,7 @@ where `in flight` is what may be scheduled at once, two batches under asynchrono
 Layers of several kinds share one pool of equal blocks: they are put in groups of as many layers as the rarest kind
 has (or the most common, if it has less than half as many more), a block holds a page of each layer of a group, and a
 sequence takes blocks for each group. One block of the pool is never used.
-Source: v1/kv_cache_interface.py, v1/core/kv_cache_utils.py and config/vllm.py of vLLM 0.32.
+Source: v1/kv_cache_interface.py, v1/core/kv_cache_utils.py and config/vllm.py of vLLM.
 
 Example: Mistral-7B-v0.1, fp16, tp 1: 32 layers of 4096 bytes, 128 KiB per token; 4 GiB for 8 sequences of 4096.
 """
@@ -39,26 +39,26 @@ RECURRENT_BYTES = 4
 
 @dataclass(frozen=True)
 class KVCache:
-    """What the cache of one rank is made of."""
+    """The blocks of one rank's cache, and how layers share them."""
 
     block_tokens: int
     pool_block_bytes: int
-    """Of one block of the pool: a page of each layer of a group."""
+    """Bytes of one block of the pool: a page of each layer of a group."""
     groups: tuple[tuple[LayerAttention, int], ...]
-    """How the layers of each group attend, and how many such groups there are."""
+    """The attention of each group's layers, with the number of such groups."""
     in_flight: int
     """Tokens that may be scheduled and not yet freed."""
 
     def sequence_blocks(self, context: int) -> int:
-        """Blocks of the pool that one sequence of `context` tokens takes."""
+        """Returns the blocks of the pool that one sequence of `context` tokens takes."""
         return sum(count * self._group_blocks(attention, context) for attention, count in self.groups)
 
     def needed_bytes(self, sequences: int, context: int) -> int:
-        """For so many sequences at that length at once, and the block that is never used."""
+        """Returns the bytes for so many sequences at that length at once, and the block that is never used."""
         return (sequences * self.sequence_blocks(context) + 1) * self.pool_block_bytes
 
     def tokens(self, available_bytes: int, context: int) -> int:
-        """How many tokens of sequences at that length fit at once."""
+        """Returns the tokens of sequences at that length that fit at once."""
         blocks = available_bytes // self.pool_block_bytes - 1
         return max(0, blocks * context // max(1, self.sequence_blocks(context)))
 
@@ -75,7 +75,10 @@ class KVCache:
 def kv_cache(
     model: Architecture, tp: int, pp: int, dtype: str, batched_tokens: int, block_tokens: int | None = None
 ) -> KVCache:
-    """The cache of the rank that holds most layers; `dtype` is the cache's own. Blocks are vLLM's on a GPU if None."""
+    """Returns the cache of the rank that holds most layers; `dtype` is the cache's own.
+
+    `block_tokens`: vLLM's own on a GPU if None.
+    """
     token_bytes = layer_token_bytes(model, tp, dtype)
     block = block_tokens or (LATENT_BLOCK_TOKENS if model.is_latent else BLOCK_TOKENS)
     state_bytes = _state_bytes(model, tp, dtype)
@@ -104,7 +107,7 @@ def _state_bytes(model: Architecture, tp: int, dtype: str) -> int:
 
 @cache
 def _groups(attention: tuple[LayerAttention, ...]) -> tuple[int, tuple[tuple[LayerAttention, int], ...]]:
-    """Layers per group, and each kind with its number of groups."""
+    """Returns layers per group, and each kind with its number of groups."""
     counts = Counter(attention)
     fewest, most = min(counts.values()), max(counts.values())
     size = most if most < 1.5 * fewest else fewest

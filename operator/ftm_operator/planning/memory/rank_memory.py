@@ -1,4 +1,4 @@
-"""Whether a model fits a GPU: one rank's memory by item, and the context that is left.
+"""Tells whether a model fits a GPU, by one rank's memory, and which context is left.
 
     budget = usable · utilization / replicas that share the GPU
     budget >= weights + activations + CUDA graphs + non-torch + rotary + slack + LoRA + KV cache
@@ -29,14 +29,14 @@ from ftm_operator.planning.rules.layout import Layout
 
 @dataclass(frozen=True)
 class Load:
-    """What is to be held, whatever holds it."""
+    """The model that is to be held, in its dtypes, whatever holds it."""
 
     model: Architecture
     dtype: str
     scheme: Scheme
     cache_dtype: str
     lora_bytes: int = 0
-    """Of the adapters' slots, over all ranks."""
+    """Bytes of the adapters' slots, over all ranks."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +53,25 @@ class RankMemory:
     lora: int
     cache: KVCache
     correction: int = 0
-    """What an engine was measured to hold beyond all these; below zero where it held less."""
+    """Bytes that an engine was measured to hold beyond all these; below zero where it held less."""
 
     @property
     def held(self) -> int:
-        """All but the KV cache."""
+        """Returns the bytes of all but the KV cache."""
         estimated = self.weights + self.activations + self.graphs + self.non_torch + self.rotary + self.slack
         return estimated + self.lora + self.correction
 
     @property
     def left(self) -> int:
-        """For the KV cache; negative when there is none."""
+        """Returns the bytes for the KV cache; negative when there are none."""
         return self.budget - self.held
 
     def fits(self, sequences: int, context: int) -> bool:
+        """Returns whether so many sequences at that length fit at once."""
         return self.cache.needed_bytes(sequences, context) <= self.left
 
     def longest_context(self, sequences: int, limit: int) -> int:
-        """The longest context up to `limit` that fits, a multiple of a block unless it is the limit; 0: none."""
+        """Returns the longest context up to `limit` that fits, in whole blocks unless it is the limit; 0: none."""
         if self.fits(sequences, limit):
             return limit
         block = self.cache.block_tokens
@@ -86,7 +87,7 @@ class RankMemory:
         return low * block
 
     def items(self, sequences: int, context: int) -> Mapping[str, int]:
-        """As `ftm plan -o json` shows it."""
+        """Returns the bytes by the names that `ftm plan -o json` shows."""
         return {
             "total": self.budget,
             "weights": self.weights,
@@ -105,7 +106,7 @@ class RankMemory:
 def rank_memory(
     load: Load, weight_bytes: int, layout: Layout, accelerator: AcceleratorClass, batch: Batch, utilization: float
 ) -> RankMemory:
-    """Of the rank that holds most; `weight_bytes` are that rank's."""
+    """Returns the memory of the rank that holds most; `weight_bytes` are that rank's."""
     tp, pp = layout.tensor_parallel, layout.pipeline_parallel
     return RankMemory(
         budget=int(accelerator.usable_bytes * utilization / accelerator.shared_by),
@@ -121,4 +122,5 @@ def rank_memory(
 
 
 def gib(size_bytes: float) -> str:
+    """Returns the bytes in GiB with two decimals."""
     return f"{size_bytes / GIB:.2f} GiB"

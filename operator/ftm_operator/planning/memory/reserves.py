@@ -1,4 +1,4 @@
-"""What vLLM 0.33 holds of a GPU besides weights and KV cache, per rank: measured constants with their source.
+"""Counts what vLLM holds of a GPU besides weights and KV cache, per rank, by measured constants with their source.
 
     activations    the larger of the two peaks of the profiling run (v1/worker/gpu_model_runner.py, profile_run):
         sampler    SAMPLER_BYTES · max_num_seqs · vocabulary + batched_tokens · hidden_size · bytes
@@ -43,7 +43,7 @@ LATENT_WORKSPACE_TOKENS = 64 * 1024
 
 @dataclass(frozen=True)
 class Batch:
-    """How much the engine schedules at once."""
+    """The most that the engine schedules at once."""
 
     tokens: int
     """--max-num-batched-tokens."""
@@ -55,7 +55,7 @@ SMALL_BATCH = Batch(2048, 256)
 
 
 def default_batch(memory_bytes: int, product: str) -> Batch:
-    """vLLM's defaults for its API server by GPU. Source: engine/arg_utils.py, get_batch_defaults."""
+    """Returns vLLM's defaults for its API server by GPU. Source: engine/arg_utils.py, get_batch_defaults."""
     if memory_bytes >= 160 * GIB:
         return Batch(16384, 1024)
     if memory_bytes >= 70 * GIB and "a100" not in product.lower():
@@ -64,6 +64,7 @@ def default_batch(memory_bytes: int, product: str) -> Batch:
 
 
 def activation_bytes(model: Architecture, tp: int, dtype: str, batch: Batch) -> int:
+    """Returns the larger peak of the profiling run."""
     size = DTYPE_BYTES[dtype]
     sampler = int(SAMPLER_BYTES * batch.sequences * model.vocabulary) + batch.tokens * model.hidden_size * size
     widest = max(_attention_width(model, tp), _mlp_width(model, tp), _expert_width(model, tp))
@@ -72,15 +73,18 @@ def activation_bytes(model: Architecture, tp: int, dtype: str, batch: Batch) -> 
 
 
 def graph_bytes(model: Architecture, pp: int) -> int:
+    """Returns the bytes of CUDA graphs of the stage with most layers."""
     each = GRAPH_BYTES_PER_EXPERT_LAYER if model.experts else GRAPH_BYTES_PER_LAYER
     return each * max(stage_layers(model.layers, pp))
 
 
 def non_torch_bytes(ranks: int) -> int:
+    """Returns the bytes that CUDA and NCCL hold outside of torch."""
     return NON_TORCH_BYTES if ranks == 1 else NON_TORCH_BYTES_OF_SEVERAL
 
 
 def rotary_bytes(model: Architecture, dtype: str) -> int:
+    """Returns the bytes of the table of angles."""
     width = model.latent.rope_width if model.latent else model.head_size
     return model.max_context * width * DTYPE_BYTES[dtype]
 
@@ -90,12 +94,12 @@ def _attention_width(model: Architecture, tp: int) -> int:
 
 
 def _mlp_width(model: Architecture, tp: int) -> int:
-    """Gate and up, and their product."""
+    """Returns the width of gate and up, and their product."""
     return 3 * (model.mlp_width or 0) // tp
 
 
 def _expert_width(model: Architecture, tp: int) -> int:
-    """Of each token's experts: gate and up, their product, and the output."""
+    """Returns the width of each token's experts: gate and up, their product, and the output."""
     experts = model.experts
     return experts.per_token * (3 * experts.width // tp + model.hidden_size) if experts else 0
 

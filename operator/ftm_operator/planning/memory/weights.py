@@ -1,4 +1,4 @@
-"""Bytes of weights that each rank holds, exactly from the checkpoint's tensors.
+"""Counts the bytes of weights that each rank holds, exactly from the checkpoint's tensors.
 
 Over tp tensor-parallel ranks vLLM keeps of a tensor (layers/linear.py, vocab_parallel_embedding.py, fused_moe):
 
@@ -77,21 +77,21 @@ class RankPart:
     name: str
     """The item of `Weights` that they belong to."""
     place: str
-    """Where they lie: layers, first, last or everywhere."""
+    """Their place: layers, first, last or everywhere."""
     size: int
     """Bytes of one of them."""
     layers: int
-    """How many layers have them; outside of layers, how many there are."""
+    """The number of layers that have them; outside of layers, their own number."""
     copies: int = 1
-    """How many each layer has."""
+    """The number of them in each layer."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Bytes on the rank that holds most."""
+    """Bytes of weights by item, on the rank that holds most."""
 
     embedding: int
-    """With the output layer."""
+    """The embedding, with the output layer."""
     attention: int
     mlp: int
     experts: int
@@ -104,12 +104,12 @@ class Weights:
 
 
 def rank_weights(model: Architecture, tp: int, pp: int, dtype: str, scheme: Scheme) -> Weights:
-    """Of the heaviest of the pp stages."""
+    """Returns the weights of a rank of the heaviest of the pp stages."""
     return heaviest_stage(model, rank_parts(model, tp, dtype, scheme), pp)
 
 
 def rank_parts(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list[RankPart]:
-    """Each group of tensors as one of tp ranks holds it, in whatever stage."""
+    """Returns each group of tensors as one of tp ranks holds it, in whatever stage."""
     if not model.tensors:
         return _parts_without_tensors(model, tp, dtype, scheme)
     return [
@@ -125,12 +125,13 @@ def rank_parts(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list
 
 
 def heaviest_stage(model: Architecture, parts: Sequence[RankPart], pp: int) -> Weights:
+    """Returns the weights of a rank of the stage that holds most."""
     stages = stage_layers(model.layers, pp)
     return max((_stage(model, parts, stage, stages) for stage in range(pp)), key=lambda each: each.total)
 
 
 def stage_layers(layers: int, pp: int) -> list[int]:
-    """How many layers each stage gets. Source: distributed/utils.py, get_pp_indices."""
+    """Returns the number of layers of each stage. Source: distributed/utils.py, get_pp_indices."""
     counts = [layers // pp] * pp
     for extra in range(layers % pp):
         counts[-(extra + 2)] += 1
@@ -156,7 +157,7 @@ def _stage(model: Architecture, parts: Sequence[RankPart], stage: int, stages: l
 
 
 def _layers_held(model: Architecture, own: range) -> dict[int, int]:
-    """Of tensors that so many layers have, how many lie in the layers `own`; where two kinds are as many, the more."""
+    """Returns, for tensors that so many layers have, how many lie in the layers `own`; of two kinds the more."""
     experts = model.experts.layers if model.experts else ()
     states = [number for number, each in enumerate(model.attention) if each.kind == "state"]
     held: dict[int, int] = {}
@@ -168,13 +169,13 @@ def _layers_held(model: Architecture, own: range) -> dict[int, int]:
 
 
 def _per_layer(group: TensorGroup, model: Architecture) -> tuple[int, int]:
-    """How many layers have such a tensor, and how many each of them has."""
+    """Returns the number of layers that have such a tensor, and how many each of them has."""
     copies = model.experts.count if model.experts and "experts.*" in group.name else 1
     return ceil(group.count / copies), copies
 
 
 def _group_bytes(group: TensorGroup, model: Architecture, tp: int, dtype: str, scheme: Scheme) -> int:
-    """Of one tensor of the group, on one rank."""
+    """Returns the bytes of one tensor of the group, on one rank."""
     shape = rank_shape(group, model, tp)
     if _is_packed_by(scheme, group):
         if scheme.method == "mxfp4":
@@ -203,7 +204,7 @@ def _mxfp4_padded(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
 
 
 def rank_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, ...]:
-    """The shape of a tensor's part on one rank. Which dimension is divided matters to no sum of bytes but this one."""
+    """Returns the shape of a tensor's part on one rank."""
     module, leaf = module_and_leaf(group.name)
     components = group.name.split(".")
     bias = leaf in ("bias", "_bias")
@@ -235,7 +236,7 @@ def _inputs_divided(shape: tuple[int, ...], module: str, bias: bool, tp: int) ->
 
 
 def _expert_shape(group: TensorGroup, module: str, bias: bool, tp: int) -> tuple[int, ...]:
-    """(experts, …) where all are in one tensor, or the plain shape of one."""
+    """Returns a rank's part of (experts, …), where all are in one tensor, or of one expert's plain shape."""
     if bias and module in INPUTS_SPLIT:
         return group.shape
     stacked = len(group.shape) >= 3 or (bias and len(group.shape) == 2)
@@ -256,7 +257,7 @@ def _divided(shape: tuple[int, ...], position: int, tp: int) -> tuple[int, ...]:
 
 
 def _parts_without_tensors(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list[RankPart]:
-    """From the sum of bytes alone: the embeddings by their shape, and the rest divided evenly."""
+    """Returns the parts by the sum of bytes alone: the embeddings by their shape, and the rest divided evenly."""
     parameters = model.weight_bytes // ceil(STORED_BITS.get(model.dtype, 16) / 8)
     table = vocabulary_rows(model.vocabulary) * model.hidden_size
     inner = max(0, parameters - (table if model.tied else 2 * table))

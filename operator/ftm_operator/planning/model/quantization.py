@@ -1,4 +1,4 @@
-"""How weights are packed into fewer bits, and what that costs in bytes.
+"""Describes how weights are packed into fewer bits, and counts the bytes that they take.
 
 A linear layer with weight (out, in), packed at `bits` with groups of `group` along `in`, takes
 
@@ -7,7 +7,7 @@ A linear layer with weight (out, in), packed at `bits` with groups of `group` al
     out·in/group · bits/8              a zero point per group, if it has one
 
 bytes; group 0 is one scale for each output. Source: AWQ (auto_awq.py) and compressed-tensors' pack-quantized
-(compressed_tensors_wNa16.py) in vLLM 0.32, which keep the same number of bytes after they repack for Marlin.
+(compressed_tensors_wNa16.py) in vLLM, which keep the same number of bytes after they repack for Marlin.
 Embeddings, norms, routers and the output layer stay at 16 bits.
 """
 
@@ -26,10 +26,12 @@ MXFP4_SCALE_BYTES = 1
 
 @dataclass(frozen=True)
 class Scheme:
+    """A way of packing weights: its method, bits and groups."""
+
     method: Method
     bits: int = 16
     group: int = 0
-    """How many inputs share a scale; 0: all of an output's."""
+    """Inputs that share a scale; 0: all of an output's."""
     zero_point: bool = False
     experts_only: bool = False
     """Only the experts are packed."""
@@ -48,7 +50,7 @@ class Scheme:
         return f"{name} {self.bits}-bit" + (f", groups of {self.group}" if self.group else "")
 
     def linear_bytes(self, outputs: int, inputs: int) -> int:
-        """Bytes of one packed weight (outputs, inputs)."""
+        """Returns the bytes of one packed weight (outputs, inputs)."""
         numbers = outputs * inputs
         packed = ceil(numbers * self.bits / 8)
         if self.method == "mxfp4":
@@ -72,11 +74,11 @@ MINIMUM_CAPABILITY: Mapping[Method, tuple[int, int]] = {
     "fp8": (7, 5),
     "mxfp4": (8, 0),
 }
-"""Of a GPU. Source: get_min_capability of each class in layers/quantization of vLLM 0.32."""
+"""Compute capability that a GPU must have. Source: get_min_capability in layers/quantization of vLLM."""
 
 
 def scheme_of_config(config: Mapping[str, Any]) -> Scheme:
-    """What config.json's quantization_config says; NONE if there is none."""
+    """Returns what config.json's quantization_config says; NONE if there is none."""
     prefix = "quantization_config."
     fields = {name.removeprefix(prefix): value for name, value in config.items() if name.startswith(prefix)}
     method = str(fields.get("quant_method", ""))

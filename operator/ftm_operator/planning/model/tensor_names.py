@@ -1,4 +1,4 @@
-"""What a checkpoint's tensors are to a model, by the names that families give them.
+"""Tells what a checkpoint's tensors are to a model, by the names that families give them.
 
 A name like model.layers.*.mlp.down_proj.weight says which layer a tensor belongs to (down_proj), of which part of the
 model (mlp), whether it is in every decoder layer, and so how vLLM divides it (weights.py).
@@ -61,13 +61,13 @@ INPUTS_SPLIT = {
 """Layers whose inputs are divided over ranks; a bias of theirs is whole."""
 LINEAR = OUTPUTS_SPLIT | KEYS_AND_VALUES | FUSED_ATTENTION | INPUTS_SPLIT | {"q_a_proj", "kv_a_proj_with_mqa"}
 NOT_PACKED = {"conv1d", "dt_proj", "A", "in_proj_ba"}
-"""What quantization leaves as it is."""
+"""Modules that quantization leaves as they are."""
 LAYER_LISTS = {"layers", "h", "blocks", "layer", "block"}
 PACKED_SUFFIXES = ("_blocks", "_scales", "_bias")
 
 
 def part_of(name: str) -> str:
-    """To which item of `Weights` a tensor belongs."""
+    """Returns the item of `Weights` that a tensor belongs to."""
     components = name.split(".")
     if of_encoder(name):
         return "vision"
@@ -89,12 +89,12 @@ def part_of(name: str) -> str:
 
 
 def module_of(name: str) -> str:
-    """The layer that a tensor belongs to: q_proj."""
+    """Returns the layer that a tensor belongs to: q_proj."""
     return module_and_leaf(name)[0]
 
 
 def place_of(name: str) -> str:
-    """Where it lies: layers, first, last or everywhere."""
+    """Returns its place: layers, first, last or everywhere."""
     components = name.split(".")
     if of_encoder(name) or any(each in VOCABULARY for each in components):
         return "first"
@@ -105,7 +105,7 @@ def place_of(name: str) -> str:
 
 
 def module_and_leaf(name: str) -> tuple[str, str]:
-    """The module's name and what the tensor is to it: ("q_proj", "weight")."""
+    """Returns the module's name and what the tensor is to it: ("q_proj", "weight")."""
     components = [each for each in name.split(".") if each != "*"]
     last = components[-1]
     for suffix in PACKED_SUFFIXES:

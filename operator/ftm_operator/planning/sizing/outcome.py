@@ -32,7 +32,7 @@ class Option:
     dtype: str
     batch: Batch
     context: int
-    """In tokens."""
+    """The length in tokens."""
     memory: RankMemory
 
 

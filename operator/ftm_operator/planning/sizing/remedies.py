@@ -65,7 +65,7 @@ def _fewer_bits(model: Architecture, request: Request, classes: Sequence[Acceler
 
 
 def _other_gpus(model: Architecture, request: Request, classes: Sequence[AcceleratorClass]) -> Iterator[str]:
-    """The first fitting common GPU in the order of the rule, with at most a node of them; of the same vendors."""
+    """Tries common GPUs of the same vendors, at most a node of them, in the order of the rule."""
     has_amd = any(each.resource.startswith("amd.") for each in classes)
     common = [
         accelerator_class(known.label, known.memory_mib * MIB, NODE_OF, 1)

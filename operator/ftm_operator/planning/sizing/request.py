@@ -44,7 +44,7 @@ class Request:
     """Without CUDA graphs."""
     lora_bytes: int = 0
     several_nodes: bool = True
-    """Whether a replica may span nodes, which takes LeaderWorkerSet in a cluster."""
+    """True if a replica may span nodes, which takes LeaderWorkerSet in a cluster."""
     corrections: tuple[Correction, ...] = ()
     """Measurements of the same model; of several with the same sizes the last counts."""
 
