@@ -1,4 +1,4 @@
-"""Where tests and the demo keep what is expensive to make: the user's cache folder, never the repository."""
+"""Tests and the demo keep what is expensive to make in the user's cache folder, never in the repository."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where a test's models and artifacts are: one interface over the local disk and a real S3 server."""
+"""The places of a test's models and artifacts: one interface over the local disk and a real S3 server."""
 
 import secrets
 import shutil
@@ -35,7 +35,7 @@ class Place(ABC):
 
     @abstractmethod
     def unfinished(self) -> int:
-        """How many writes have been begun and neither completed nor removed."""
+        """Counts the writes that have been begun and neither completed nor removed."""
 
 
 class Disk(Place):

@@ -20,7 +20,7 @@ SAMPLES = 4
 
 
 BLOCKS = 2
-"""Of SmolLM2's thirty, where a test needs real weights and no sense."""
+"""A few of SmolLM2's thirty, where a test needs real weights and no sense."""
 
 
 @dataclass(frozen=True)

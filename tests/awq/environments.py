@@ -63,7 +63,7 @@ def jobs_environment() -> dict[str, str]:
 
 
 def ask_vllm(asked: Sequence[tuple[Path, Sequence[str], str]]) -> list[dict[str, Any]]:
-    """Of each model: its quantization as vLLM found it, answers to questions, and nats per token of a text."""
+    """Returns of each model its quantization as vLLM found it, answers to questions, and nats per token of a text."""
     command = [sys.executable, str(Path(__file__).with_name("vllm_answers.py"))]
     given = json.dumps([[str(model), questions, text] for model, questions, text in asked])
     done = subprocess.run(command, input=given, env=jobs_environment(), capture_output=True, text=True)
@@ -74,7 +74,7 @@ def ask_vllm(asked: Sequence[tuple[Path, Sequence[str], str]]) -> list[dict[str,
 
 
 def run_tasks(engine: str, tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What `tasks.py` answers to each task, all in one process of the engine's environment."""
+    """Returns the answers of `tasks.py` to each task, all in one process of the engine's environment."""
     command = [str(python_of(engine)), str(Path(__file__).with_name("tasks.py"))]
     done = subprocess.run(
         command, input=json.dumps(list(tasks)), env=jobs_environment(), capture_output=True, text=True

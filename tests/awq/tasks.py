@@ -1,4 +1,4 @@
-"""What tests have an AWQ environment do: a list of tasks on stdin as JSON, answers on the last line of stdout.
+"""Does tests' tasks in an AWQ environment: a list of them on stdin as JSON, answers on the last line of stdout.
 
     {"do": "quantize", "model": DIR, "out": DIR, "settings": {…}, "texts": […], "aliasing": false}
     {"do": "scale", "model": DIR, "ids": [[…], …], "known": true}   by llm-compressor, without rounding
@@ -110,7 +110,7 @@ def scale(model: str, ids: list[list[int]], known: bool = True) -> dict[str, Any
 
 
 def scale_blocks(model: str, ids: list[list[int]]) -> dict[str, Any]:
-    """How far scaling moves what a block puts out, in fp32 and before clipping and rounding: the furthest block's."""
+    """Returns the furthest that scaling moves a block's output, in fp32 and before clipping and rounding."""
     import tempfile
 
     import torch

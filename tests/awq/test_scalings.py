@@ -1,4 +1,4 @@
-"""What llm-compressor is told to scale cancels, and its files hold the model's own tensors."""
+"""Scales given to llm-compressor cancel, and its files hold the model's own tensors."""
 
 import json
 import random
@@ -166,7 +166,7 @@ def test_what_no_engine_reads_is_left_out_and_named(
 def test_a_model_of_other_tensors_than_transformers_expects_is_refused(
     answers: dict[tuple[str, str], dict[str, Any]], name: str, tensor: str
 ) -> None:
-    """What is missing would be random numbers."""
+    """A missing tensor would be random numbers."""
     assert answers[name, "made"]["refused"] == (
         "transformers beside llm-compressor knows a model of other tensors "
         f'("model.layers.{tensor}.weight"): write quantization.method: GGUF or None'

@@ -1,4 +1,4 @@
-"""How many elements differ between two folders of weights: `python -m tests.bench.compare OURS THEIRS`."""
+"""Counts the elements that differ between two folders of weights: `python -m tests.bench.compare OURS THEIRS`."""
 
 import sys
 from pathlib import Path

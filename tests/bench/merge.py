@@ -34,7 +34,7 @@ class Process:
     output: str
     seconds: float
     peak_rss_bytes: int
-    """Of the largest single process."""
+    """The largest single process."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ def main() -> None:
 
 
 class Files:
-    """What needs no store: one folder for each side's output, emptied before each run."""
+    """Sides that need no store: one folder for each side's output, emptied before each run."""
 
     def __init__(self, base: Path, adapter: Path, work: Path) -> None:
         self._base, self._adapter, self._work = base, adapter, work
         self.merged: set[tuple[ManifestFile, ...]] = set()
-        """Of each merge; one, when they are all the same."""
+        """The digest of each merge; one, when they are all the same."""
 
     def measure(self, runs: int) -> list[Figures]:
         return _medians(lambda: [self._cp(), self._cp_sha256(), self._ours(), self._ours_new()], runs)
@@ -104,7 +104,7 @@ class Files:
         return self._merge("ours, file to file", lambda: None)
 
     def _ours_new(self) -> Figures:
-        """Of a base that this machine has never merged, so that it is hashed before for the artifact's key."""
+        """Times a base that this machine has never merged, so that it is hashed before for the artifact's key."""
         digests = self._work / "digests"
         return self._merge(
             "ours, base not seen before",

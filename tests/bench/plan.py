@@ -1,4 +1,4 @@
-"""How much of a processor a plan takes: each public model of the unit tests, over a cluster of many kinds of GPU.
+"""Times a plan on one processor: each public model of the unit tests, over a cluster of many kinds of GPU.
 
 `python -m tests.bench.plan` prints the median and the slowest, and fails when one takes longer than 50 ms.
 """
@@ -19,7 +19,7 @@ CLASSES = [accelerator_class(each.label, each.memory_mib * MIB, 8, 4) for each i
 
 
 def seconds(name: str) -> float:
-    """Of processor time, for the fastest of a few plans, from the facts on."""
+    """Returns the processor time of the fastest of a few plans, from the facts on."""
     facts = base_facts_of(name)
     taken = []
     for _ in range(REPEATS):

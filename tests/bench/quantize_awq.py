@@ -21,12 +21,12 @@ from ftm_jobs.verify.models.layerwise import compare
 from ftm_operator.planning.model.quantization import Scheme
 
 SAMPLES = 4
-"""Of calibration text: the search takes some twenty seconds for each on two cores."""
+"""Blocks of calibration text: the search takes some twenty seconds for each on two cores."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What an AWQ model's weights take."""
+    """Returns the bytes of an AWQ model's weights."""
 
     elements: int
     file_bytes: int
@@ -62,7 +62,7 @@ def stored(model: Path) -> Stored:
 
 
 def losses(model: Path, quantized: Path, text: str, tokens: int, piece: int, work: Path) -> Divergence:
-    """Of the quantized model from the one that it was made of."""
+    """Returns the divergence of the quantized model from the one that it was made of."""
     merged = open_model_folder(parse_source(model.as_uri()), _new(work / "merged-small"))
     packed = open_model_folder(parse_source(quantized.as_uri()), _new(work / "packed-small"))
     group = subjects.of_merged(merged)

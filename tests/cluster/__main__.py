@@ -16,7 +16,7 @@ from tests.cluster.unavailable import Unavailable
 
 MANIFEST = Path("examples", "cluster.yaml")
 NAME = "support-bot"
-"""Of the FineTunedModel in MANIFEST, which is also the served model's name."""
+"""The name of the FineTunedModel in MANIFEST, and of the served model."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Where the cluster's own programs come from, and how to call each.
+"""Finds or builds the cluster's own programs, and calls each.
 
 1. KUBEBUILDER_ASSETS: a folder with etcd and kube-apiserver (and the others, when there);
 2. else one program that holds them all, built by Go from kubernetes/ into the user's cache by content. Go itself is
@@ -38,7 +38,7 @@ GO = Wheel(
 
 @dataclass(frozen=True)
 class Binaries:
-    """How to call each component: by its path, or as the first argument of the one program."""
+    """The command of each component: its path, or as the first argument of the one program."""
 
     commands: Mapping[str, tuple[str, ...]]
 

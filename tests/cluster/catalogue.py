@@ -87,4 +87,4 @@ GGUF = (SERVE_LLAMACPP, QUANTIZE_GGUF)
 QUANTIZE_AWQ = own("ftm-quantize-awq:test", "quantize-awq")
 QUANTIZE_COMPRESSOR = own("ftm-quantize-compressor:test", "quantize-compressor")
 PROJECT = (OPERATOR, JOBS, MERGE, *GGUF, VLLM_CPU)
-"""What the operator runs, and runs in."""
+"""The images that the operator runs, and runs in."""

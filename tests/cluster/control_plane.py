@@ -21,7 +21,7 @@ from tests.cluster.sandbox import HOST_ADDRESS, POD_CIDR, SERVICE_CIDR
 
 API_SERVICE = "10.124.0.1"
 ADVERTISED_ALONE = HOST_ADDRESS
-"""What the API server says its address is when it listens on loopback, which it refuses to advertise."""
+"""The address that the API server gives when it listens on loopback, which it refuses to advertise."""
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -42,7 +42,7 @@ class ControlPlane:
     kubeconfig: Path
     server: str
     token: str
-    """Of a member of system:masters."""
+    """The kubeconfig of a member of system:masters."""
     audit_log: Path
     """One JSON object a line: every write by anyone, and every request for Secrets."""
     controllers: bool
@@ -55,7 +55,7 @@ class ControlPlane:
         return Kubectl(self.kubeconfig)
 
     def audit(self, user: str) -> list[dict[str, Any]]:
-        """What a user (as `system:serviceaccount:NAMESPACE:NAME`) wrote, or asked of Secrets, oldest first."""
+        """Returns a user's writes and questions for Secrets, oldest first: `system:serviceaccount:NAMESPACE:NAME`."""
         events = [json.loads(line) for line in self.audit_log.read_text().splitlines()]
         return [event for event in events if event["user"]["username"] == user]
 

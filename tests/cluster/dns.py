@@ -50,7 +50,7 @@ class Services:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https)
 
     def addresses(self, name: str) -> list[str] | None:
-        """Of a name's Service; None when there is no such Service."""
+        """Returns the address of a name's Service; None when there is no such Service."""
         labels = name.lower().rstrip(".").split(".")
         if len(labels) != 5 or ".".join(labels[2:]) != f"svc.{DOMAIN}":
             return None

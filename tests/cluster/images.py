@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Image:
-    """How to build an image. `context` fills a folder to build in; without it that is the repository."""
+    """An image and its makings. `context` fills a folder to build in; without it that is the repository."""
 
     name: str
     containerfile: Path

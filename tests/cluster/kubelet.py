@@ -24,7 +24,7 @@ def eventually(what: str, check: Callable[[], Found | None], seconds: float = SE
 
 @dataclass
 class Kubelet:
-    """Of one namespace."""
+    """Stands in for the kubelet in one namespace."""
 
     kubectl: Kubectl
 

@@ -19,7 +19,7 @@ from tests.cluster.progress import step
 
 MODULE, VERSION = "sigs.k8s.io/lws", "v0.7.0"
 CHECKSUM = "h1:qWfzX8+UBak+Hq0+m/PuE3uO0mp/3dmm5q/h/7z31A8="
-"""Of the module, as go.sum has it."""
+"""The digest of the module, as go.sum has it."""
 FILE = "config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml"
 NAME = "leaderworkersets.leaderworkerset.x-k8s.io"
 GO = "1.24.0"
@@ -54,7 +54,7 @@ def _module() -> Path:
 
 @dataclass
 class GroupController:
-    """Of one LeaderWorkerSet: makes its pods and writes its status, both when told."""
+    """Stands in for the controller of one LeaderWorkerSet: makes its pods and writes its status, both when told."""
 
     kubectl: Kubectl
     name: str

@@ -19,7 +19,7 @@ class LogNode:
     name: str
     kubectl: Kubectl
     line: str = ""
-    """What every pod's log ends with."""
+    """The end of every pod's log."""
     requests: list[str] = field(default_factory=list)
 
     def bind(self, pod: str) -> None:

@@ -90,7 +90,7 @@ class Processes:
 
 
 def _entered(pid: int) -> list[int]:
-    """What nsenter or unshare runs for us: they stay as its parent and pass no signal on."""
+    """Returns the process that nsenter or unshare runs for us: they stay as its parent and pass no signal on."""
     with suppress(OSError):
         if Path(f"/proc/{pid}/comm").read_text().strip() in ("nsenter", "unshare"):
             return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -17,7 +17,7 @@ HOST_ADDRESS, NODE_ADDRESS = "10.125.255.1", "10.125.255.2"
 HOST_LINK, NODE_LINK = "ftm-host", "eth0"
 SERVICE_CIDR, POD_CIDR = "10.124.0.0/16", "10.125.0.0/24"
 CGROUP = "k8s.io"
-"""Where containerd puts the control groups of Kubernetes' containers, unless the kubelet names another place."""
+"""The place of the control groups of Kubernetes' containers, unless the kubelet names another place."""
 PRIVATE_FOLDERS = (
     "/run/containerd",
     "/run/netns",

@@ -1,4 +1,4 @@
-"""What the test cluster promises to the tests that use it, and to the machine that it runs on."""
+"""The test cluster keeps its promises to the tests that use it, and to the machine that it runs on."""
 
 import urllib.request
 from pathlib import Path

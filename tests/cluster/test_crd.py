@@ -37,7 +37,7 @@ SERVING = {
 
 
 def refusal(kubectl: Kubectl, manifest: Manifest) -> str:
-    """What the API server says to a manifest that it must refuse."""
+    """Returns the API server's answer to a manifest that it must refuse."""
     with pytest.raises(KubectlError) as refused:
         kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(manifest))
     return re.sub(r"limits\[(\w+)\]", r"limits.\1", str(refused.value))

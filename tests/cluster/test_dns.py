@@ -1,4 +1,4 @@
-"""What the cluster's DNS server makes of packets; that pods are served by it is test_cluster.py's."""
+"""The cluster's DNS server answers packets; that pods are served by it is test_cluster.py's."""
 
 import pytest
 

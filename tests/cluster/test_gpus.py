@@ -1,4 +1,4 @@
-"""Which GPUs there are decides how a model is placed: the operator against a real API server with nodes that say so.
+"""The GPUs that there are decide how a model is placed: the operator against a real API server with nodes that say so.
 
 The nodes are objects that no kubelet stands behind; what the operator reads of them is what GPU feature discovery, the
 device plugin and a DRA driver write.
@@ -190,7 +190,7 @@ def test_what_serves_stays_where_it_is_when_other_gpus_come_and_its_own_go(
 
 
 def publish(kubectl: Kubectl, node: str, product: str, gpus: int) -> None:
-    """What a DRA driver writes for a node."""
+    """Writes what a DRA driver does for a node."""
     devices = [
         {
             "name": f"gpu-{number}",

@@ -1,4 +1,4 @@
-"""Where a cluster's programs and packages come from, in order, and what is said when one cannot be had."""
+"""A cluster's programs and packages are found in order, and one that cannot be had is named."""
 
 import json
 from pathlib import Path

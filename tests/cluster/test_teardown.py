@@ -36,7 +36,7 @@ class Holder:
     before: set[str]
 
     def left(self) -> set[str]:
-        """What the machine has now and had not before the cluster began."""
+        """Returns what the machine has now and had not before the cluster began."""
         return made_by_clusters() - self.before
 
 

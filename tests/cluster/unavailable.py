@@ -1,4 +1,4 @@
-"""What a machine is not made for. Whether that is a skip or a failure is tests/conftest.py's to say."""
+"""A machine may not be made for a test. Whether that is a skip or a failure is tests/skips.py's to say."""
 
 
 class Unavailable(Exception):

@@ -1,4 +1,4 @@
-"""What the end-to-end tests do again and again: apply, wait with the story printed, ask, look into the store."""
+"""Does what the end-to-end tests do again and again: apply, wait with the story printed, ask, look into the store."""
 
 import time
 from collections.abc import Callable
@@ -74,7 +74,7 @@ class Story:
         return found
 
     def evidence(self) -> str:
-        """What a person would look at first."""
+        """Returns what a person would look at first."""
         operator = self.stack.kubectl.within(OPERATOR_NAMESPACE)
         return "\n".join(
             [

@@ -32,7 +32,7 @@ NEEDS_TORCHVISION = {"gemma-3-27b", "qwen2-vl-7b", "qwen2.5-vl-72b", "llava-1.5-
 NAMES = [name for name in MODELS if name not in NEEDS_TORCHVISION]
 BATCHED_TOKENS = 2048
 BLOCK_TOKENS = 32
-"""What the CPU's attention takes; 16 on a GPU."""
+"""The block size of the CPU's attention; 16 on a GPU."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ SMALL: dict[str, Any] = {
 
 
 def weight_bytes(worker: Any) -> int:
-    """Of the model that this rank makes. Made once more, since the CPU's kernels put weights they repack elsewhere."""
+    """Returns the bytes of this rank's model, made once more: the CPU's kernels put weights they repack elsewhere."""
     config = worker.vllm_config
     config.compilation_config.static_forward_context.clear()
     with set_current_vllm_config(config), set_default_torch_dtype(config.model_config.dtype), torch.device("meta"):

@@ -1,4 +1,4 @@
-"""What the pods of a replica over several nodes tell vLLM, read by `vllm serve`'s own parser."""
+"""The pods of a replica over several nodes tell vLLM what it understands, read by `vllm serve`'s own parser."""
 
 from typing import Any
 

@@ -12,7 +12,7 @@ from tests.unit.operator.planning.catalogue import MODELS, model_of
 WITHIN = 1e-3
 """Biases and norms that `about` in configs.yaml leaves out."""
 NEARLY = 1e-4
-"""Of published counts: vLLM has a norm more in Falcon-40B and no bias of Phi-2's output layer."""
+"""Differences from published counts: vLLM has a norm more in Falcon-40B and no bias of Phi-2's output layer."""
 STAGE_WITHIN = 0.02
 """More is predicted where tensors do not say which layers have them: Jamba's experts are in every second one."""
 AWQ_CONFIG = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}

@@ -1,4 +1,4 @@
-"""What surrounds every quantization: reuse, proof, publication, and what becomes of a run that does not end well.
+"""Every quantization has the same frame: reuse, proof, publication, and what becomes of a run that does not end well.
 
 On the disk and on a real S3 server, with a method that only writes bytes.
 """

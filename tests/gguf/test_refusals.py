@@ -1,4 +1,4 @@
-"""What cannot be converted is refused in words, most of it before anything is fetched; tools that fail are told."""
+"""Models that cannot be converted are refused in words, most before anything is fetched; tools that fail are told."""
 
 import json
 import subprocess

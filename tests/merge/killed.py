@@ -23,7 +23,7 @@ from ftm_jobs.stores.source import parse_source
 
 
 def merge(arguments: list[str], kill_after: float | None) -> bool:
-    """Whether it ended by itself. Raises RuntimeError when it failed."""
+    """Returns whether it ended by itself. Raises RuntimeError when it failed."""
     child = os.fork()
     if child == 0:
         null = os.open(os.devnull, os.O_WRONLY)

@@ -121,7 +121,7 @@ def test_credentials_that_expire_midway_are_named_and_a_run_with_new_ones_finish
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Where 24 MiB fit."""
+    """A disk on which 24 MiB fit."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")
     folder = tmp_path / "small"

@@ -133,7 +133,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, torch.dty
 
 
 def same(found: Any, expected: Any) -> list[str]:
-    """What differs between two models."""
+    """Returns what differs between two models."""
     ours, theirs = found.state_dict(), expected.state_dict()
     wrong = sorted(ours.keys() ^ theirs.keys())
     for name in ours.keys() & theirs.keys():

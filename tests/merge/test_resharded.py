@@ -149,7 +149,7 @@ def test_a_file_is_kept_once_all_that_it_was_made_from_is_proven(
 def test_each_byte_of_the_base_is_read_once_for_its_weights_and_its_proof(
     run: Run, sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool
 ) -> None:
-    """What was hashed before needs no proof, so that of the files only the tensors are read."""
+    """A file that was hashed before needs no proof, so that of the files only the tensors are read."""
     read, stat, seen, begun = FileStore.read_into, FileStore.stat, Counter[str](), False
 
     def counted(self: FileStore, path: str, offset: int, buffer: memoryview) -> None:

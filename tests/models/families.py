@@ -72,7 +72,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """What to train, and how the adapter is stored."""
+    """An adapter to train, and how it is stored."""
 
     lora: Mapping[str, Any]
     vocabulary: int | None = None

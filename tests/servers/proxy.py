@@ -27,7 +27,7 @@ class Proxy:
         """Each time so many bytes have been answered, the connection that is answering breaks off."""
         self.cuts = 0
         self.reset = False
-        """Whether what breaks off is reset, instead of ended."""
+        """A connection that breaks off is reset, instead of ended."""
         self.refusals: list[tuple[str, str] | None] = []
         """Statuses and codes with which the next requests are refused; those at None pass."""
         self.refuse_after: tuple[int, str, str] | None = None

@@ -76,7 +76,7 @@ class Server:
     log: Path
 
     def secret(self, identity: Identity) -> dict[str, str]:
-        """What a Kubernetes Secret for this identity holds, and equally a process's environment."""
+        """Returns the content of a Kubernetes Secret for this identity, and equally of a process's environment."""
         credentials = self.credentials[identity.name]
         return {
             "AWS_ACCESS_KEY_ID": credentials.access_key,

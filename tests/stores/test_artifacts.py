@@ -40,7 +40,7 @@ def store(place: Place) -> Place:
 
 
 def gc(store: Place, *, days: float = 0, delete: bool = False) -> dict[str, tuple[str, ...]]:
-    """Why each artifact goes, when looked at `days` from now."""
+    """Returns why each artifact goes, when looked at `days` from now."""
     now = datetime.now(UTC) + timedelta(days=days)
     found = artifacts.gc(parse_source(store.artifacts), {KEPT}, now, delete=delete)
     return {each.key: each.notes for each in found.artifacts}

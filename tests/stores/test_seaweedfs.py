@@ -1,4 +1,4 @@
-"""What the S3 server of the tests promises: credentials that reach no further than they should, and no traces."""
+"""The S3 server of the tests keeps its promises: credentials that reach no further than they should, and no traces."""
 
 import hashlib
 import os
@@ -89,6 +89,6 @@ def test_a_killed_test_run_leaves_no_server(tmp_path: Path) -> None:
 
 
 def _listening(port: str) -> bool:
-    """Whether a socket of this machine listens on the port."""
+    """Returns whether a socket of this machine listens on the port."""
     local_and_state = [line.split()[1:4:2] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [f"0100007F:{int(port):04X}", "0A"] in local_and_state

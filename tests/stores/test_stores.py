@@ -1,4 +1,4 @@
-"""What every store promises, proven on the local disk and on a real S3 server."""
+"""Every store keeps the same promises, proven on the local disk and on a real S3 server."""
 
 import hashlib
 import random

@@ -1,4 +1,4 @@
-"""What README.md tells people to type and to write exists and is valid."""
+"""README.md tells people to type what exists, and to write what is valid."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tests keep rules of their own: one without an assertion says in its name what would fail."""
+"""Tests keep a rule of their own: one without an assertion says in its name what would fail."""
 
 import ast
 import re

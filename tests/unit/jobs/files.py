@@ -11,7 +11,7 @@ Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
 
 def entries(shapes: Shapes) -> dict[str, Any]:
-    """What a header says of these tensors, lying in the given order."""
+    """Returns a header's entries for these tensors, lying in the given order."""
     found: dict[str, Any] = {}
     end = 0
     for name, (dtype, shape) in shapes.items():

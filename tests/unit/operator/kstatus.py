@@ -7,7 +7,7 @@ from typing import Any
 
 
 def violations(item: dict[str, Any]) -> list[str]:
-    """What is wrong with a reconciled resource's status; empty when it keeps every rule."""
+    """Returns what is wrong with a reconciled resource's status; empty when it keeps every rule."""
     status, generation = item["status"], item["metadata"]["generation"]
     conditions = {condition["type"]: condition for condition in status["conditions"]}
     raised = [kind for kind in ("Reconciling", "Stalled") if kind in conditions]

@@ -1,4 +1,4 @@
-"""Whether an adapter fits a base, from headers alone."""
+"""An adapter is found to fit a base or not, from headers alone."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is believed of a manifest."""
+"""A manifest is believed only as far as it is right."""
 
 import json
 from pathlib import Path

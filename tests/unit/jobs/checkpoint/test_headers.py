@@ -1,4 +1,4 @@
-"""What a safetensors header may say before its file is trusted."""
+"""A safetensors header is checked before its file is trusted."""
 
 import json
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Which files hold a base's weights, and what an index may say."""
+"""The files of a base's weights are found by its index, which may not say everything."""
 
 from typing import Any
 

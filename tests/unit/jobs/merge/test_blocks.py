@@ -1,4 +1,4 @@
-"""How a weight file is cut into blocks."""
+"""A weight file is cut into blocks."""
 
 from collections.abc import Collection
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What becomes of a base under all its adapters: ties, sizes, conflicts, and the files that say so."""
+"""A base is planned under all its adapters: ties, sizes, conflicts, and the files that say so."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an engine's libraries are told is taken back, and the warnings of their import are not shown."""
+"""Changes to an engine's libraries are taken back, and the warnings of their import are not shown."""
 
 import os
 import warnings

@@ -1,4 +1,4 @@
-"""Which pairs of layers AWQ may scale where nothing but their names and shapes is known."""
+"""Pairs of layers that AWQ may scale are found from their names and shapes alone."""
 
 import re
 

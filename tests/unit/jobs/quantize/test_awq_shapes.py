@@ -1,4 +1,4 @@
-"""Which group size and MLP width an AWQ model gets, in which words, and that every rank's kernel can hold them."""
+"""An AWQ model gets a group size and an MLP width that every rank's kernel can hold, and the words that say so."""
 
 from typing import Any
 

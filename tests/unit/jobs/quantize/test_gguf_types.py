@@ -1,4 +1,4 @@
-"""What each GGUF type stores tensors as, what they fall back to, and what a person is told."""
+"""Each GGUF type stores tensors as llama.cpp does, with its fallbacks, and a person is told of them."""
 
 import pytest
 

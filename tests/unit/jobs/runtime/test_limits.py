@@ -1,4 +1,4 @@
-"""What a container allows is what a step counts with."""
+"""A step counts with what its container allows."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which options an S3 client is made with."""
+"""An S3 client is made with the options that its endpoint needs."""
 
 from pathlib import Path
 from typing import Any

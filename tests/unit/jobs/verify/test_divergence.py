@@ -1,4 +1,4 @@
-"""How far two distributions are apart: the module's example, and what must hold of any two."""
+"""Distances of two distributions: the module's example, and what must hold of any two."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a manifest may not say, and the sentence that says so: the same table for Python and for a real API server."""
+"""Manifests that are refused, each with its sentence: the same table for Python and for a real API server."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ class Refusal:
     value: Any
     sentence: str
     at: str | None = None
-    """Where the problem is reported, if not at the field."""
+    """The place at which the problem is reported, if not the field."""
 
     @property
     def path(self) -> str:

@@ -1,4 +1,4 @@
-"""What a FineTunedModel accepts, what it fills in, and the sentence for everything else."""
+"""A FineTunedModel accepts what is right, fills in the rest, and has a sentence for everything else."""
 
 from typing import Any
 

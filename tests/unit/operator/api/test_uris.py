@@ -1,4 +1,4 @@
-"""What the API accepts as a URI is what the Jobs can parse, and the other way round."""
+"""The API accepts as a URI what the Jobs can parse, and the other way round."""
 
 import json
 from pathlib import Path

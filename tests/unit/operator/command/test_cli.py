@@ -1,4 +1,4 @@
-"""What `ftm` prints and how it exits, without a model: the whole output, not a part."""
+"""`ftm` prints and exits as it should, without a model: the whole output, not a part."""
 
 import json
 from pathlib import Path

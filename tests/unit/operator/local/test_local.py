@@ -1,4 +1,4 @@
-"""What `ftm run` needs on this machine, and what it says when it is not there."""
+"""`ftm run` says what it needs on this machine and does not find."""
 
 import json
 from dataclasses import replace

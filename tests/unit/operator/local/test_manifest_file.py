@@ -1,4 +1,4 @@
-"""What `ftm` reads from a file, and what it says of one that it cannot read."""
+"""`ftm` reads a manifest from a file, and says what is wrong with one that it cannot read."""
 
 from pathlib import Path
 

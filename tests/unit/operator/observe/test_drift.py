@@ -1,4 +1,4 @@
-"""What counts as drift from what we set, and how it is named."""
+"""Drift from what we set is told from defaults, and named."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is chosen for public models on common GPUs: verdicts.yaml, read beside configs.yaml."""
+"""Public models on common GPUs get the plans of a table: verdicts.yaml, read beside configs.yaml."""
 
 from math import ceil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the engine's log lines are read as; the lines are vLLM's own, with the prefixes of its processes."""
+"""The engine's log lines are read as figures; the lines are vLLM's own, with the prefixes of its processes."""
 
 import pytest
 

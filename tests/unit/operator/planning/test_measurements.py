@@ -1,4 +1,4 @@
-"""What is kept of measurements, and what it does to the next plan of the same model and sizes."""
+"""Measurements are kept, and correct the next plan of the same model and sizes."""
 
 from dataclasses import replace
 from typing import Any

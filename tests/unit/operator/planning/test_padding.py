@@ -1,4 +1,4 @@
-"""What the planner sizes for AWQ is what the AWQ Job makes: the same groups, the same padded widths."""
+"""The planner sizes for AWQ what the AWQ Job makes: the same groups, the same padded widths."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a plan chooses, and which tensor-parallel sizes it refuses."""
+"""A plan chooses tensor-parallel sizes, and refuses some."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What holds for every model, GPU and wish: promises that no example can prove."""
+"""Properties of the plan of every model, GPU and wish: promises that no example can prove."""
 
 from dataclasses import replace
 
@@ -135,7 +135,7 @@ def test_the_order_of_classes_that_differ_does_not_matter(name: str, request: Re
 
 @pytest.mark.parametrize("name", ["deepseek-v3", "llama-3.1-405b", "jamba-v0.1"])
 def test_few_layouts_are_tried_however_large_the_cluster(name: str) -> None:
-    """What bounds the time of a plan: `make bench-plan` measures it."""
+    """This bounds the time of a plan: `make bench-plan` measures it."""
     model = model_of(name)
     place = a_class("H100", 81559, 8, 10_000)
     found = layouts(Candidate(model, Layout(1, 1, 1), place, "bfloat16", model.quantization), None, None, True)

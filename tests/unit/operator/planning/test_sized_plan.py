@@ -1,4 +1,4 @@
-"""What a spec asks of the sizing, and the plan that comes of it."""
+"""A spec's wishes reach the sizing, and the plan that comes of it."""
 
 from collections.abc import Sequence
 from typing import Any

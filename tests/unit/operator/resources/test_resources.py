@@ -1,4 +1,4 @@
-"""What the children say, above all what keeps people safe and what keeps requests alive."""
+"""Children say what they should, above all what keeps people safe and what keeps requests alive."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which requests `Cluster` sends: one for each thing it is asked to do, and none to discover what there is."""
+"""`Cluster` sends few requests: one for each thing it is asked to do, and none to discover what there is."""
 
 import json
 from collections.abc import AsyncIterator

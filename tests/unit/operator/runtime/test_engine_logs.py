@@ -1,4 +1,4 @@
-"""How often engines' logs and the measurements' ConfigMap are read and written, and that neither fails a pass."""
+"""Engines' logs and the measurements' ConfigMap are read and written seldom, and neither fails a pass."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the cache keeps when events, lists and answers to our own writes come in any order."""
+"""The cache keeps the newest when events, lists and answers to our own writes come in any order."""
 
 from typing import Any
 

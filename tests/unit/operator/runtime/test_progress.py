@@ -1,4 +1,4 @@
-"""How far a running merge is: from its pod's log, through the controller, into status."""
+"""A running merge says how far it is: from its pod's log, through the controller, into status."""
 
 import asyncio
 from dataclasses import dataclass, field
