@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import get_args
 
 from ftm_jobs.errors import Reason as StepReason
-from ftm_operator.api.reasons import Reason
+from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.api.v1alpha1 import Phase
+from ftm_operator.steps import STEPS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/reference/status.md").read_text()
@@ -22,14 +23,18 @@ def rules() -> set[str]:
 
 def test_every_reason_has_a_row() -> None:
     assert rules() >= {"AttentionHeads", "ContextLength"}
-    assert {*Reason, *StepReason, *rules()} - ROWS == set()
+    assert {*OperatorReason, *StepReason, *rules()} - ROWS == set()
 
 
 def test_every_phase_has_a_row() -> None:
     assert set(get_args(Phase)) - ROWS == set()
 
 
+def test_every_step_has_a_row_for_its_condition_its_phase_and_its_reason() -> None:
+    assert {word for step in STEPS for word in (step.condition, step.phase, step.running)} - ROWS == set()
+
+
 def test_no_row_is_of_something_that_is_not_there() -> None:
-    conditions = {"Ready", "Reconciling", "Stalled", "Inspected", "Merged", "Quantized", "Verified", "Available"}
+    conditions = {"Ready", "Reconciling", "Stalled", *(step.condition for step in STEPS)}
     headings = {"phase", "type", "reason", "---"}
-    assert ROWS - {*Reason, *StepReason, *rules(), *get_args(Phase), *conditions, *headings} == set()
+    assert ROWS - {*OperatorReason, *StepReason, *rules(), *get_args(Phase), *conditions, *headings} == set()

@@ -4,7 +4,7 @@ plan's are the names of the rules in `planning`; docs/reference/status.md has a 
 from enum import StrEnum
 
 
-class Reason(StrEnum):
+class OperatorReason(StrEnum):
     INSPECTING = "Inspecting"
     MERGING = "Merging"
     QUANTIZING = "Quantizing"

@@ -36,7 +36,7 @@ def inspect(
     if config:
         facts = facts_of_config_file(config)
     elif uri:
-        report = local.step(Step.INSPECT, source_flags(uri, adapter or []))
+        report = local.run_command(Step.INSPECT, source_flags(uri, adapter or []))
         assert report.facts is not None
         facts = report.facts
     else:

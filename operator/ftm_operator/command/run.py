@@ -42,9 +42,7 @@ def run(
     model = read_manifest(manifest)
     facts = local.inspect(model)
     planned = _feasible(model, facts)
-    built = local.build(model, facts, planned.decision)
-    if model_is_ruined := local.verify(model, facts, built):
-        raise LocalError(model_is_ruined)
+    built = local.build(model, facts, planned)
     with local_engine.serve(model, planned.plan, local.fetch(built[-1])) as engine:
         if not ask:
             print(format_call(engine.client.url, engine.client.model_name), flush=True)

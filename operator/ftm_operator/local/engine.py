@@ -18,11 +18,10 @@ from typing import IO
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.engines import llama_server, vllm
 from ftm_operator.local.engine_client import EngineClient
 from ftm_operator.local.errors import LocalError
 from ftm_operator.local.steps import cache_directory, say
-from ftm_operator.resources import llama_server, vllm
-from ftm_operator.resources.deployment import LLAMA_CPP
 
 ADDRESS = "127.0.0.1"
 ENGINE_START_SECONDS = 900
@@ -54,7 +53,8 @@ def serve(model: FineTunedModel, plan: Plan, directory: Path) -> Iterator[Runnin
     with socket.socket() as listener:
         listener.bind((ADDRESS, 0))
         port = listener.getsockname()[1]
-    command, environment = (_llama_server if plan.engine == LLAMA_CPP else _vllm)(model, plan, directory, port)
+    start = _llama_server if plan.engine == llama_server.ENGINE else _vllm
+    command, environment = start(model, plan, directory, port)
     with tempfile.TemporaryFile() as log:
         say(f"starting {plan.engine} with {directory}")
         process = subprocess.Popen(
@@ -95,8 +95,7 @@ def _llama_server_program() -> str:
 def _vllm(model: FineTunedModel, plan: Plan, directory: Path, port: int) -> tuple[list[str], dict[str, str]]:
     flags, environment = _flags_of_installed_vllm()
     arguments = vllm.arguments(model, plan, str(directory), port)
-    offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    return [sys.executable, "-m", vllm.MODULE, *arguments, "--host", ADDRESS, *flags], {**environment, **offline}
+    return [sys.executable, "-m", vllm.MODULE, *arguments, "--host", ADDRESS, *flags], {**environment, **vllm.OFFLINE}
 
 
 def _flags_of_installed_vllm() -> tuple[list[str], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""`ftm run`: the operator's plan and the Jobs' own commands as subprocesses; local_engine.py serves what they build.
+"""Runs the operator's list of steps as subprocesses, for `ftm run`.
 
 Needs no cluster. Artifacts go to the manifest's store, or to a cache folder, under the same keys as in a cluster.
 Secrets are not read: stores take their credentials from the environment.
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,21 +22,23 @@ from ftm_jobs.contract.steps import Outcome, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.local.errors import LocalError, StepFailed, WrongUse
 from ftm_operator.local.manifest_file import FILE_SCHEME, file_path
-from ftm_operator.planning.decision import Decision
-from ftm_operator.resources.job import (
-    inspect_sources,
-    merge_arguments,
-    quantize_arguments,
-    source_arguments,
-    verify_arguments,
-)
-from ftm_operator.resources.pod import Source
+from ftm_operator.planning.plan import Planned
+from ftm_operator.steps import STEPS
+from ftm_operator.steps.inspect import INSPECT
+from ftm_operator.steps.source import SourceArgument
+from ftm_operator.steps.step import JobImage, JobStep, PipelineStep, StepInputs, StepResult
 
-AWQ_PYTHONS = {
-    "autoawq": ("FTM_AWQ_PYTHON", "awq", "requirements/quantize-awq.txt"),
-    "llm-compressor": ("FTM_COMPRESSOR_PYTHON", "llmcompressor", "requirements/quantize-compressor.txt"),
+PYTHONS = {
+    JobImage.AWQ: ("autoawq", "awq", "requirements/quantize-awq.txt", "FTM_AWQ_PYTHON"),
+    JobImage.COMPRESSOR: (
+        "llm-compressor",
+        "llmcompressor",
+        "requirements/quantize-compressor.txt",
+        "FTM_COMPRESSOR_PYTHON",
+    ),
 }
-"""What names the Python with the engine, the engine's package, and what must be installed for it."""
+"""Of the images whose libraries others cannot share: the engine, its package, its pins, and the variable that names a
+Python with them."""
 
 
 def cache_directory() -> Path:
@@ -43,92 +46,95 @@ def cache_directory() -> Path:
 
 
 def inspect(model: FineTunedModel) -> Facts:
-    """The facts of the manifest's sources. Raises LocalError with the step's own sentence."""
+    """Returns the facts of the manifest's sources. Raises LocalError with the step's own sentence."""
     _refuse_claims(model)
-    report = step(Step.INSPECT, source_arguments(inspect_sources(_without_secrets(model))))
+    report = _run(INSPECT, _inputs(model))
     assert report.facts is not None
     return report.facts
 
 
-def merge(model: FineTunedModel, facts: Facts) -> Artifact:
-    """The merged model, built unless it is there already. Raises LocalError with the step's own sentence."""
+def build(
+    model: FineTunedModel, facts: Facts, planned: Planned, steps: Sequence[PipelineStep] = STEPS
+) -> tuple[Artifact, ...]:
+    """Runs the steps after the inspection, and returns the models that they made; the last one is to be served.
+
+    An artifact that is there already is not built again. Raises LocalError with a step's own sentence, or when a step
+    objects to what was built.
+    """
     _refuse_claims(model)
-    report = step(Step.MERGE, [*merge_arguments(_without_secrets(model), facts), "--artifacts", _store(model)])
-    assert report.artifact is not None
-    say(f"artifact {report.artifact.uri}" + (" (reused)" if report.reused else ""))
-    return report.artifact
+    inputs = replace(_inputs(model), planned=planned).with_result(INSPECT.name, StepResult(facts=facts))
+    rest = [step for step in steps if isinstance(step, JobStep) and step.name not in inputs.results]
+    rest = [step for step in rest if step.applies(inputs)]
+    for step in rest:
+        _python(step.image(inputs))
+    for step in rest:
+        report = _run(step, inputs)
+        result = step.adopt(report, step.input_hash(inputs))
+        if result is None:
+            raise LocalError(f"the {step.name} step's report does not say what it made; install matching versions")
+        _say_result(report)
+        if step.objection(inputs, result):
+            raise LocalError(
+                f"{report.reason}: {report.message}; spec.verification.policy Warn would serve it all the same"
+            )
+        inputs = inputs.with_result(step.name, result)
+    return inputs.models
 
 
-def build(model: FineTunedModel, facts: Facts, decision: Decision) -> tuple[Artifact, ...]:
-    """The merged model, and what was quantized from it, if anything is to be; each unless it is there already."""
-    python = _python(decision)
-    merged = merge(model, facts)
-    if not decision.quantizes:
-        return (merged,)
-    open_model = _without_secrets(model)
-    arguments = quantize_arguments(open_model, decision, _as_source(merged, "model"))
-    report = step(Step.QUANTIZE, [*arguments[1:], "--artifacts", _store(model)], arguments[0], python)
-    assert report.artifact is not None
-    say(f"artifact {report.artifact.uri}" + (" (reused)" if report.reused else ""))
-    for note in report.notes:
-        say(f"note: {note}")
-    return merged, report.artifact
+def _inputs(model: FineTunedModel) -> StepInputs:
+    uri = model.spec.artifacts.uri if model.spec.artifacts else (cache_directory() / "artifacts").as_uri()
+    return StepInputs(_without_secrets(model), SourceArgument("artifacts", uri, None))
 
 
-def verify(model: FineTunedModel, facts: Facts, built: Sequence[Artifact]) -> str | None:
-    """Measures what was built against base and adapters; why it must not be served, if it must not."""
-    models = [_as_source(each, role) for each, role in zip(built, ("model", "quantized"), strict=False)]
-    arguments = verify_arguments(_without_secrets(model), facts, models)
-    report = step(Step.VERIFY, [*arguments[1:], "--artifacts", _store(model)])
-    assert report.verification is not None
-    assert report.artifact is not None
-    for check in report.verification.checks:
+def _run(step: JobStep, inputs: StepInputs) -> Report:
+    command = step.command(inputs)
+    name, *arguments = command.words
+    return run_command(step.name, arguments, name, _python(command.image))
+
+
+def _say_result(report: Report) -> None:
+    reused = " (reused)" if report.reused else ""
+    for check in report.verification.checks if report.verification else ():
         verdict = "ok" if check.passed else "FAILED"
         say(f"{verdict:<6} {check.name} {check.value:.4g} {check.unit}, bound {check.bound:.4g}")
-    say(f"report {report.artifact.uri}/report.html" + (" (reused)" if report.reused else ""))
-    if report.verification.passed or model.spec.verification.policy == "Warn":
-        return None
-    return f"{report.reason}: {report.message}; spec.verification.policy Warn would serve it all the same"
+    if report.artifact and report.verification:
+        say(f"report {report.artifact.uri}/report.html{reused}")
+    elif report.artifact:
+        say(f"artifact {report.artifact.uri}{reused}")
+    for note in report.notes:
+        say(f"note: {note}")
 
 
 def fetch(artifact: Artifact) -> Path:
-    """A folder that holds the artifact; one that is not local is downloaded into the cache."""
+    """Returns a folder that holds the artifact; one that is not local is downloaded into the cache."""
     if artifact.uri.startswith(FILE_SCHEME):
         return file_path(artifact.uri)
     directory = cache_directory() / "models" / artifact.key
-    step(Step.FETCH, ["--artifact", f"{artifact.uri},digest={artifact.digest}", "--to", str(directory)])
+    run_command(Step.FETCH, ["--artifact", f"{artifact.uri},digest={artifact.digest}", "--to", str(directory)])
     return directory
 
 
-def _store(model: FineTunedModel) -> str:
-    return model.spec.artifacts.uri if model.spec.artifacts else (cache_directory() / "artifacts").as_uri()
-
-
-def _as_source(artifact: Artifact, role: str) -> Source:
-    return Source(role, artifact.uri, None, artifact.digest)
-
-
-def _python(decision: Decision) -> str:
-    """The Python that has what quantizes: AutoAWQ and llm-compressor need libraries that others cannot share."""
-    if decision.awq is None:
+def _python(image: JobImage) -> str:
+    """Returns the Python that has what the image has. Raises LocalError saying what to install where there is none."""
+    if image not in PYTHONS:
         return sys.executable
-    variable, package, pins = AWQ_PYTHONS[decision.awq.engine]
+    engine, package, pins, variable = PYTHONS[image]
     if python := os.environ.get(variable):
         return python
     if importlib.util.find_spec(package) is None:
         raise LocalError(
-            f"{decision.awq.engine} is not installed here, and needs libraries that others cannot share: install "
-            f"{pins} into an environment of its own and set {variable} to its Python"
+            f"{engine} is not installed here, and needs libraries that others cannot share: install {pins} into an "
+            f"environment of its own and set {variable} to its Python"
         )
     return sys.executable
 
 
 def _package(name: str) -> Path:
-    """The folder of an installed package."""
-    found = importlib.util.find_spec(name)
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent
+    """Returns the folder of an installed package."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
 
 
 def say(message: str) -> None:
@@ -159,7 +165,7 @@ def _without_secrets(model: FineTunedModel) -> FineTunedModel:
     return model.model_copy(update={"spec": spec.model_copy(update=changes)})
 
 
-def step(step: Step, arguments: list[str], command: str | None = None, python: str = sys.executable) -> Report:
+def run_command(step: str, arguments: list[str], command: str | None = None, python: str = sys.executable) -> Report:
     """Runs a Job's command; its progress goes to our stderr. Raises LocalError with the step's own sentence."""
     say(step)
     code, line = last_line(command or step, arguments, python)
@@ -173,7 +179,7 @@ def step(step: Step, arguments: list[str], command: str | None = None, python: s
 
 
 def last_line(command: str, arguments: list[str], python: str = sys.executable) -> tuple[int, str]:
-    """Runs a Job's command: its exit code, and the last line that it printed."""
+    """Runs a Job's command and returns its exit code and the last line that it printed."""
     with tempfile.TemporaryDirectory() as folder:
         environment = dict(os.environ)
         if python != sys.executable:  # of the packages here it sees this one alone

@@ -13,7 +13,7 @@ from typing import Any
 
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome
-from ftm_operator.api.reasons import Reason
+from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.pod_trouble import pod_trouble
 from ftm_operator.observe.reports import report_in
 from ftm_operator.resources.metadata import ATTEMPT, GENERATION, MORE_MEMORY, Manifest
@@ -120,19 +120,21 @@ def _broken(job: Manifest, failed: Manifest, pods: Sequence[Manifest], now: date
         limit = _memory_limit(job)
         instead = "raise" if limit else "set"
         message = f"Job {name} ran out of memory at {limit or 'no limit'}; {instead} spec.jobs.resources.limits.memory"
-        return Broken(Reason.OUT_OF_MEMORY, message, True, retry_after)
+        return Broken(OperatorReason.OUT_OF_MEMORY, message, True, retry_after)
     if report:
         return Broken(report.reason, report.message, report.outcome == Outcome.INVALID_INPUT, retry_after)
     if failed.get("reason") == "DeadlineExceeded":
         message = f"Job {name} took longer than spec.jobs.activeDeadlineSeconds; raise it"
-        return Broken(Reason.DEADLINE_EXCEEDED, message, True, retry_after)
-    return Broken(Reason.JOB_FAILED, f"Job {name} failed: {failed.get('message', 'no message')}", False, retry_after)
+        return Broken(OperatorReason.DEADLINE_EXCEEDED, message, True, retry_after)
+    return Broken(
+        OperatorReason.JOB_FAILED, f"Job {name} failed: {failed.get('message', 'no message')}", False, retry_after
+    )
 
 
 def _out_of_memory(pod: Manifest, report: Report | None) -> bool:
     """Killed by the kernel, or its own last word."""
     if report:
-        return report.reason == Reason.OUT_OF_MEMORY
+        return report.reason == OperatorReason.OUT_OF_MEMORY
     return any(_terminated(container).get("reason") == "OOMKilled" for container in _statuses(pod))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome
-from ftm_operator.api.reasons import Reason
+from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.pod_trouble import pod_trouble
 from ftm_operator.observe.reports import report_in
 from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
@@ -21,7 +21,7 @@ LOST = ("SourceNotFound", "MissingFile")
 
 
 @dataclass(frozen=True)
-class Serving:
+class RolledOut:
     """Every replica runs the wanted version and answers."""
 
     message: str
@@ -30,7 +30,7 @@ class Serving:
 @dataclass(frozen=True)
 class RollingOut:
     message: str
-    reason: str = Reason.ROLLING_OUT
+    reason: str = OperatorReason.ROLLING_OUT
     stalled: bool = False
     lost_at: str | None = None
     """When a pod found that the artifact is not in its store, as Kubernetes writes times."""
@@ -45,7 +45,7 @@ class Replicas:
     available: int
 
 
-def rollout(child: Manifest, pods: Sequence[Manifest]) -> Serving | RollingOut:
+def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut:
     """Whether what serves has reached its spec; if not, what it waits for."""
     status, wanted = child.get("status", {}), child["spec"]["replicas"]
     of_groups = child.get("kind") == LEADER_WORKER_SET
@@ -61,7 +61,7 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> Serving | RollingOut:
     updated, available = counted.updated, counted.available
     surplus = counted.all - updated
     if updated >= wanted and available >= wanted and surplus <= 0:
-        return Serving("scaled to zero" if wanted == 0 else f"{available} of {wanted} replicas answer")
+        return RolledOut("scaled to zero" if wanted == 0 else f"{available} of {wanted} replicas answer")
     current = [pod for pod in pods if _artifact_digest(pod) == _artifact_digest(answering_template(child))]
     if refused := next((found for pod in current if (found := _refused_fetch(pod))), None):
         report, at = refused
@@ -71,7 +71,7 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> Serving | RollingOut:
     progress = f"{min(updated, available)} of {wanted} new replicas answer" + (f"; {trouble}" if trouble else "")
     for condition in status.get("conditions") or []:
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
-            return RollingOut(progress, Reason.PROGRESS_DEADLINE_EXCEEDED, stalled=True)
+            return RollingOut(progress, OperatorReason.PROGRESS_DEADLINE_EXCEEDED, stalled=True)
     return RollingOut(progress)
 
 

@@ -1,4 +1,4 @@
-"""What the engine's start says of the plan: which log is to be read, and what follows from it. Pure.
+"""Draws conclusions for the plan from the engine's start, and names the log that is to be read for them. Pure.
 
 A start that succeeds is read once, from the beginning of the log of a pod that answers. Of a start that fails the
 container's last words tell, or else the end of its log: vLLM's API server ends in a traceback of its own that is longer
@@ -15,8 +15,10 @@ from datetime import datetime
 
 from ftm_jobs.contract.facts import Facts
 from ftm_jobs.contract.manifest import Artifact
-from ftm_operator.api.reasons import Reason
+from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.api.v1alpha1 import Artifacts, FineTunedModelSpec, Measured, Plan, Shortage
+from ftm_operator.engines.vllm import ENGINE
+from ftm_operator.engines.vllm import NAME as CONTAINER
 from ftm_operator.planning.decision import Decision, decide
 from ftm_operator.planning.feedback.engine_log import (
     Lack,
@@ -30,12 +32,10 @@ from ftm_operator.planning.feedback.engine_log import (
 from ftm_operator.planning.feedback.measurements import Measurement, Measurements, corrections
 from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.planning.sizing.request import Correction
-from ftm_operator.reconcile.summary import Hold
+from ftm_operator.reconcile.holds import Hold
 from ftm_operator.resources.leader_worker_set import answering_template, answers
 from ftm_operator.resources.metadata import POD_TEMPLATE, Manifest
-from ftm_operator.resources.vllm import CONTAINER
 
-ENGINE = "vLLM"
 DECIDES_MEMORY = (
     "accelerator_class",
     "tensor_parallel_size",
@@ -47,7 +47,7 @@ DECIDES_MEMORY = (
     "max_num_seqs",
     "gpu_memory_utilization",
 )
-"""What of a plan changes how much memory the engine takes of a GPU, or finds there."""
+"""The fields of a plan that change how much memory the engine takes of a GPU, or finds there."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class EngineLog:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What such a log says."""
+class EngineMemory:
+    """What the log says of memory: of a start that succeeded what was measured, of one that failed what was lacking."""
 
     measured: Measured | None = None
     lack: Lack | None = None
 
 
 def template_of(child: Manifest) -> str | None:
-    """The hash that the pods of the present template carry."""
+    """Returns the hash that the pods of the present template carry."""
     annotations = answering_template(child)["metadata"].get("annotations") or {}
     return annotations.get(POD_TEMPLATE)
 
 
 def current(child: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
-    """The pods that are made from the present template of what serves and are not on their way out."""
+    """Returns the pods that are made from the present template of what serves and are not on their way out."""
     wanted = template_of(child)
     return [
         pod
@@ -88,19 +88,21 @@ def current(child: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
 
 
 def is_proven(plan: Plan, child: Manifest) -> bool:
-    """Whether an engine has started under this plan, or none is asked."""
+    """Tells whether vLLM has started under this plan; other engines are not asked."""
     return plan.engine != ENGINE or (plan.measured is not None and plan.measured.input_hash == template_of(child))
 
 
 def started(pods: Sequence[Manifest]) -> EngineLog | None:
-    """The log of the first pod that answers."""
+    """Returns the log of the first pod that answers."""
     ready = (pod["metadata"]["name"] for pod in pods if answers(pod) and _engine(pod).get("ready"))
     return next((EngineLog(name, failed=False) for name in ready), None)
 
 
-def failed_start(pods: Sequence[Manifest], heard: Mapping[EngineLog, Heard]) -> tuple[EngineLog | None, Lack | None]:
-    """Why the engine does not start, if it is for lack of memory, and the log that tells or may tell."""
-    listens = None
+def failed_start(
+    pods: Sequence[Manifest], engine_memory: Mapping[EngineLog, EngineMemory]
+) -> tuple[EngineLog | None, Lack | None]:
+    """Returns the log that may tell why the engine does not start, and the lack of memory, if that is why."""
+    unread_log = None
     for pod in pods:
         container = _engine(pod)
         if container.get("ready"):
@@ -110,15 +112,15 @@ def failed_start(pods: Sequence[Manifest], heard: Mapping[EngineLog, Heard]) -> 
             if not ended.get("exitCode"):
                 continue
             log = EngineLog(pod["metadata"]["name"], failed=True, previous=previous)
-            if lack := lack_in(str(ended.get("message") or "")) or heard.get(log, Heard()).lack:
-                return (log if log in heard else None), lack
-            listens = listens or log
+            if lack := lack_in(str(ended.get("message") or "")) or engine_memory.get(log, EngineMemory()).lack:
+                return (log if log in engine_memory else None), lack
+            unread_log = unread_log or log
             break
-    return listens, None
+    return unread_log, None
 
 
 def measurement(plan: Plan, artifact: Artifact, engine: str, measured: Measured, now: datetime) -> Measurement | None:
-    """What is kept for later plans; nothing where no kind of GPU is known, or the engine did not say."""
+    """Returns what is kept for later plans; nothing where no kind of GPU is known, or the engine did not say."""
     estimated = estimated_kv_cache_bytes(plan)
     if estimated is None or plan.accelerator_class is None or measured.kv_cache_bytes is None:
         return None
@@ -139,24 +141,25 @@ def known_corrections(
     spec: FineTunedModelSpec,
     facts: Facts,
     built: Artifacts | None,
-    known: Measurements,
+    measurements: Measurements,
     engine: str,
     shortage: Shortage | None,
 ) -> tuple[Correction, ...]:
-    """What the next plan is corrected by: what was measured of its artifact, then the failed start it answers."""
-    found = corrections(known, _artifact_key(spec, facts, built), engine)
+    """Returns the corrections of the next plan: by measurements of its artifact, then by a failed start."""
+    measured = corrections(measurements, _artifact_key(spec, facts, built), engine)
     if shortage is None:
-        return found
+        return measured
     sizes = shortage.accelerator_class, shortage.tensor_parallel_size, shortage.pipeline_parallel_size
-    return (*found, Correction(*sizes, shortage.correction_bytes))
+    return (*measured, Correction(*sizes, shortage.correction_bytes))
 
 
 def can_be_planned_anew(plan: Plan, lack: Lack) -> bool:
-    """Once, if it is sized, and not where something else holds the GPU's memory."""
+    """Tells whether another plan may help: once, if this one is sized, and unless something else holds the memory."""
     return bool(plan.memory and plan.accelerator_class and not plan.shortage and lack.free_share is None)
 
 
 def shortage(plan: Plan, lack: Lack) -> Shortage:
+    """Returns the failed start as the next plan keeps it."""
     return Shortage(
         accelerator_class=str(plan.accelerator_class),
         tensor_parallel_size=plan.tensor_parallel_size or 1,
@@ -168,36 +171,36 @@ def shortage(plan: Plan, lack: Lack) -> Shortage:
 
 
 def is_another_trial(plan: Plan, other: Plan) -> bool:
-    """Whether the engine would find anything else."""
+    """Tells whether the engine would take or find other amounts of memory under the other plan."""
     return any(getattr(plan, name) != getattr(other, name) for name in DECIDES_MEMORY)
 
 
 def planned_anew(plan: Plan, lack: Lack, other: Plan) -> tuple[Plan, Hold]:
-    """The new plan, which says why, and what is told until it is rolled out."""
-    kind = f"{other.gpus} x {other.accelerator_class}, {other.max_model_len} tokens of context"
-    why = f"{found_and_planned(plan, lack)}; planned anew: {kind}"
+    """Returns the new plan with its reason, and the hold that lasts until it is rolled out."""
+    sizes = f"{other.gpus} x {other.accelerator_class}, {other.max_model_len} tokens of context"
+    why = f"{found_and_planned(plan, lack)}; planned anew: {sizes}"
     new = other.model_copy(update={"input_hash": plan.input_hash, "reasons": (*other.reasons, why)})
-    return new, Hold("Deploying", Reason.ENGINE_OUT_OF_MEMORY, why, retry_after=1.0)
+    return new, Hold("Deploying", OperatorReason.ENGINE_OUT_OF_MEMORY, why, retry_after=1.0)
 
 
 def out_of_memory(plan: Plan, lack: Lack, refused: str | None = None) -> Hold:
-    """A person must act. `refused`: why there is no other plan."""
+    """Returns the hold after which a person must act. `refused` says why there is no other plan."""
     parts = [found_and_planned(plan, lack), *([f"no other plan fits: {refused}"] if refused else [])]
     message = "; ".join([*parts, what_to_do(plan, lack)])
-    return Hold("Failed", Reason.ENGINE_OUT_OF_MEMORY, message, stalled=True)
+    return Hold("Failed", OperatorReason.ENGINE_OUT_OF_MEMORY, message, stalled=True)
 
 
 def _artifact_key(spec: FineTunedModelSpec, facts: Facts, built: Artifacts | None) -> str | None:
-    """Of what the next plan serves, as far as it is known before it is built."""
+    """Returns the key of what the next plan serves, as far as it is known before it is built."""
     key = merged_key(spec, facts)
     decision = decide(spec, facts.base, spec.serving.tensor_parallel_size or 1)
     if isinstance(decision, Decision) and not decision.quantizes:
         return key
-    is_of_it = built and built.quantized and built.merged and built.merged.key == key
-    return built.quantized.key if built and built.quantized and is_of_it else None
+    is_of_this_merge = built and built.quantized and built.merged and built.merged.key == key
+    return built.quantized.key if built and built.quantized and is_of_this_merge else None
 
 
 def _engine(pod: Manifest) -> Manifest:
     containers = pod.get("status", {}).get("containerStatuses") or []
-    found: Manifest = next((each for each in containers if each["name"] == CONTAINER), {})
-    return found
+    engine: Manifest = next((status for status in containers if status["name"] == CONTAINER), {})
+    return engine

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from ftm_operator.api.v1alpha1 import FineTunedModel
+from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus, Plan
 from ftm_operator.planning.feedback.measurements import Measurement, Measurements
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
-from ftm_operator.reconcile.engine_feedback import EngineLog, Heard
+from ftm_operator.reconcile.engine_feedback import EngineLog, EngineMemory
+from ftm_operator.reconcile.holds import Hold
 from ftm_operator.resources.event import Notice
-from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
-from ftm_operator.resources.metadata import Manifest, owned_by
+from ftm_operator.resources.metadata import Manifest
+from ftm_operator.settings import Settings
+from ftm_operator.steps.step import StepResult
 
 Labelled = Callable[[str, str], Sequence[Manifest]]
 """(label, value) -> the children in the resource's namespace that carry it."""
@@ -17,6 +20,8 @@ Labelled = Callable[[str, str], Sequence[Manifest]]
 
 @dataclass(frozen=True)
 class Observed:
+    """What is there, as far as a pass reads it."""
+
     resource: Manifest
     jobs: Labelled
     pods: Labelled
@@ -29,26 +34,21 @@ class Observed:
     """Whether the cluster has LeaderWorkerSets, so that a replica may span nodes."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """How far running steps are, by the names of their pods."""
-    heard: Mapping[EngineLog, Heard] = field(default_factory=dict)
+    engine_memory: Mapping[EngineLog, EngineMemory] = field(default_factory=dict)
     """What engines' logs say of memory."""
     measurements: Measurements = field(default_factory=dict)
     """What engines measured before in the resource's namespace."""
 
 
-def serving_children(
-    observed: Observed, model: FineTunedModel, wanted: Manifest
-) -> tuple[Manifest | None, Manifest | None]:
-    """The live child of the wanted kind, and what served the model before under the other kind and is still there."""
-    live, other = observed.deployment, observed.leader_worker_set
-    if wanted["kind"] == LEADER_WORKER_SET:
-        live, other = other, live
-    stays = other and owned_by(other, model) and "deletionTimestamp" not in other["metadata"]
-    return live, other if stays else None
+@dataclass(frozen=True)
+class Context:
+    """What every part of a pass reads and none changes."""
 
-
-def owned_serving(observed: Observed, model: FineTunedModel) -> list[Manifest]:
-    """What serves the model now."""
-    return [child for child in (observed.deployment, observed.leader_worker_set) if child and owned_by(child, model)]
+    model: FineTunedModel
+    before: FineTunedModelStatus
+    observed: Observed
+    settings: Settings
+    now: datetime
 
 
 @dataclass(frozen=True)
@@ -61,22 +61,76 @@ class Apply:
 
 @dataclass(frozen=True)
 class Delete:
+    """Deletes a child."""
+
     manifest: Manifest
+
+
+Action = Apply | Delete
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What a pass asks for, beside its status."""
+
+    actions: tuple[Action, ...] = ()
+    awaited_build: str | None = None
+    """The shared build that this resource waits for, as its Job's label names it."""
+    progress_pod: str | None = None
+    """The pod whose log tells how far the running step is."""
+    engine_log: EngineLog | None = None
+    """The engine's log that this pass needs, or needed."""
+    measurements: tuple[Measurement, ...] = ()
+    """To be kept for later plans."""
+
+    def __add__(self, later: "Effects") -> "Effects":
+        return Effects(
+            (*self.actions, *later.actions),
+            later.awaited_build or self.awaited_build,
+            later.progress_pod or self.progress_pod,
+            later.engine_log or self.engine_log,
+            (*self.measurements, *later.measurements),
+        )
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What a step found, or why it waits. A result and a hold together: what it found holds the steps after it."""
+
+    result: StepResult | None = None
+    hold: Hold | None = None
+    effects: Effects = Effects()
+    plan: Plan | None = None
+    """The plan as this step changed it, if it did."""
+    lost: str | None = None
+    """The step whose artifact is no longer in its store."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How far a pass came through the steps."""
+
+    results: Mapping[str, StepResult] = field(default_factory=dict)
+    """By the names of the steps that have one."""
+    plan: Plan | None = None
+    hold: Hold | None = None
+    """Why the resource is not served as its spec says; None when it is."""
+    forgotten: tuple[str, ...] = ()
+    """The steps whose earlier results are void."""
+    effects: Effects = Effects()
 
 
 @dataclass(frozen=True)
 class Result:
-    actions: tuple[Apply | Delete, ...] = ()
+    """What a pass asks for: in this order, actions, the status, and Events."""
+
+    effects: Effects = Effects()
     status: Manifest | None = None
     """None: as it is already."""
     notices: tuple[Notice, ...] = ()
     retry_after: float | None = None
     """Seconds until time alone may change the answer."""
-    waits_for: str | None = None
-    """The merge that this resource waits for, as its Job's label names it."""
-    follows: str | None = None
-    """The pod whose log tells how far the merge is."""
-    listens: EngineLog | None = None
-    """The engine's log that this pass needs, or needed."""
-    measurements: tuple[Measurement, ...] = ()
-    """To be kept for later plans."""
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        return self.effects.actions

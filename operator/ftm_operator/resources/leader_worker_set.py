@@ -5,12 +5,9 @@ Service selects by, so a Deployment's pods and leaders can answer side by side. 
 sigs.k8s.io/lws, api/leaderworkerset/v1.
 """
 
-from ftm_jobs.contract.facts import Facts
-from ftm_jobs.contract.manifest import Artifact
-from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.engines.vllm import ReplicaNode
 from ftm_operator.planning.input_hashes import short_hash
-from ftm_operator.resources import vllm
-from ftm_operator.resources.deployment import answering, serving_pod, vllm_container
+from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.metadata import (
     ARTIFACT_DIGEST,
     COMPONENT,
@@ -20,6 +17,8 @@ from ftm_operator.resources.metadata import (
     metadata,
     with_spec_hash,
 )
+from ftm_operator.resources.serving_pod import answering, serving_pod
+from ftm_operator.resources.vllm import vllm_container
 from ftm_operator.settings import Settings
 
 KIND = "LeaderWorkerSet"
@@ -34,30 +33,33 @@ group is ever made."""
 
 
 def group_name(resource: str) -> str:
-    """Not the resource's own: a LeaderWorkerSet has a headless Service of its name, by which its nodes find each other,
-    and the Service of the resource's name is another."""
+    """Returns another name than the resource's own, which is taken by the Service that clients call.
+
+    A LeaderWorkerSet has a headless Service of its own name, by which its nodes find each other.
+    """
     return f"{resource}-nodes"
 
 
-def leader_worker_set(
-    model: FineTunedModel, plan: Plan, facts: Facts, artifact: Artifact, secret_name: str | None, settings: Settings
-) -> Manifest:
-    """A group is made anew as a whole when any of its containers ends, since vLLM's ranks cannot meet twice."""
+def leader_worker_set(served: ServedModel, settings: Settings) -> Manifest:
+    """Returns the LeaderWorkerSet.
+
+    A group is made anew as a whole when any of its containers ends, since vLLM's ranks cannot meet twice.
+    """
+    model = served.model
 
     def pod(rank: str, *, leads: bool) -> Manifest:
-        said = vllm.node_engine(model, plan, facts, LEADER_ADDRESS, rank, headless=not leads)
-        engine = vllm_container(settings, said)
-        return serving_pod(model, plan, artifact, secret_name, settings, answering(engine) if leads else engine)
+        engine = vllm_container(served, settings, ReplicaNode(LEADER_ADDRESS, rank, headless=not leads))
+        return serving_pod(served, settings, answering(engine) if leads else engine)
 
     leader, worker = pod("0", leads=True), pod(WORKER_INDEX, leads=False)
-    made_of = short_hash([leader, worker, artifact.digest], 16)
-    annotations = {ARTIFACT_DIGEST: artifact.digest, POD_TEMPLATE: made_of}
-    answers, helps = labels(model, "vllm", "serve"), labels(model, WORKER, "serve")
+    template_hash = short_hash([leader, worker, served.artifact.digest], 16)
+    annotations = {ARTIFACT_DIGEST: served.artifact.digest, POD_TEMPLATE: template_hash}
+    leads, helps = labels(model, "vllm", "serve"), labels(model, WORKER, "serve")
     return with_spec_hash(
         {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": metadata(model, group_name(model.metadata.name), answers),
+            "metadata": metadata(model, group_name(model.metadata.name), leads),
             "spec": {
                 "replicas": model.spec.serving.replicas,
                 "startupPolicy": "LeaderCreated",
@@ -66,9 +68,9 @@ def leader_worker_set(
                     "rollingUpdateConfiguration": {"maxUnavailable": NO_GROUP_UNAVAILABLE, "maxSurge": 1},
                 },
                 "leaderWorkerTemplate": {
-                    "size": plan.nodes,
+                    "size": served.plan.nodes,
                     "restartPolicy": "RecreateGroupOnPodRestart",
-                    "leaderTemplate": {"metadata": {"labels": answers, "annotations": annotations}, "spec": leader},
+                    "leaderTemplate": {"metadata": {"labels": leads, "annotations": annotations}, "spec": leader},
                     "workerTemplate": {"metadata": {"labels": helps, "annotations": annotations}, "spec": worker},
                 },
             },
@@ -77,12 +79,12 @@ def leader_worker_set(
 
 
 def answering_template(child: Manifest) -> Manifest:
-    """The template of the pods that answer, of a Deployment or a LeaderWorkerSet."""
+    """Returns the template of the pods that answer, of a Deployment or a LeaderWorkerSet."""
     spec = child["spec"]
-    found: Manifest = spec["template"] if "template" in spec else spec["leaderWorkerTemplate"]["leaderTemplate"]
-    return found
+    template: Manifest = spec["template"] if "template" in spec else spec["leaderWorkerTemplate"]["leaderTemplate"]
+    return template
 
 
 def answers(pod: Manifest) -> bool:
-    """Whether a serving pod is one that takes requests."""
+    """Tells whether a serving pod is one that takes requests."""
     return (pod["metadata"].get("labels") or {}).get(COMPONENT) != WORKER

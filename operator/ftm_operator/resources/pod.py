@@ -1,17 +1,18 @@
-"""What all our pods share: Pod Security `restricted`, credentials and claims as mounts, no service links.
+"""Builds what all our pods share: Pod Security `restricted`, credentials and claims as mounts, no service links.
 
 A container's root file system is read-only; /tmp is an emptyDir and the home directory.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from ftm_jobs.contract.mounts import CLAIMS
+from ftm_operator.api.v1alpha1 import Toleration
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.settings import Settings
+from ftm_operator.steps.source import SourceArgument
 
 USER = 65532
-CREDENTIALS = "/var/run/ftm"
+TERMINATION_LOG = "/dev/termination-log"
 
 CONTAINER_SECURITY: Manifest = {
     "allowPrivilegeEscalation": False,
@@ -23,43 +24,8 @@ TMP_VOLUME: Manifest = {"name": "tmp", "emptyDir": {}}
 HOME: Manifest = {"name": "HOME", "value": "/tmp"}
 
 
-@dataclass(frozen=True)
-class Source:
-    """One SOURCE argument of a Job and the Secret that it is read with."""
-
-    role: str
-    """base, adapter-0, …, artifacts."""
-    uri: str
-    secret_name: str | None
-    digest: str | None = None
-    scale: float = 1.0
-    writable: bool = False
-
-    @property
-    def claim(self) -> str | None:
-        """The PersistentVolumeClaim that holds it, if one does."""
-        scheme, _, rest = self.uri.partition("://")
-        return rest.partition("/")[0] if scheme == "pvc" else None
-
-    @property
-    def credentials(self) -> str:
-        """Where the Secret is mounted: the path tells role and name to who reads it in a message."""
-        return f"{CREDENTIALS}/{self.role}/{self.secret_name}"
-
-    def argument(self) -> str:
-        """URI[,scale=S][,digest=D][,credentials=DIR], as `python -m ftm_jobs` reads it."""
-        return ",".join(
-            [
-                self.uri,
-                *([f"scale={self.scale}"] if self.scale != 1.0 else []),
-                *([f"digest={self.digest}"] if self.digest else []),
-                *([f"credentials={self.credentials}"] if self.secret_name else []),
-            ]
-        )
-
-
-def source_mounts(sources: Sequence[Source]) -> list[Manifest]:
-    """Secrets, and each claim once; a claim is writable if any of the sources in it is."""
+def source_mounts(sources: Sequence[SourceArgument]) -> list[Manifest]:
+    """Returns mounts of Secrets, and of each claim once; a claim is writable if any of the sources in it is."""
     secrets = [
         {"name": f"{source.role}-credentials", "mountPath": source.credentials, "readOnly": True}
         for source in sources
@@ -77,9 +43,11 @@ def source_mounts(sources: Sequence[Source]) -> list[Manifest]:
     return [*secrets, *claims]
 
 
-def source_volumes(sources: Sequence[Source]) -> list[Manifest]:
-    """Secrets are optional, so that a missing one is reported by the Job in a sentence and not by a pod that never
-    starts; of a missing claim the scheduler tells."""
+def source_volumes(sources: Sequence[SourceArgument]) -> list[Manifest]:
+    """Returns the volumes of Secrets and claims.
+
+    Secrets are optional, so that the Job reports a missing one in a sentence; the scheduler tells of a missing claim.
+    """
     secrets = [
         {"name": f"{source.role}-credentials", "secret": {"secretName": source.secret_name, "optional": True}}
         for source in sources
@@ -92,12 +60,12 @@ def source_volumes(sources: Sequence[Source]) -> list[Manifest]:
     return [*secrets, *claims]
 
 
-def _claims(sources: Sequence[Source]) -> list[str]:
+def _claims(sources: Sequence[SourceArgument]) -> list[str]:
     return list(dict.fromkeys(source.claim for source in sources if source.claim))
 
 
-def pod_spec(settings: Settings, sources: Sequence[Source]) -> Manifest:
-    """The fields of a pod's spec that never differ between our pods, but for the owner of files in claims."""
+def pod_spec(settings: Settings, sources: Sequence[SourceArgument]) -> Manifest:
+    """Returns the fields of a pod's spec that all our pods share; only those with claims say who owns files."""
     pull_secrets = [{"name": name} for name in settings.image_pull_secrets]
     return {
         "enableServiceLinks": False,
@@ -115,7 +83,16 @@ def pod_spec(settings: Settings, sources: Sequence[Source]) -> Manifest:
     }
 
 
+def placement(node_selector: Mapping[str, str], tolerations: Sequence[Toleration]) -> Manifest:
+    """Returns the fields of a pod's spec that say on which nodes it may run."""
+    return {
+        **({"nodeSelector": dict(node_selector)} if node_selector else {}),
+        **({"tolerations": [toleration.to_json() for toleration in tolerations]} if tolerations else {}),
+    }
+
+
 def container(name: str, image: str, settings: Settings) -> Manifest:
+    """Returns the fields of a container that all our containers share."""
     return {
         "name": name,
         "image": image,
@@ -125,6 +102,6 @@ def container(name: str, image: str, settings: Settings) -> Manifest:
 
 
 def quantity(size_bytes: int) -> str:
-    """As the API server writes it back: whole mebibytes, or gibibytes when they are whole."""
+    """Returns bytes as the API server writes them back: whole mebibytes, or gibibytes when they are whole."""
     mebibytes = -(-size_bytes // 2**20)
     return f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"

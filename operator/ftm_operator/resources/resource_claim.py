@@ -11,9 +11,9 @@ from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources.metadata import Manifest, labels, metadata, with_spec_hash
 
 CLAIM = "gpus"
-"""What pods and containers call the claim."""
+"""The name of the claim in pods and containers."""
 PATIENCE = timedelta(seconds=10)
-"""Within which a claim is made for a new pod."""
+"""The time within which a claim is made for a new pod."""
 
 
 def claims_devices(plan: Plan) -> bool:
@@ -25,7 +25,7 @@ def name(model: FineTunedModel, plan: Plan) -> str:
 
 
 def template(model: FineTunedModel, plan: Plan) -> Manifest:
-    """Of a plan that claims devices; deleted with its FineTunedModel."""
+    """Returns the template of a plan that claims devices; it is deleted with its FineTunedModel."""
     return with_spec_hash(
         {
             "apiVersion": "resource.k8s.io/v1",
@@ -37,12 +37,12 @@ def template(model: FineTunedModel, plan: Plan) -> Manifest:
 
 
 def pod_claims(model: FineTunedModel, plan: Plan) -> list[Manifest]:
-    """A pod's `resourceClaims`."""
+    """Returns a pod's `resourceClaims`."""
     return [{"name": CLAIM, "resourceClaimTemplateName": name(model, plan)}]
 
 
 def lacks_claim(pods: Sequence[Manifest], now: datetime) -> bool:
-    """Whether a pod waits for a claim that nobody makes: its template may have been deleted."""
+    """Tells whether a pod waits for a claim that nobody makes: its template may have been deleted."""
     return any(
         pod.get("spec", {}).get("resourceClaims")
         and not pod.get("status", {}).get("resourceClaimStatuses")

@@ -8,6 +8,7 @@ PORT = 80
 
 
 def service(model: FineTunedModel) -> Manifest:
+    """Returns the Service."""
     return with_spec_hash(
         {
             "apiVersion": "v1",
@@ -23,5 +24,5 @@ def service(model: FineTunedModel) -> Manifest:
 
 
 def endpoint(model: FineTunedModel) -> str:
-    """The OpenAI-compatible base URL inside the cluster."""
+    """Returns the OpenAI-compatible base URL inside the cluster."""
     return f"http://{model.metadata.name}.{model.metadata.namespace}.svc/v1"

@@ -11,9 +11,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ftm_operator.engines.vllm import NAME as CONTAINER
 from ftm_operator.planning.feedback.engine_log import lack_in, measured_in
-from ftm_operator.reconcile.engine_feedback import EngineLog, Heard
-from ftm_operator.resources.vllm import CONTAINER
+from ftm_operator.reconcile.engine_feedback import EngineLog, EngineMemory
 from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.object_cache import Key
 
@@ -28,7 +28,7 @@ class _Asked:
     tries: int = 0
     read_again: float = 0.0
     """By the event loop's clock."""
-    heard: Heard | None = None
+    heard: EngineMemory | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -64,15 +64,15 @@ class EngineLogs:
         try:
             if wanted.failed:
                 text = await self._cluster.log_end(key[0], wanted.pod, CONTAINER, previous=wanted.previous)
-                heard = Heard(lack=lack_in(text))
+                heard = EngineMemory(lack=lack_in(text))
             else:
                 text = await self._cluster.log_beginning(key[0], wanted.pod, CONTAINER)
-                heard = Heard(measured=measured_in(text))
+                heard = EngineMemory(measured=measured_in(text))
         except ApiError as error:
             log.debug("%s/%s: %s", *key, error)
             return
-        asked.heard = heard if heard != Heard() else None
+        asked.heard = heard if heard != EngineMemory() else None
 
-    def heard(self, key: Key) -> Mapping[EngineLog, Heard]:
+    def heard(self, key: Key) -> Mapping[EngineLog, EngineMemory]:
         asked = self._asked.get(key)
         return {asked.log: asked.heard} if asked and asked.heard else {}

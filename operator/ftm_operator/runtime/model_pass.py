@@ -49,18 +49,20 @@ class ModelPass:
         await self._engine_logs.read(key)
         measurements = await self._measurements.load(key[0])
         result = reconcile(self._observe(resource, measurements), self._settings, datetime.now(UTC))
-        await self._measurements.keep(key[0], result.measurements)
-        for action in result.actions:
+        effects = result.effects
+        await self._measurements.keep(key[0], effects.measurements)
+        for action in effects.actions:
             await self._writes.execute(action)
         if result.status is not None:
             await self._writes.write_status(resource, result.status)
         for notice in result.notices:
             await self._writes.post(resource, notice)
-        if result.waits_for:
-            self._queue.add_with(result.waits_for, key)
+        if effects.awaited_build:
+            self._queue.add_with(effects.awaited_build, key)
         if result.retry_after is not None:
             self._queue.add_after(key, max(result.retry_after, SHORTEST_DELAY_SECONDS))
-        for seconds in (self._progress.ask(key, result.follows), self._engine_logs.ask(key, result.listens)):
+        progress_due = self._progress.ask(key, effects.progress_pod)
+        for seconds in (progress_due, self._engine_logs.ask(key, effects.engine_log)):
             if seconds is not None:
                 self._queue.add_after(key, seconds)
 
@@ -77,6 +79,6 @@ class ModelPass:
             accelerators=self._view.gpus.classes,
             several_nodes=LEADER_WORKER_SET in self._view.optional_kinds,
             progress=self._progress.by_pod(key),
-            heard=self._engine_logs.heard(key),
+            engine_memory=self._engine_logs.heard(key),
             measurements=measurements,
         )

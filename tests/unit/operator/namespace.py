@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from ftm_operator.planning.feedback.measurements import Measurement, added
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
-from ftm_operator.reconcile.engine_feedback import EngineLog, Heard
+from ftm_operator.reconcile.engine_feedback import EngineLog, EngineMemory
 from ftm_operator.reconcile.passes import Apply, Delete, Observed, Result
 from ftm_operator.reconcile.reconcile import reconcile
 from ftm_operator.resources.metadata import STEP
@@ -33,7 +33,7 @@ class Namespace:
     """Everything applied or deleted, in order: `Job ftm-merge-…`."""
     progress: dict[str, str] = field(default_factory=dict)
     """Lines read of running pods' logs, by pod."""
-    heard: dict[EngineLog, Heard] = field(default_factory=dict)
+    heard: dict[EngineLog, EngineMemory] = field(default_factory=dict)
     """Memory figures read of engines' logs."""
     measurements: dict[str, Measurement] = field(default_factory=dict)
     accelerators: tuple[AcceleratorClass, ...] = ()
@@ -70,7 +70,7 @@ class Namespace:
                 progress=self.progress,
                 accelerators=self.accelerators,
                 several_nodes=self.several_nodes,
-                heard=self.heard,
+                engine_memory=self.heard,
                 measurements=self.measurements,
             ),
             self.settings,
@@ -105,7 +105,7 @@ class Namespace:
             self._execute(action)
         if result.status is not None:
             self.put(self.resource(name) | {"status": result.status})
-        self.measurements = added(self.measurements, result.measurements)
+        self.measurements = added(self.measurements, result.effects.measurements)
         self.events += [f"{notice.type} {notice.reason}" for notice in result.notices]
         return True
 

@@ -71,8 +71,8 @@ class Questions(Namespace):
 
     def followed(self, name: str = NAME) -> str | None:
         """Returns the pod whose log the resource wants read for its progress."""
-        return self.once(name).follows
+        return self.once(name).effects.progress_pod
 
     def awaited_log(self) -> EngineLog | None:
         """Returns the engine's log that the resource wants read."""
-        return self.once().listens
+        return self.once().effects.engine_log

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ftm_jobs.contract.steps import Step
-from ftm_operator.reconcile.engine_feedback import Heard
+from ftm_operator.reconcile.engine_feedback import EngineMemory
 from tests.unit.operator.objects import NAME, NAMESPACE, Manifest, refusal
 from tests.unit.operator.questions import Questions
 
@@ -75,7 +75,7 @@ class Serving(Questions):
         """Has the engine's container end with a message, and wait to be started again."""
         self.serving_pod(CRASHED, number, lastState=ended(last_words))
 
-    def engine_logs(self, said: Heard) -> None:
+    def engine_logs(self, said: EngineMemory) -> None:
         """Has the awaited log of an engine say something."""
         awaited = self.awaited_log()
         assert awaited, "no engine's log is awaited"

@@ -33,7 +33,7 @@ class Steps:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     stand_in = Steps()
-    monkeypatch.setattr(local, "step", stand_in)
+    monkeypatch.setattr(local, "run_command", stand_in)
     return stand_in
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ftm_operator.observe.rollout import RollingOut, Serving, rollout
+from ftm_operator.observe.rollout import RolledOut, RollingOut, rollout
 from ftm_operator.resources.metadata import ARTIFACT_DIGEST
 
 DIGEST = {"annotations": {ARTIFACT_DIGEST: "sha256:new"}}
@@ -24,8 +24,8 @@ def pod(**status: Any) -> dict[str, Any]:
 
 
 def test_every_replica_updated_and_available_is_serving() -> None:
-    assert rollout(deployment(), []) == Serving("2 of 2 replicas answer")
-    assert rollout(deployment(0), []) == Serving("scaled to zero")
+    assert rollout(deployment(), []) == RolledOut("2 of 2 replicas answer")
+    assert rollout(deployment(0), []) == RolledOut("scaled to zero")
 
 
 @pytest.mark.parametrize(

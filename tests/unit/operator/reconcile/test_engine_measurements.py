@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ftm_operator.planning.memory.reserves import GIB
-from ftm_operator.reconcile.engine_feedback import Heard
+from ftm_operator.reconcile.engine_feedback import EngineMemory
 from ftm_operator.reconcile.passes import Result
 from tests.unit.operator.objects import resource
 from tests.unit.operator.reconcile.engines import SERVING, TOLD, answering, deploying
@@ -15,26 +15,26 @@ def test_a_pod_that_answers_is_listened_to_and_what_it_measured_comes_into_the_p
     asked = scene.awaited_log()
     assert asked
     assert (asked.pod.startswith("support-bot-"), asked.failed) == (True, False)
-    scene.engine_logs(Heard(measured=TOLD))
+    scene.engine_logs(EngineMemory(measured=TOLD))
     measured = scene.plan()["measured"]
     assert {name: measured[name] for name in TOLD.to_json()} == TOLD.to_json()
 
 
 def test_a_log_is_asked_for_no_more_once_it_was_heard_and_nothing_is_written_twice() -> None:
     scene = answering(deploying())
-    scene.engine_logs(Heard(measured=TOLD))
+    scene.engine_logs(EngineMemory(measured=TOLD))
     assert scene.once() == Result()
 
 
 def test_as_long_as_a_log_says_nothing_nothing_is_written() -> None:
     scene = answering(deploying())
     result = scene.once()
-    assert (result.actions, result.status, result.notices, result.measurements) == ((), None, (), ())
+    assert (result.actions, result.status, result.notices, result.effects.measurements) == ((), None, (), ())
 
 
 def test_what_was_measured_is_kept_beside_the_estimate_without_its_correction() -> None:
     scene = answering(deploying())
-    scene.engine_logs(Heard(measured=TOLD))
+    scene.engine_logs(EngineMemory(measured=TOLD))
     (kept,) = scene.measurements.values()
     assert (kept.accelerator, kept.tensor_parallel, kept.pipeline_parallel, kept.engine) == ("A10G", 1, 1, "vllm:1")
     assert kept.artifact == scene.status()["artifacts"]["merged"]["key"]
@@ -43,7 +43,7 @@ def test_what_was_measured_is_kept_beside_the_estimate_without_its_correction() 
 
 def test_what_serves_is_not_moved_by_what_was_measured_but_the_next_plan_is_corrected() -> None:
     scene = answering(deploying())
-    scene.engine_logs(Heard(measured=TOLD.model_copy(update={"kv_cache_bytes": 4 * GIB})))
+    scene.engine_logs(EngineMemory(measured=TOLD.model_copy(update={"kv_cache_bytes": 4 * GIB})))
     assert scene.plan()["memory"].get("measuredCorrection") is None
     estimated = scene.plan()["memory"]["kvCache"]
     scene.edit(serving={**SERVING, "maxModelLen": 2048})
@@ -53,7 +53,7 @@ def test_what_serves_is_not_moved_by_what_was_measured_but_the_next_plan_is_corr
 
 def test_another_model_of_the_same_artifact_is_corrected_at_its_first_plan() -> None:
     scene = answering(deploying())
-    scene.engine_logs(Heard(measured=TOLD))
+    scene.engine_logs(EngineMemory(measured=TOLD))
     scene.create(resource("second", serving=SERVING))
     scene.inspect(name="second")
     assert scene.plan("second")["memory"]["kvCache"] == 5 * GIB
@@ -61,18 +61,18 @@ def test_another_model_of_the_same_artifact_is_corrected_at_its_first_plan() -> 
 
 def test_another_engine_is_measured_anew_and_not_corrected_by_the_old_one() -> None:
     scene = answering(deploying())
-    scene.engine_logs(Heard(measured=TOLD))
+    scene.engine_logs(EngineMemory(measured=TOLD))
     scene.settings = replace(scene.settings, vllm_image="vllm:2")
     scene.settle()
     answering(scene)
-    scene.engine_logs(Heard(measured=TOLD.model_copy(update={"kv_cache_tokens": 1})))
+    scene.engine_logs(EngineMemory(measured=TOLD.model_copy(update={"kv_cache_tokens": 1})))
     assert scene.plan()["measured"]["kvCacheTokens"] == 1
     assert {each.engine for each in scene.measurements.values()} == {"vllm:1", "vllm:2"}
 
 
 def test_without_a_known_gpu_the_measurement_is_shown_and_not_kept() -> None:
     scene = answering(deploying(gpus=()))
-    scene.engine_logs(Heard(measured=TOLD))
+    scene.engine_logs(EngineMemory(measured=TOLD))
     assert scene.plan()["measured"]["kvCacheTokens"] == 40_000
     assert scene.measurements == {}
 

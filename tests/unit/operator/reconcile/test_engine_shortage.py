@@ -4,8 +4,8 @@ import pytest
 
 from ftm_operator.planning.feedback.engine_log import Lack
 from ftm_operator.planning.memory.reserves import GIB
-from ftm_operator.reconcile.engine_feedback import Heard
-from ftm_operator.reconcile.passes import Result
+from ftm_operator.reconcile.engine_feedback import EngineMemory
+from ftm_operator.reconcile.passes import Effects, Result
 from tests.unit.operator.reconcile.engines import L4, ONE_A10G, SERVING, TOLD, answering, deploying
 from tests.unit.operator.serving import ended
 
@@ -57,7 +57,7 @@ def test_it_stays_stalled_while_the_engine_is_tried_again_and_recovers_if_it_sta
     scene = deploying(ONE_A10G)
     scene.engine_crashes(TOO_LITTLE)
     scene.serving_pod({"running": {}}, lastState=ended(TOO_LITTLE))
-    assert scene.once() == Result(measurements=scene.once().measurements)
+    assert scene.once() == Result(Effects(measurements=scene.once().effects.measurements))
     scene.answer()
     scene.serving_pod({"running": {}}, ready=True, lastState=ended(TOO_LITTLE))
     assert scene.phase() == "Ready"
@@ -79,7 +79,7 @@ def test_last_words_that_end_in_the_servers_own_traceback_are_looked_up_in_the_l
     assert asked
     assert (asked.failed, asked.previous) == (True, True)
     assert scene.plan()["gpus"] == 1
-    scene.engine_logs(Heard(lack=Lack("one request needs more", found_bytes=GIB // 4)))
+    scene.engine_logs(EngineMemory(lack=Lack("one request needs more", found_bytes=GIB // 4)))
     assert scene.plan()["gpus"] == 2
 
 
@@ -94,7 +94,7 @@ def test_a_run_that_has_just_ended_is_looked_up_in_the_present_log() -> None:
 def test_a_failure_for_another_reason_changes_no_plan() -> None:
     scene = deploying()
     scene.engine_crashes("ImportError: libcuda.so.1")
-    scene.engine_logs(Heard())
+    scene.engine_logs(EngineMemory())
     assert scene.plan()["gpus"] == 1
     assert scene.condition("Ready").reason == "RollingOut"
 
@@ -139,7 +139,7 @@ def test_a_plan_without_a_known_gpu_stalls_at_once_with_the_engines_numbers() ->
 
 def test_what_served_before_goes_on_serving_while_its_successor_is_planned_anew_and_stalls() -> None:
     scene = answering(deploying())
-    scene.engine_logs(Heard(measured=TOLD))
+    scene.engine_logs(EngineMemory(measured=TOLD))
     scene.edit(serving={**SERVING, "maxModelLen": 3072})
     scene.engine_crashes(TOO_LITTLE, number=1)
     scene.engine_crashes(TOO_LITTLE, number=2)
@@ -174,7 +174,7 @@ def test_gpus_that_come_and_go_do_not_allow_one_more_plan() -> None:
 @pytest.mark.parametrize("words", [TOO_LITTLE, "CUDA out of memory"])
 def test_an_engine_that_had_started_before_is_not_planned_anew(words: str) -> None:
     scene = answering(deploying())
-    scene.engine_logs(Heard(measured=TOLD))
+    scene.engine_logs(EngineMemory(measured=TOLD))
     deployment = scene.get("Deployment")
     scene.put({**deployment, "status": {**deployment["status"], "availableReplicas": 0, "readyReplicas": 0}})
     scene.engine_crashes(words)

@@ -10,7 +10,7 @@ def test_two_resources_that_need_the_same_artifact_share_one_merge_and_say_so() 
     for name in ("first", "second"):
         scene.reach("Merging", name)
     (merge,) = scene.jobs("merge")
-    assert scene.once("second").waits_for == artifact_label(merge)
+    assert scene.once("second").effects.awaited_build == artifact_label(merge)
     ready = scene.condition("Ready", "second")
     assert ready.message.endswith("(shared with FineTunedModel first)")
     scene.merge()

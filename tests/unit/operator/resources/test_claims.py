@@ -10,8 +10,9 @@ from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.deployment import deployment
-from ftm_operator.resources.job import artifacts_source, inspect_job, merge_job
+from ftm_operator.resources.engine import ServedModel
 from tests.unit.operator.command.test_cli import ftm
+from tests.unit.operator.jobs import inspect_job, merge_job
 from tests.unit.operator.local.test_manifest_file import TEXT, written
 from tests.unit.operator.objects import SETTINGS, adapter_facts, base_facts, resource
 from tests.unit.operator.scene import scene_of
@@ -49,12 +50,7 @@ def mounts(container: dict[str, Any]) -> dict[str, tuple[str, bool]]:
 
 def jobs(store: str = STORE) -> tuple[dict[str, Any], dict[str, Any]]:
     model = FineTunedModel.model_validate(on_claims(store))
-    source = artifacts_source(model, SETTINGS)
-    assert source
-    return (
-        pod(inspect_job(model, "0" * 16, 1, SETTINGS)),
-        pod(merge_job(model, claim_facts(), source, KEY, 1, SETTINGS)),
-    )
+    return pod(inspect_job(model)), pod(merge_job(model, claim_facts()))
 
 
 def test_sources_are_mounted_once_and_read_only() -> None:
@@ -86,7 +82,7 @@ def test_serving_fetches_from_the_claim_and_the_engine_never_sees_it() -> None:
     planned = plan("support-bot", model.spec, claim_facts())
     assert isinstance(planned, Planned)
     artifact = Artifact(key=KEY, uri=f"{STORE}/{KEY}", digest="sha256:m", total_bytes=1, files=1)
-    template = pod(deployment(model, planned.plan, claim_facts(), artifact, None, SETTINGS))
+    template = pod(deployment(ServedModel(model, planned.plan, claim_facts(), artifact, None), SETTINGS))
     assert claims(template) == {"claim-0": "built.v1"}
     assert mounts(template["initContainers"][0]) == {"claim-0": ("/pvc/built.v1", True)}
     assert f"{STORE}/{KEY},digest=sha256:m" in template["initContainers"][0]["args"]

@@ -9,6 +9,7 @@ from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.planning.gpus.accelerators import declared_classes
 from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.deployment import deployment
+from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.resource_claim import lacks_claim, template
 from tests.unit.operator.objects import SETTINGS, facts, resource
 from tests.unit.operator.resources.test_resources import ARTIFACT
@@ -27,7 +28,7 @@ def planned(**serving: Any) -> tuple[FineTunedModel, Plan]:
 
 def test_a_pod_names_the_template_and_its_engine_the_claim() -> None:
     model, found = planned(resources={"limits": {"memory": "8Gi"}})
-    pod = deployment(model, found, facts(), ARTIFACT, None, SETTINGS)["spec"]["template"]["spec"]
+    pod = deployment(ServedModel(model, found, facts(), ARTIFACT, None), SETTINGS)["spec"]["template"]["spec"]
     made = template(model, found)
     assert pod["resourceClaims"] == [{"name": "gpus", "resourceClaimTemplateName": made["metadata"]["name"]}]
     resources = pod["containers"][0]["resources"]

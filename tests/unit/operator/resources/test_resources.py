@@ -9,8 +9,9 @@ from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.deployment import deployment
-from ftm_operator.resources.job import artifacts_source, inspect_job, merge_job
+from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.service import service
+from tests.unit.operator.jobs import inspect_job, merge_job
 from tests.unit.operator.objects import SETTINGS, base_facts, facts, resource
 
 ARTIFACT = Artifact(key="merge-1", uri="s3://artifacts/built/merge-1", digest="sha256:m", total_bytes=2**30, files=7)
@@ -24,7 +25,7 @@ def served(**serving: Any) -> dict[str, Any]:
     asked = model(serving=serving)
     planned = plan("support-bot", asked.spec, facts())
     assert isinstance(planned, Planned)
-    return deployment(asked, planned.plan, facts(), ARTIFACT, "artifacts-s3", SETTINGS)
+    return deployment(ServedModel(asked, planned.plan, facts(), ARTIFACT, "artifacts-s3"), SETTINGS)
 
 
 def engine(**serving: Any) -> dict[str, Any]:
@@ -35,9 +36,7 @@ def engine(**serving: Any) -> dict[str, Any]:
 
 def pods(**spec: Any) -> list[dict[str, Any]]:
     asked = model(**spec)
-    store = artifacts_source(asked, SETTINGS)
-    assert store
-    jobs = inspect_job(asked, "0" * 16, 1, SETTINGS), merge_job(asked, facts(), store, "merge-1", 1, SETTINGS)
+    jobs = inspect_job(asked), merge_job(asked, facts())
     return [child["spec"]["template"]["spec"] for child in (*jobs, served())]
 
 
@@ -120,12 +119,12 @@ def test_the_service_selects_exactly_the_serving_pods() -> None:
     selector = service(model())["spec"]["selector"]
     assert selector.items() <= served()["spec"]["template"]["metadata"]["labels"].items()
     assert selector == served()["spec"]["selector"]["matchLabels"]
-    job = inspect_job(model(), "0" * 16, 1, SETTINGS)
+    job = inspect_job(model())
     assert not selector.items() <= job["spec"]["template"]["metadata"]["labels"].items()
 
 
 def test_a_job_gives_up_at_once_on_wrong_input_and_ignores_evictions() -> None:
-    rules = inspect_job(model(), "0" * 16, 1, SETTINGS)["spec"]["podFailurePolicy"]["rules"]
+    rules = inspect_job(model())["spec"]["podFailurePolicy"]["rules"]
     assert rules[0]["action"] == "FailJob"
     assert rules[0]["onExitCodes"] == {"containerName": "inspect", "operator": "In", "values": [2]}
     assert rules[1] == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
@@ -134,15 +133,13 @@ def test_a_job_gives_up_at_once_on_wrong_input_and_ignores_evictions() -> None:
 
 def test_every_name_fits_a_label_for_the_longest_resource_name() -> None:
     longest = FineTunedModel.model_validate(resource("a" * 40))
-    assert len(inspect_job(longest, "0" * 16, 999, SETTINGS)["metadata"]["name"]) <= 63
+    assert len(inspect_job(longest, 999)["metadata"]["name"]) <= 63
 
 
 def test_what_a_qlora_adapter_is_added_to_is_part_of_the_merge_and_of_its_key() -> None:
     def merge(**spec: Any) -> tuple[str, list[str]]:
         asked = model(**spec)
-        store = artifacts_source(asked, SETTINGS)
-        assert store
-        job = merge_job(asked, facts(), store, "merge-1", 1, SETTINGS)
+        job = merge_job(asked, facts())
         return merged_key(asked.spec, facts()), job["spec"]["template"]["spec"]["containers"][0]["args"]
 
     plain, arguments = merge()

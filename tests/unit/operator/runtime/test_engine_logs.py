@@ -9,7 +9,7 @@ import pytest
 
 from ftm_operator.api.v1alpha1 import Measured
 from ftm_operator.planning.feedback.measurements import Measurement, written
-from ftm_operator.reconcile.engine_feedback import EngineLog, Heard
+from ftm_operator.reconcile.engine_feedback import EngineLog, EngineMemory
 from ftm_operator.resources.metadata import MANAGED_BY
 from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.engine_logs import RETRY_SECONDS, TRIES, EngineLogs
@@ -75,7 +75,7 @@ async def test_a_log_is_read_once_when_a_pass_asked_for_it() -> None:
     await listening.read(KEY)
     assert listening.ask(KEY, STARTED) == 0.0
     await listening.read(KEY)
-    assert listening.heard(KEY) == {STARTED: Heard(measured=Measured(kv_cache_tokens=1024, max_concurrency=2.0))}
+    assert listening.heard(KEY) == {STARTED: EngineMemory(measured=Measured(kv_cache_tokens=1024, max_concurrency=2.0))}
     for _ in range(3):
         assert listening.ask(KEY, STARTED) is None
         await listening.read(KEY)

@@ -9,7 +9,7 @@ import pytest
 
 from ftm_jobs.contract.steps import progress_in
 from ftm_jobs.runtime.progress import Progress
-from ftm_operator.reconcile.passes import Result
+from ftm_operator.reconcile.passes import Effects, Result
 from ftm_operator.runtime import model_pass
 from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.controller import Controller
@@ -115,7 +115,7 @@ class Follower:
 
     def _reconcile(self, observed: Any, *_: Any) -> Result:
         self.saw.append(dict(observed.progress))
-        return Result(follows=self.follows)
+        return Result(Effects(progress_pod=self.follows))
 
     async def passes(self, monkeypatch: pytest.MonkeyPatch, *times: float) -> None:
         self.controller.watch_event(None, resource() | {"kind": "FineTunedModel"})

@@ -1,0 +1,68 @@
+"""vLLM's command line: the plan's choices first and the user's own arguments last."""
+
+from dataclasses import dataclass
+
+from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.engines.conventions import MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS
+
+ENGINE = "vLLM"
+"""Its name in a plan."""
+NAME = "vllm"
+"""Its name in Kubernetes: of the container, and of what `app.kubernetes.io/name` says of the pod."""
+MODULE = "vllm.entrypoints.openai.api_server"
+MASTER_PORT = 29501
+"""Where the nodes of a replica meet; vLLM's default."""
+OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+"""The environment in which vLLM asks nobody on the internet."""
+
+
+@dataclass(frozen=True)
+class ReplicaNode:
+    """One node of a replica that spans several."""
+
+    leader: str
+    """The first node's address."""
+    rank: str
+    """Which node this is, from 0."""
+    headless: bool
+    """The first node answers; the others are headless."""
+
+
+def arguments(model: FineTunedModel, plan: Plan, directory: str = MODEL_DIRECTORY, port: int = PORT) -> list[str]:
+    """Returns the arguments of MODULE on one node."""
+    return ["--model", directory, *_settings(model, plan, port, [])]
+
+
+def node_arguments(model: FineTunedModel, plan: Plan, node: ReplicaNode) -> list[str]:
+    """Returns the arguments of `vllm serve`, the only command of vLLM's that can be headless."""
+    nodes = [
+        *("--nnodes", str(plan.nodes)),
+        *("--node-rank", node.rank),
+        *("--master-addr", node.leader),
+        *("--master-port", str(MASTER_PORT)),
+        *(["--headless"] if node.headless else []),
+    ]
+    return _settings(model, plan, PORT, nodes)
+
+
+def _settings(model: FineTunedModel, plan: Plan, port: int, nodes: list[str]) -> list[str]:
+    """Returns the plan as flags; vLLM reads from the weights how they are quantized."""
+    serving = model.spec.serving
+    utilization = plan.gpu_memory_utilization or serving.gpu_memory_utilization
+    sized = {
+        "--pipeline-parallel-size": plan.pipeline_parallel_size,
+        "--gpu-memory-utilization": utilization,
+        "--max-num-batched-tokens": plan.max_num_batched_tokens,
+        "--max-num-seqs": plan.max_num_seqs,
+    }
+    return [
+        *("--served-model-name", str(plan.served_model_name)),
+        *("--port", str(port)),
+        *("--dtype", str(plan.dtype)),
+        *("--max-model-len", str(plan.max_model_len)),
+        *("--tensor-parallel-size", str(plan.tensor_parallel_size)),
+        *("--shutdown-timeout", str(SHUTDOWN_SECONDS)),
+        *(word for flag, value in sized.items() if value for word in (flag, str(value))),
+        *nodes,
+        *serving.extra_args,
+    ]

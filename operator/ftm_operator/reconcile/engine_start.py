@@ -1,0 +1,56 @@
+"""What a pass does after the engine's start: keeps what it measured, or answers a lack of memory. Pure."""
+
+from collections.abc import Sequence
+
+from ftm_operator.api.v1alpha1 import Measured, Plan
+from ftm_operator.planning.feedback.measurements import Measurement
+from ftm_operator.planning.rules.rejection import Rejection
+from ftm_operator.reconcile import engine_feedback as feedback
+from ftm_operator.reconcile.passes import Context, Effects, StepOutcome
+from ftm_operator.reconcile.plan_choice import new_plan
+from ftm_operator.resources.metadata import Manifest
+from ftm_operator.steps.step import StepInputs
+
+
+def measured(context: Context, inputs: StepInputs, live: Manifest, pods: Sequence[Manifest]) -> StepOutcome:
+    """Returns the plan with what the engine measured; its log is read only as long as that is not known."""
+    plan = inputs.known_plan.plan
+    log = None if feedback.is_proven(plan, live) else feedback.started(feedback.current(live, pods))
+    if log is None:
+        return StepOutcome()
+    memory = context.observed.engine_memory.get(log)
+    if memory is None or memory.measured is None:
+        return StepOutcome(effects=Effects(engine_log=log))
+    measured = memory.measured.model_copy(update={"input_hash": feedback.template_of(live)})
+    kept = _kept_for_later(context, inputs, measured)
+    return StepOutcome(
+        effects=Effects(engine_log=log, measurements=kept), plan=plan.model_copy(update={"measured": measured})
+    )
+
+
+def answered_shortage(context: Context, inputs: StepInputs, live: Manifest, pods: Sequence[Manifest]) -> StepOutcome:
+    """Returns another plan, once, or a hold for a person; neither where the engine did not fail for lack of memory."""
+    plan = inputs.known_plan.plan
+    if feedback.is_proven(plan, live):
+        return StepOutcome()
+    log, lack = feedback.failed_start(feedback.current(live, pods), context.observed.engine_memory)
+    if lack is None:
+        return StepOutcome(effects=Effects(engine_log=log))
+    measurements = _kept_for_later(context, inputs, Measured(kv_cache_bytes=lack.found_bytes))
+    effects = Effects(engine_log=log, measurements=measurements)
+    if not (context.observed.accelerators and feedback.can_be_planned_anew(plan, lack)):
+        return StepOutcome(hold=feedback.out_of_memory(plan, lack), effects=effects)
+    other = new_plan(context, str(plan.input_hash), inputs.known_facts, feedback.shortage(plan, lack))
+    if isinstance(other, Rejection):
+        return StepOutcome(hold=feedback.out_of_memory(plan, lack, refused=other.reason), effects=effects)
+    if not feedback.is_another_trial(plan, other.plan):
+        return StepOutcome(hold=feedback.out_of_memory(plan, lack), effects=effects)
+    new, hold = feedback.planned_anew(plan, lack, other.plan)
+    return StepOutcome(hold=hold, effects=effects, plan=new)
+
+
+def _kept_for_later(context: Context, inputs: StepInputs, measured: Measured) -> tuple[Measurement, ...]:
+    plan: Plan = inputs.known_plan.plan
+    engine = context.settings.vllm_image
+    measurement = feedback.measurement(plan, inputs.models[-1], engine, measured, context.now)
+    return (measurement,) if measurement else ()

@@ -1,0 +1,79 @@
+"""One step that a Job does: its kept result, its Job's report, or what its Job waits for. Pure."""
+
+from dataclasses import replace
+
+from ftm_operator.observe.job_state import Due, Running, State, finished, job_state
+from ftm_operator.reconcile.holds import Hold, incomplete, report_or_hold
+from ftm_operator.reconcile.passes import Apply, Context, Effects, StepOutcome
+from ftm_operator.resources.job import Attempt, JobIdentity, job, job_identity, may_have_more_memory
+from ftm_operator.resources.metadata import NAME, owned_by
+from ftm_operator.steps.step import JobStep, StepInputs, StepResult
+
+
+def run_job_step(context: Context, step: JobStep, inputs: StepInputs) -> StepOutcome:
+    """Returns the step's result, or its hold with the Job that is to be created."""
+    if not step.applies(inputs):
+        return StepOutcome(StepResult(skipped=True))
+    input_hash = step.input_hash(inputs)
+    if kept := step.kept(context.before, input_hash, inputs.store):
+        return _judged(step, inputs, kept)
+    identity = job_identity(context.model, step, input_hash, inputs.store)
+    state = _state(context, step, identity)
+    effects = _effects(context, step, inputs, identity, state)
+    report = report_or_hold(_with_progress(context, step, state), step)
+    if isinstance(report, Hold):
+        return StepOutcome(hold=_naming_the_builder(context, step, report, identity), effects=effects)
+    result = step.adopt(report, input_hash)
+    return _judged(step, inputs, result) if result else StepOutcome(hold=incomplete(step))
+
+
+def _judged(step: JobStep, inputs: StepInputs, result: StepResult) -> StepOutcome:
+    objection = step.objection(inputs, result)
+    if objection is None:
+        return StepOutcome(result)
+    name = inputs.model.metadata.name
+    message = f"{objection}; what serves goes on serving: see `ftm report {name}`"
+    return StepOutcome(result, Hold("Failed", step.verdict(result).reason, message, stalled=True))
+
+
+def _state(context: Context, step: JobStep, identity: JobIdentity) -> State:
+    """Returns the state of the step's Jobs; of a step that is not shared, only this resource's Jobs count."""
+    model, observed = context.model, context.observed
+    jobs = [item for item in observed.jobs(identity.label, identity.value) if step.shared or owned_by(item, model)]
+    return job_state(
+        jobs,
+        observed.pods(identity.label, identity.value),
+        context.now,
+        lambda item: owned_by(item, model),
+        generation=model.metadata.generation,
+        may_have_more=may_have_more_memory(model),
+    )
+
+
+def _effects(context: Context, step: JobStep, inputs: StepInputs, identity: JobIdentity, state: State) -> Effects:
+    """Returns the Job that is due, and what a shared build is followed by."""
+    actions: tuple[Apply, ...] = ()
+    if isinstance(state, Due):
+        attempt = Attempt(state.attempt, state.more_memory)
+        actions = (Apply(job(context.model, step.command(inputs), identity, attempt, context.settings), "absent"),)
+    if not step.shared:
+        return Effects(actions)
+    pod = state.pod if isinstance(state, Running) else None
+    return Effects(actions, awaited_build=identity.value, progress_pod=pod)
+
+
+def _with_progress(context: Context, step: JobStep, state: State) -> State:
+    progress = context.observed.progress.get(state.pod or "") if isinstance(state, Running) else None
+    if not progress or not isinstance(state, Running):
+        return state
+    return replace(state, message=f"{step.phase.lower()}: {progress} ({state.message})")
+
+
+def _naming_the_builder(context: Context, step: JobStep, hold: Hold, identity: JobIdentity) -> Hold:
+    """Returns the hold with the name of another resource, if that one's Job builds what this one waits for."""
+    if hold.stalled or not step.shared:
+        return hold
+    jobs = context.observed.jobs(identity.label, identity.value)
+    builders = {item["metadata"]["labels"].get(NAME, "?") for item in jobs if not finished(item)}
+    others = sorted(builders - {context.model.metadata.name})
+    return replace(hold, message=f"{hold.message} (shared with FineTunedModel {others[0]})") if others else hold

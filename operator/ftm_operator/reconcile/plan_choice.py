@@ -1,0 +1,65 @@
+"""The plan of a pass: the one in status as long as its inputs are the same, or a new one. Pure."""
+
+from dataclasses import replace
+
+from ftm_jobs.contract.facts import Facts
+from ftm_operator.api.v1alpha1 import Shortage
+from ftm_operator.planning.input_hashes import REFRESH_ANNOTATION, plan_input_hash
+from ftm_operator.planning.plan import Planned, again
+from ftm_operator.planning.plan import plan as make_plan
+from ftm_operator.planning.rules.rejection import Rejection
+from ftm_operator.reconcile.engine_feedback import known_corrections
+from ftm_operator.reconcile.holds import Hold
+from ftm_operator.reconcile.passes import Context
+
+
+def plan_or_hold(context: Context, facts: Facts) -> Planned | Hold:
+    """Returns how the model is built and served, or the rule that forbids what the spec asks for."""
+    refresh = context.model.metadata.annotations.get(REFRESH_ANNOTATION)
+    input_hash = plan_input_hash(context.model.spec, facts, refresh)
+    planned = _kept_plan(context, input_hash, facts) or new_plan(context, input_hash, facts)
+    if isinstance(planned, Rejection):
+        return Hold("Failed", planned.rule, planned.reason, stalled=True)
+    return replace(planned, plan=planned.plan.model_copy(update={"input_hash": input_hash}))
+
+
+def _kept_plan(context: Context, input_hash: str, facts: Facts) -> Planned | None:
+    """Returns the plan in status if it has the same inputs and can still be placed.
+
+    GPUs that come and go move nothing that serves, or that may be placed where it was planned.
+    """
+    before, observed = context.before, context.observed
+    plan, gpus = before.plan, {gpu.name for gpu in observed.accelerators}
+    if plan is None or plan.input_hash != input_hash or not (gpus or plan.accelerator_class):
+        return None
+    unplaced = not before.ready_replicas and plan.accelerator_class not in gpus
+    if unplaced or (plan.nodes and not observed.several_nodes):
+        return None
+    return again(context.model.spec, facts, plan)
+
+
+def new_plan(context: Context, input_hash: str, facts: Facts, shortage: Shortage | None = None) -> Planned | Rejection:
+    """Returns a plan that is corrected by what engines measured and by a failed start.
+
+    `shortage` is the failed start that the plan answers; without it, the one that the plan in status answered counts.
+    """
+    model, before, observed = context.model, context.before.plan, context.observed
+    answered = shortage or (before.shortage if before and before.input_hash == input_hash else None)
+    planned = make_plan(
+        model.metadata.name,
+        model.spec,
+        facts,
+        observed.accelerators,
+        several_nodes=observed.several_nodes,
+        corrections=known_corrections(
+            model.spec,
+            facts,
+            context.before.artifacts,
+            observed.measurements,
+            context.settings.vllm_image,
+            answered,
+        ),
+    )
+    if answered and isinstance(planned, Planned):
+        return replace(planned, plan=planned.plan.model_copy(update={"shortage": answered}))
+    return planned

@@ -1,0 +1,25 @@
+"""Finished Jobs that are no longer wanted. Pure."""
+
+from collections.abc import Sequence
+
+from ftm_operator.observe.job_state import finished
+from ftm_operator.reconcile.passes import Context, Delete
+from ftm_operator.resources.metadata import NAME, STEP, owned_by
+from ftm_operator.steps.step import JobStep, PipelineStep
+
+FINISHED_JOBS_KEPT = 3
+"""Per step and resource: their logs may still be wanted."""
+
+
+def surplus_jobs(context: Context, steps: Sequence[PipelineStep]) -> tuple[Delete, ...]:
+    """Returns the finished Jobs beyond the newest few of each step; their results are in status."""
+    model = context.model
+    own = [job for job in context.observed.jobs(NAME, model.metadata.name) if owned_by(job, model)]
+    surplus = []
+    for step in steps:
+        if not isinstance(step, JobStep):
+            continue
+        done = [job for job in own if job["metadata"]["labels"].get(STEP) == step.name and finished(job)]
+        done.sort(key=lambda job: (job["metadata"].get("creationTimestamp", ""), job["metadata"]["name"]))
+        surplus += [job for job in done[:-FINISHED_JOBS_KEPT] if "deletionTimestamp" not in job["metadata"]]
+    return tuple(map(Delete, surplus))

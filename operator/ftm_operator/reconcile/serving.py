@@ -1,0 +1,80 @@
+"""The step that serves: the children are applied, their rollout is read, and a failed start is answered. Pure.
+
+Nothing that serves is touched before its successor is built and verified: this step runs after all the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ftm_operator.observe.drift import difference
+from ftm_operator.observe.rollout import RollingOut, rollout
+from ftm_operator.reconcile.engine_start import answered_shortage, measured
+from ftm_operator.reconcile.holds import Hold, name_taken
+from ftm_operator.reconcile.lost_artifacts import lost_artifact
+from ftm_operator.reconcile.passes import Apply, Context, Delete, Effects, StepOutcome
+from ftm_operator.resources.deployment import deployment
+from ftm_operator.resources.engine import ServedModel
+from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
+from ftm_operator.resources.leader_worker_set import leader_worker_set
+from ftm_operator.resources.metadata import NAME, Manifest, owned_by
+from ftm_operator.resources.resource_claim import claims_devices, lacks_claim
+from ftm_operator.resources.resource_claim import template as claim_template
+from ftm_operator.resources.service import service
+from ftm_operator.steps.step import JobStep, PipelineStep, StepInputs, StepResult
+
+
+def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInputs) -> StepOutcome:
+    """Returns the children that are to be applied, and what their rollout waits for, if it waits.
+
+    `maker` is the step that made the model that is served.
+    """
+    model, plan, observed = context.model, inputs.known_plan.plan, context.observed
+    served = ServedModel(model, plan, inputs.known_facts, inputs.models[-1], inputs.store.secret_name)
+    wanted = (leader_worker_set if plan.nodes else deployment)(served, context.settings)
+    live, other = _serving_children(context, wanted)
+    if foreign := next((child for child in (live, observed.service) if child and not owned_by(child, model)), None):
+        return StepOutcome(hold=name_taken(foreign))
+    pods = observed.pods(NAME, model.metadata.name)
+    changed = _applied(wanted, live)
+    claims: tuple[Apply, ...] = ()
+    if claims_devices(plan) and (changed or lacks_claim(pods, context.now)):
+        claims = (Apply(claim_template(model, plan), "the pods claim their GPUs by it"),)
+    effects = Effects((*_applied(service(model), observed.service), *claims, *changed))
+    if changed or live is None:
+        hold = Hold(step.phase, step.running, f"the {wanted['kind']} is being applied")
+        return StepOutcome(hold=hold, effects=effects)
+    state = rollout(live, pods)
+    if isinstance(state, RollingOut):
+        lost = lost_artifact(context, maker, inputs, state.lost_at) if state.lost_at else None
+        outcome = lost or _with_hold(answered_shortage(context, inputs, live, pods), step, state)
+    else:
+        replaced = Effects((Delete(other),) if other else ())
+        outcome = measured(context, inputs, live, pods)
+        outcome = replace(outcome, result=StepResult(message=state.message), effects=replaced + outcome.effects)
+    return replace(outcome, effects=effects + outcome.effects)
+
+
+def owned_serving(context: Context) -> list[Manifest]:
+    """Returns the children that serve the model now, which are two while one kind takes over from the other."""
+    children = (context.observed.deployment, context.observed.leader_worker_set)
+    return [child for child in children if child and owned_by(child, context.model)]
+
+
+def _serving_children(context: Context, wanted: Manifest) -> tuple[Manifest | None, Manifest | None]:
+    """Returns the live child of the wanted kind, and the one of the other kind that is still there from before."""
+    live, other = context.observed.deployment, context.observed.leader_worker_set
+    if wanted["kind"] == LEADER_WORKER_SET:
+        live, other = other, live
+    stays = other and owned_by(other, context.model) and "deletionTimestamp" not in other["metadata"]
+    return live, other if stays else None
+
+
+def _applied(desired: Manifest, live: Manifest | None) -> Sequence[Apply]:
+    why = difference(desired, live)
+    return (Apply(desired, why),) if why else ()
+
+
+def _with_hold(outcome: StepOutcome, step: PipelineStep, state: RollingOut) -> StepOutcome:
+    """Returns the outcome with the hold of the rollout, unless it has one of its own."""
+    phase = "Failed" if state.stalled else step.phase
+    return replace(outcome, hold=outcome.hold or Hold(phase, state.reason, state.message, state.stalled))

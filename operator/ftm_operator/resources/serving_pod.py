@@ -1,0 +1,77 @@
+"""The pod that fetches an artifact and serves it, in a Deployment or in a group of a LeaderWorkerSet.
+
+An init container fetches the artifact and proves every file's sha256. On shutdown the pod first leaves its Service
+(DRAIN_SECONDS), then the engine finishes what is in flight (SHUTDOWN_SECONDS).
+"""
+
+from ftm_jobs.contract.manifest import Artifact
+from ftm_jobs.contract.steps import Step
+from ftm_operator.engines import llama_server
+from ftm_operator.engines.conventions import MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS
+from ftm_operator.resources.engine import MODEL_MOUNT, MODEL_VOLUME, ServedModel
+from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.pod import (
+    HOME,
+    TERMINATION_LOG,
+    TMP_MOUNT,
+    TMP_VOLUME,
+    container,
+    placement,
+    pod_spec,
+    quantity,
+    source_mounts,
+    source_volumes,
+)
+from ftm_operator.resources.resource_claim import claims_devices, pod_claims
+from ftm_operator.resources.vllm import shared_memory
+from ftm_operator.settings import Settings
+from ftm_operator.steps.source import SourceArgument
+
+DRAIN_SECONDS = 15
+STARTUP_SECONDS = 1800
+
+
+def serving_pod(served: ServedModel, settings: Settings, engine: Manifest) -> Manifest:
+    """Returns the spec of a pod that fetches the artifact and then runs the engine's container on it."""
+    model, plan, artifact = served.model, served.plan, served.artifact
+    serving = model.spec.serving
+    source = SourceArgument("artifacts", artifact.uri, served.secret_name, artifact.digest)
+    return {
+        **pod_spec(settings, [source]),
+        "terminationGracePeriodSeconds": DRAIN_SECONDS + SHUTDOWN_SECONDS + 15,
+        "initContainers": [_fetch(source, artifact, settings)],
+        "containers": [engine],
+        "volumes": [
+            TMP_VOLUME,
+            MODEL_VOLUME,
+            *([] if plan.engine == llama_server.ENGINE else [shared_memory(plan)]),
+            *source_volumes([source]),
+        ],
+        **({"resourceClaims": pod_claims(model, plan)} if claims_devices(plan) else {}),
+        **placement({**(plan.node_selector or {}), **serving.node_selector}, serving.tolerations),
+    }
+
+
+def answering(engine: Manifest) -> Manifest:
+    """Returns the container that takes requests: with its port, its probes, and a pause before it is stopped."""
+    health = {"httpGet": {"path": "/health", "port": "http"}}
+    return {
+        **engine,
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "startupProbe": {**health, "periodSeconds": 5, "failureThreshold": STARTUP_SECONDS // 5, "timeoutSeconds": 5},
+        "readinessProbe": {**health, "periodSeconds": 5, "failureThreshold": 3, "timeoutSeconds": 5},
+        "livenessProbe": {**health, "periodSeconds": 10, "failureThreshold": 6, "timeoutSeconds": 10},
+        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
+    }
+
+
+def _fetch(source: SourceArgument, artifact: Artifact, settings: Settings) -> Manifest:
+    arguments = ("--artifact", source.argument(), "--to", MODEL_DIRECTORY, "--report", TERMINATION_LOG)
+    requests = {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": quantity(artifact.total_bytes + 2**30)}
+    return {
+        **container("fetch", settings.jobs_image, settings),
+        "args": [Step.FETCH, *arguments],
+        "env": [HOME],
+        "resources": {"requests": requests, "limits": {"memory": "1Gi"}},
+        "volumeMounts": [TMP_MOUNT, MODEL_MOUNT, *source_mounts([source])],
+    }

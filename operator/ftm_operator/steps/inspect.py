@@ -1,0 +1,70 @@
+"""The step that reads configs and safetensors headers, and yields facts. Its Job is the resource's own."""
+
+from ftm_jobs.contract.facts import Facts
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Step
+from ftm_operator.api.reasons import OperatorReason
+from ftm_operator.api.v1alpha1 import FineTunedModelStatus, Sources
+from ftm_operator.planning.input_hashes import inspection_input_hash
+from ftm_operator.steps.source import SourceArgument, source_arguments, spec_sources
+from ftm_operator.steps.step import GIB, JobImage, JobNeeds, JobStep, StepCommand, StepInputs, StepResult, Verdict
+
+
+def _input_hash(inputs: StepInputs) -> str:
+    return inspection_input_hash(inputs.model.spec, inputs.refresh)
+
+
+def _image(_inputs: StepInputs) -> JobImage:
+    return JobImage.JOBS
+
+
+def _command(inputs: StepInputs) -> StepCommand:
+    sources = spec_sources(inputs.model)
+    arguments = (Step.INSPECT, *source_arguments(sources))
+    return StepCommand(Step.INSPECT, arguments, sources, _image(inputs), JobNeeds("100m", GIB // 4, GIB))
+
+
+def _adopt(report: Report, input_hash: str) -> StepResult | None:
+    return StepResult(input_hash, facts=report.facts) if report.facts else None
+
+
+def _kept(status: FineTunedModelStatus, input_hash: str, _store: SourceArgument) -> StepResult | None:
+    """Returns the facts in status; they are of the sources, whatever the store."""
+    if status.facts and status.sources and status.sources.input_hash == input_hash:
+        return StepResult(input_hash, facts=status.facts)
+    return None
+
+
+def _recorded(status: FineTunedModelStatus, result: StepResult | None) -> FineTunedModelStatus:
+    facts, sources = (result.facts, Sources(input_hash=result.input_hash)) if result else (None, None)
+    return status.model_copy(update={"facts": facts, "sources": sources})
+
+
+def _verdict(result: StepResult) -> Verdict:
+    assert result.facts
+    return Verdict("Inspected", _sentence(result.facts))
+
+
+def _sentence(facts: Facts) -> str:
+    base = facts.base
+    ranks = ", ".join(str(adapter.rank) for adapter in facts.adapters)
+    return (
+        f"{base.architecture}, {base.parameters:,} parameters in {base.dtype}; "
+        f"{len(facts.adapters)} adapter{'s' if len(facts.adapters) > 1 else ''} of rank {ranks}"
+    )
+
+
+INSPECT = JobStep(
+    name=Step.INSPECT,
+    condition="Inspected",
+    phase="Inspecting",
+    running=OperatorReason.INSPECTING,
+    input_hash=_input_hash,
+    command=_command,
+    image=_image,
+    adopt=_adopt,
+    kept=_kept,
+    recorded=_recorded,
+    verdict=_verdict,
+    shared=False,
+)

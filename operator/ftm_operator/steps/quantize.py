@@ -1,0 +1,118 @@
+"""The step that makes AWQ weights or a GGUF file of the merged model, where the plan asks for either."""
+
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Step
+from ftm_operator.api.reasons import OperatorReason
+from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus
+from ftm_operator.planning.decision import Decision
+from ftm_operator.planning.input_hashes import quantization_input_hash
+from ftm_operator.steps.source import SourceArgument, artifact_source, calibration_source
+from ftm_operator.steps.step import (
+    GIB,
+    JobImage,
+    JobNeeds,
+    JobStep,
+    StepCommand,
+    StepInputs,
+    StepResult,
+    Verdict,
+    artifact_sentence,
+    is_in_store,
+    with_artifacts,
+)
+
+MOST_NOTES_SHOWN = 3
+
+
+def _applies(inputs: StepInputs) -> bool:
+    return inputs.known_plan.decision.quantizes
+
+
+def _input_hash(inputs: StepInputs) -> str:
+    decision = inputs.known_plan.decision
+    return quantization_input_hash(inputs.model.spec, decision, inputs.models[0].key, inputs.refresh)
+
+
+def _image(inputs: StepInputs) -> JobImage:
+    """Returns the image of the engine that the plan names."""
+    decision = inputs.known_plan.decision
+    if decision.awq:
+        return JobImage.COMPRESSOR if decision.awq.engine == "llm-compressor" else JobImage.AWQ
+    return JobImage.GGUF
+
+
+def _command(inputs: StepInputs) -> StepCommand:
+    decision, merged = inputs.known_plan.decision, inputs.models[0]
+    model, calibration = artifact_source(merged, inputs.store), _calibration(inputs.model, decision)
+    reads = (model, *([calibration] if calibration else []))
+    arguments = (
+        "gguf" if decision.gguf else "awq",
+        *("--model", model.argument()),
+        *(("--calibration", calibration.argument()) if calibration else ()),
+        *_settings(inputs.model, decision),
+    )
+    needs = _needs(decision, merged.total_bytes)
+    return StepCommand(Step.QUANTIZE, arguments, reads, _image(inputs), needs, inputs.store)
+
+
+def _settings(model: FineTunedModel, decision: Decision) -> tuple[str, ...]:
+    if decision.gguf:
+        return ("--type", decision.gguf, *(["--strict"] if model.spec.quantization.gguf.strict else []))
+    assert decision.awq
+    awq = decision.awq
+    split = ("--tensor-parallel", str(awq.ranks)) if awq.ranks > 1 else ()
+    return ("--group-size", str(awq.group_size), *split, "--engine", awq.engine)
+
+
+def _calibration(model: FineTunedModel, decision: Decision) -> SourceArgument | None:
+    """Returns the text that the quantizer reads besides the model; the bundled text needs no source."""
+    if decision.gguf and not model.spec.quantization.gguf.importance_matrix:
+        return None
+    return calibration_source(model)
+
+
+def _needs(decision: Decision, weight_bytes: int) -> JobNeeds:
+    """Returns bounded memory for GGUF, and twice the model more for AWQ, which holds the model."""
+    held = 0 if decision.gguf else 2 * weight_bytes
+    return JobNeeds("1", 2 * GIB + held, 6 * GIB + held, 3 * weight_bytes + GIB)
+
+
+def _adopt(report: Report, input_hash: str) -> StepResult | None:
+    return StepResult(input_hash, artifact=report.artifact, notes=report.notes) if report.artifact else None
+
+
+def _kept(status: FineTunedModelStatus, input_hash: str, store: SourceArgument) -> StepResult | None:
+    kept = status.artifacts
+    if kept and kept.quantized and kept.quantized_input_hash == input_hash and is_in_store(kept.quantized, store):
+        return StepResult(input_hash, artifact=kept.quantized, notes=kept.notes or ())
+    return None
+
+
+def _recorded(status: FineTunedModelStatus, result: StepResult | None) -> FineTunedModelStatus:
+    made = result if result and result.artifact else StepResult()
+    return with_artifacts(
+        status, quantized=made.artifact, quantized_input_hash=made.input_hash or None, notes=made.notes or None
+    )
+
+
+def _verdict(result: StepResult) -> Verdict:
+    if result.artifact is None:
+        return Verdict(OperatorReason.NOT_QUANTIZED, "the weights are served as they were merged")
+    notes = "".join(f"; {note}" for note in result.notes[:MOST_NOTES_SHOWN])
+    return Verdict("Quantized", artifact_sentence(result.artifact) + notes)
+
+
+QUANTIZE = JobStep(
+    name=Step.QUANTIZE,
+    condition="Quantized",
+    phase="Quantizing",
+    running=OperatorReason.QUANTIZING,
+    input_hash=_input_hash,
+    command=_command,
+    image=_image,
+    adopt=_adopt,
+    kept=_kept,
+    recorded=_recorded,
+    verdict=_verdict,
+    applies=_applies,
+)

@@ -1,0 +1,195 @@
+"""The record of a step: its name, its condition, its reasons, its input hash, its command and its result. Pure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from ftm_jobs.contract.facts import Facts
+from ftm_jobs.contract.manifest import Artifact
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Step
+from ftm_jobs.contract.verification import Verification
+from ftm_operator.api.reasons import OperatorReason
+from ftm_operator.api.v1alpha1 import Artifacts, FineTunedModel, FineTunedModelStatus, Phase
+from ftm_operator.planning.input_hashes import REFRESH_ANNOTATION
+from ftm_operator.planning.plan import Planned
+from ftm_operator.steps.source import SourceArgument
+
+GIB = 2**30
+
+
+class JobImage(StrEnum):
+    """The images of Jobs, which differ because the pins of their libraries cannot coexist."""
+
+    JOBS = "jobs"
+    MERGE = "merge"
+    GGUF = "gguf"
+    AWQ = "awq"
+    COMPRESSOR = "compressor"
+
+
+@dataclass(frozen=True)
+class JobNeeds:
+    """What a step asks of the machine that it runs on."""
+
+    cpu: str
+    memory_bytes: int
+    memory_limit_bytes: int
+    disk_bytes: int = 0
+    """Local disk; 0 where the step writes none."""
+
+
+@dataclass(frozen=True)
+class StepCommand:
+    """A command line of `python -m ftm_jobs`, and what must be there for it to run."""
+
+    step: str
+    arguments: tuple[str, ...]
+    """The command and its arguments, but for the store and the report."""
+    reads: tuple[SourceArgument, ...]
+    image: JobImage
+    needs: JobNeeds
+    store: SourceArgument | None = None
+    """Where the step writes an artifact, if it writes one."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The whole command line, but for where the report goes."""
+        return (*self.arguments, *(("--artifacts", self.store.argument()) if self.store else ()))
+
+    @property
+    def sources(self) -> tuple[SourceArgument, ...]:
+        """Everything that is read or written."""
+        return (*self.reads, *((replace(self.store, writable=True),) if self.store else ()))
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step yielded, as later steps and status need it."""
+
+    input_hash: str = ""
+    facts: Facts | None = None
+    artifact: Artifact | None = None
+    notes: tuple[str, ...] = ()
+    """What people should know of the artifact."""
+    verification: Verification | None = None
+    skipped: bool = False
+    """The plan does without the step."""
+    message: str = ""
+    """What the condition Ready says once every step is done; the last step's counts."""
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What a step works from: the resource, the artifact store, and what the steps before it yielded."""
+
+    model: FineTunedModel
+    store: SourceArgument
+    results: Mapping[str, StepResult] = field(default_factory=dict)
+    """By the names of the steps that are done."""
+    planned: Planned | None = None
+    """The plan, once there are facts."""
+
+    @property
+    def refresh(self) -> str | None:
+        return self.model.metadata.annotations.get(REFRESH_ANNOTATION)
+
+    @property
+    def facts(self) -> Facts | None:
+        """The facts that a step yielded, if one has."""
+        return next((result.facts for result in self.results.values() if result.facts), None)
+
+    @property
+    def known_facts(self) -> Facts:
+        """The facts, for the steps after the inspection."""
+        assert self.facts
+        return self.facts
+
+    @property
+    def known_plan(self) -> Planned:
+        """The plan, for the steps after the inspection."""
+        assert self.planned
+        return self.planned
+
+    @property
+    def models(self) -> tuple[Artifact, ...]:
+        """The merged model, and the one that was quantized from it, if one was."""
+        made = (self.results.get(name, StepResult()).artifact for name in (Step.MERGE, Step.QUANTIZE))
+        return tuple(artifact for artifact in made if artifact)
+
+    def with_result(self, name: str, result: StepResult) -> "StepInputs":
+        return replace(self, results={**self.results, name: result})
+
+    def without(self, names: tuple[str, ...]) -> "StepInputs":
+        """Returns the inputs without what these steps yielded."""
+        return replace(self, results={name: result for name, result in self.results.items() if name not in names})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the condition of a step says of the step's result."""
+
+    reason: str
+    message: str
+    good: bool = True
+
+
+@dataclass(frozen=True)
+class PipelineStep:
+    """A step as status speaks of it."""
+
+    name: str
+    """The contract's name, which labels Jobs."""
+    condition: str
+    """The type of its condition."""
+    phase: Phase
+    """The phase of a resource that is at this step."""
+    running: OperatorReason
+    """The reason while it is under way."""
+
+
+def always(_inputs: StepInputs) -> bool:
+    return True
+
+
+def no_objection(_inputs: StepInputs, _result: StepResult) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class JobStep(PipelineStep):
+    """A step that a Job does, or a subprocess of `ftm run`.
+
+    `applies` and `image` may look at the resource and its plan alone, the other functions at every earlier result.
+    """
+
+    input_hash: Callable[[StepInputs], str]
+    """Returns a hash of all that decides the result; with the same hash the result is kept."""
+    command: Callable[[StepInputs], StepCommand]
+    image: Callable[[StepInputs], JobImage]
+    adopt: Callable[[Report, str], StepResult | None]
+    """(report, input hash) -> the result, or None when the report lacks it."""
+    kept: Callable[[FineTunedModelStatus, str, SourceArgument], StepResult | None]
+    """(status, input hash, store) -> the result that status keeps for this input hash, if it does."""
+    recorded: Callable[[FineTunedModelStatus, StepResult | None], FineTunedModelStatus]
+    """(status, result) -> the status with the result, or without any for None."""
+    verdict: Callable[[StepResult], Verdict]
+    shared: bool = True
+    """Whether all resources that need the same result share one Job."""
+    applies: Callable[[StepInputs], bool] = always
+    objection: Callable[[StepInputs, StepResult], str | None] = no_objection
+    """Returns why the steps after this one must not run, if they must not."""
+
+
+def with_artifacts(status: FineTunedModelStatus, **fields: object) -> FineTunedModelStatus:
+    """Returns the status with these fields of `artifacts`, which is absent once all its fields are."""
+    artifacts = (status.artifacts or Artifacts()).model_copy(update=fields)
+    return status.model_copy(update={"artifacts": artifacts if artifacts.to_json() else None})
+
+
+def is_in_store(artifact: Artifact, store: SourceArgument) -> bool:
+    return artifact.uri == f"{store.uri.rstrip('/')}/{artifact.key}"
+
+
+def artifact_sentence(artifact: Artifact) -> str:
+    return f"{artifact.uri}: {artifact.files} files, {artifact.total_bytes:,} bytes, manifest {artifact.digest}"

@@ -1,0 +1,119 @@
+"""The step that measures what was built against the base with its adapters."""
+
+import json
+
+from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.steps import Step
+from ftm_jobs.contract.verification import Check, Verification
+from ftm_operator.api.reasons import OperatorReason
+from ftm_operator.api.v1alpha1 import FineTunedModelStatus
+from ftm_operator.planning.input_hashes import verification_input_hash
+from ftm_operator.steps.source import (
+    SourceArgument,
+    artifact_source,
+    calibration_source,
+    inspected_sources,
+    source_arguments,
+)
+from ftm_operator.steps.step import (
+    GIB,
+    JobImage,
+    JobNeeds,
+    JobStep,
+    StepCommand,
+    StepInputs,
+    StepResult,
+    Verdict,
+    with_artifacts,
+)
+
+
+def _input_hash(inputs: StepInputs) -> str:
+    return verification_input_hash(inputs.model.spec, inputs.models, inputs.refresh)
+
+
+def _image(_inputs: StepInputs) -> JobImage:
+    return JobImage.GGUF
+
+
+def _command(inputs: StepInputs) -> StepCommand:
+    verification, calibration = inputs.model.spec.verification, calibration_source(inputs.model)
+    originals = inspected_sources(inputs.model, inputs.known_facts)
+    models = [
+        artifact_source(artifact, inputs.store, role)
+        for artifact, role in zip(inputs.models, ("model", "quantized"), strict=False)
+    ]
+    prompts = json.dumps([prompt.to_json() for prompt in verification.prompts], ensure_ascii=False)
+    arguments = (
+        Step.VERIFY,
+        *source_arguments(originals),
+        *(word for source in models for word in (f"--{source.role}", source.argument())),
+        *(("--calibration", calibration.argument()) if calibration else ()),
+        *(("--prompts", prompts) if verification.prompts else ()),
+        *(("--max-divergence", str(verification.max_divergence)) if verification.max_divergence else ()),
+    )
+    reads = (*originals, *models, *([calibration] if calibration else []))
+    needs = JobNeeds("1", 2 * GIB, 8 * GIB, 2 * inputs.models[0].total_bytes + GIB)
+    return StepCommand(Step.VERIFY, arguments, reads, _image(inputs), needs, inputs.store)
+
+
+def _adopt(report: Report, input_hash: str) -> StepResult | None:
+    if report.verification is None:
+        return None
+    return StepResult(input_hash, artifact=report.artifact, verification=report.verification)
+
+
+def _kept(status: FineTunedModelStatus, input_hash: str, _store: SourceArgument) -> StepResult | None:
+    """Returns the figures in status; they are of the models, whatever the store."""
+    kept = status.artifacts
+    if kept and kept.verification and kept.verified_input_hash == input_hash:
+        return StepResult(input_hash, artifact=kept.report, verification=kept.verification)
+    return None
+
+
+def _recorded(status: FineTunedModelStatus, result: StepResult | None) -> FineTunedModelStatus:
+    made = result or StepResult()
+    return with_artifacts(
+        status, report=made.artifact, verified_input_hash=made.input_hash or None, verification=made.verification
+    )
+
+
+def _verdict(result: StepResult) -> Verdict:
+    assert result.verification
+    verification = result.verification
+    if verification.passed:
+        return Verdict(OperatorReason.VERIFIED, "; ".join(map(_figure, verification.checks)))
+    return Verdict(OperatorReason.VERIFICATION_FAILED, failed_checks(verification), good=False)
+
+
+def _objection(inputs: StepInputs, result: StepResult) -> str | None:
+    """Returns the figures beyond their bounds, unless the spec asks for no more than a warning."""
+    assert result.verification
+    if result.verification.passed or inputs.model.spec.verification.policy == "Warn":
+        return None
+    return failed_checks(result.verification)
+
+
+def failed_checks(verification: Verification) -> str:
+    """Returns the figures that are beyond their bounds."""
+    return "; ".join(_figure(check) for check in verification.checks if not check.passed)
+
+
+def _figure(check: Check) -> str:
+    return f"{check.name} {check.value:.4g} {check.unit}, bound {check.bound:.4g}"
+
+
+VERIFY = JobStep(
+    name=Step.VERIFY,
+    condition="Verified",
+    phase="Verifying",
+    running=OperatorReason.VERIFYING,
+    input_hash=_input_hash,
+    command=_command,
+    image=_image,
+    adopt=_adopt,
+    kept=_kept,
+    recorded=_recorded,
+    verdict=_verdict,
+    objection=_objection,
+)
