@@ -1,4 +1,4 @@
-"""How the rollout of a Deployment or a LeaderWorkerSet stands. Pure.
+"""Reads how far the rollout of a Deployment or a LeaderWorkerSet is. Pure.
 
 A LeaderWorkerSet's status may be of an older spec and not say so: of its groups, those count whose leader is a pod of
 the present template.
@@ -13,11 +13,12 @@ from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.pod_trouble import pod_trouble
 from ftm_operator.observe.reports import report_in
 from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
-from ftm_operator.resources.leader_worker_set import answering_template, answers
+from ftm_operator.resources.leader_worker_set import answering_template
 from ftm_operator.resources.metadata import ARTIFACT_DIGEST, POD_TEMPLATE, Manifest
+from ftm_operator.resources.serving_labels import answers
 
 LOST = ("SourceNotFound", "MissingFile")
-"""What the fetch step says of an artifact that is no longer there; building it again brings it back."""
+"""The fetch step's reasons for an artifact that is no longer there; building it again brings it back."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class RolledOut:
 
 @dataclass(frozen=True)
 class RollingOut:
+    """Some replica does not run the wanted version, or does not answer."""
+
     message: str
     reason: str = OperatorReason.ROLLING_OUT
     stalled: bool = False
@@ -38,7 +41,7 @@ class RollingOut:
 
 @dataclass(frozen=True)
 class Replicas:
-    """How many of a child's replicas there are; a LeaderWorkerSet's are its groups."""
+    """Counts of a child's replicas; a LeaderWorkerSet's are its groups."""
 
     all: int
     updated: int
@@ -46,12 +49,12 @@ class Replicas:
 
 
 def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut:
-    """Whether what serves has reached its spec; if not, what it waits for."""
+    """Returns whether a child has reached its spec, and if not, what it waits for."""
     status, wanted = child.get("status", {}), child["spec"]["replicas"]
     of_groups = child.get("kind") == LEADER_WORKER_SET
     generation = child["metadata"].get("generation", 0)
     if status.get("observedGeneration", generation if of_groups else 0) < generation:
-        return RollingOut("the new spec is not yet observed")
+        return RollingOut(f"the {child.get('kind', 'Deployment')} controller has not observed the new spec yet")
     if of_groups and not status:
         return RollingOut(
             f"LeaderWorkerSet {child['metadata']['name']} is not taken up yet; if this lasts, install or mend its "
@@ -63,7 +66,7 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut
     if updated >= wanted and available >= wanted and surplus <= 0:
         return RolledOut("scaled to zero" if wanted == 0 else f"{available} of {wanted} replicas answer")
     current = [pod for pod in pods if _artifact_digest(pod) == _artifact_digest(answering_template(child))]
-    if refused := next((found for pod in current if (found := _refused_fetch(pod))), None):
+    if refused := next((refusal for pod in current if (refusal := _refused_fetch(pod))), None):
         report, at = refused
         lost_at = at if report.reason in LOST else None
         return RollingOut(f"the model cannot be fetched: {report.message}", report.reason, True, lost_at)
@@ -76,27 +79,27 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut
 
 
 def replicas(child: Manifest) -> Replicas:
-    """By its status. A LeaderWorkerSet knows no other groups that answer than those that are ready."""
+    """Returns the counts in a child's status; of a LeaderWorkerSet the groups that are ready count as answering."""
     status = child.get("status", {})
     answering = "readyReplicas" if child.get("kind") == LEADER_WORKER_SET else "availableReplicas"
     return Replicas(status.get("replicas", 0), status.get("updatedReplicas", 0), status.get(answering, 0))
 
 
 def _of_the_present(child: Manifest, pods: Sequence[Manifest]) -> Replicas:
-    known, template = replicas(child), _template(answering_template(child))
+    counts, template = replicas(child), _template(answering_template(child))
     leaders = [pod for pod in pods if answers(pod) and _template(pod) == template]
     ready = [pod for pod in leaders if _is_ready(pod)]
-    return Replicas(known.all, min(known.updated, len(leaders)), min(known.available, len(ready)))
+    return Replicas(counts.all, min(counts.updated, len(leaders)), min(counts.available, len(ready)))
 
 
 def _template(made: Manifest) -> str | None:
-    found: str | None = (made["metadata"].get("annotations") or {}).get(POD_TEMPLATE)
-    return found
+    template: str | None = (made["metadata"].get("annotations") or {}).get(POD_TEMPLATE)
+    return template
 
 
 def _is_ready(pod: Manifest) -> bool:
     conditions = pod.get("status", {}).get("conditions") or []
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
 def _artifact_digest(pod: Manifest) -> str | None:
@@ -105,7 +108,7 @@ def _artifact_digest(pod: Manifest) -> str | None:
 
 
 def _refused_fetch(pod: Manifest) -> tuple[Report, str] | None:
-    """What the fetch container said last and when, if it found the artifact itself wrong."""
+    """Returns the fetch container's last report and its time, if it found the artifact itself wrong."""
     for container in pod.get("status", {}).get("initContainerStatuses") or []:
         for state in (container.get("state", {}), container.get("lastState", {})):
             terminated = state.get("terminated") or {}

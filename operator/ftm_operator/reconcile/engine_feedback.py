@@ -33,8 +33,9 @@ from ftm_operator.planning.feedback.measurements import Measurement, Measurement
 from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.planning.sizing.request import Correction
 from ftm_operator.reconcile.holds import Hold
-from ftm_operator.resources.leader_worker_set import answering_template, answers
+from ftm_operator.resources.leader_worker_set import answering_template
 from ftm_operator.resources.metadata import POD_TEMPLATE, Manifest
+from ftm_operator.resources.serving_labels import answers
 
 DECIDES_MEMORY = (
     "accelerator_class",
@@ -63,7 +64,7 @@ class EngineLog:
 
 @dataclass(frozen=True)
 class EngineMemory:
-    """What the log says of memory: of a start that succeeded what was measured, of one that failed what was lacking."""
+    """The memory that a log tells of: measured at a start that succeeded, lacking at one that failed."""
 
     measured: Measured | None = None
     lack: Lack | None = None
@@ -137,7 +138,7 @@ def measurement(plan: Plan, artifact: Artifact, engine: str, measured: Measured,
     )
 
 
-def known_corrections(
+def corrections_of(
     spec: FineTunedModelSpec,
     facts: Facts,
     built: Artifacts | None,

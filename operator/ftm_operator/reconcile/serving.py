@@ -1,4 +1,4 @@
-"""The step that serves: the children are applied, their rollout is read, and a failed start is answered. Pure.
+"""Runs the step that serves: applies the children, reads their rollout and answers a failed start. Pure.
 
 Nothing that serves is touched before its successor is built and verified: this step runs after all the others.
 """
@@ -15,11 +15,12 @@ from ftm_operator.reconcile.passes import Apply, Context, Delete, Effects, StepO
 from ftm_operator.resources.deployment import deployment
 from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
-from ftm_operator.resources.leader_worker_set import leader_worker_set
-from ftm_operator.resources.metadata import NAME, Manifest, owned_by
+from ftm_operator.resources.leader_worker_set import answering_template, leader_worker_set
+from ftm_operator.resources.metadata import COMPONENT, NAME, Manifest, owned_by
 from ftm_operator.resources.resource_claim import claims_devices, lacks_claim
 from ftm_operator.resources.resource_claim import template as claim_template
 from ftm_operator.resources.service import service
+from ftm_operator.resources.serving_labels import service_selector
 from ftm_operator.steps.step import JobStep, PipelineStep, StepInputs, StepResult
 
 
@@ -28,18 +29,22 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
 
     `maker` is the step that made the model that is served.
     """
-    model, plan, observed = context.model, inputs.known_plan.plan, context.observed
-    served = ServedModel(model, plan, inputs.known_facts, inputs.models[-1], inputs.store.secret_name)
-    wanted = (leader_worker_set if plan.nodes else deployment)(served, context.settings)
+    model, plan, observed = context.model, inputs.chosen_plan.plan, context.observed
+    served = ServedModel(model, plan, inputs.inspected_facts, inputs.models[-1], inputs.store.secret_name)
+    if plan.nodes:
+        wanted = leader_worker_set(served, context.settings)
+    else:
+        wanted = deployment(served, context.settings, observed.deployment)
     live, other = _serving_children(context, wanted)
     if foreign := next((child for child in (live, observed.service) if child and not owned_by(child, model)), None):
         return StepOutcome(hold=name_taken(foreign))
     pods = observed.pods(NAME, model.metadata.name)
+    selector = service_selector(model, answering_template(wanted)["metadata"]["labels"][COMPONENT], pods)
     changed = _applied(wanted, live)
     claims: tuple[Apply, ...] = ()
     if claims_devices(plan) and (changed or lacks_claim(pods, context.now)):
         claims = (Apply(claim_template(model, plan), "the pods claim their GPUs by it"),)
-    effects = Effects((*_applied(service(model), observed.service), *claims, *changed))
+    effects = Effects((*_applied(service(model, plan, selector), observed.service), *claims, *changed))
     if changed or live is None:
         hold = Hold(step.phase, step.running, f"the {wanted['kind']} is being applied")
         return StepOutcome(hold=hold, effects=effects)

@@ -1,4 +1,4 @@
-"""The one writer of a FineTunedModel's status. Pure.
+"""Writes a FineTunedModel's status, which nothing else does. Pure.
 
 A Hold becomes Ready=False with its reason, and Stalled=True or Reconciling=True; no Hold is Ready=True.
 """
@@ -12,9 +12,9 @@ from ftm_operator.observe.rollout import replicas
 from ftm_operator.reconcile.conditions import Observation, updated
 from ftm_operator.reconcile.holds import Hold
 from ftm_operator.reconcile.passes import Context, Walk
-from ftm_operator.resources.deployment import selector
-from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.metadata import Manifest, owned_by
 from ftm_operator.resources.service import endpoint
+from ftm_operator.resources.serving_labels import engine_name, service_selector
 from ftm_operator.steps.step import JobStep, PipelineStep, Verdict
 
 
@@ -38,7 +38,7 @@ def summarise(
             "endpoint": endpoint(model) if serving else None,
             "replicas": sum(count.all for count in counts),
             "ready_replicas": sum(child.get("status", {}).get("readyReplicas", 0) for child in serving),
-            "selector": ",".join(f"{label}={value}" for label, value in selector(model).items()),
+            "selector": ",".join(f"{label}={value}" for label, value in _selector(context, walk).items()),
         }
     )
 
@@ -48,6 +48,15 @@ def invalid_status(before: FineTunedModelStatus, generation: int, message: str, 
     hold = Hold("Failed", OperatorReason.INVALID_SPEC, message, stalled=True)
     conditions = tuple(updated(before.conditions, _readiness(Walk(hold=hold)), generation, now))
     return before.model_copy(update={"observed_generation": generation, "phase": "Failed", "conditions": conditions})
+
+
+def _selector(context: Context, walk: Walk) -> dict[str, str]:
+    """Returns the labels of the pods that answer: the Service's selector, or what it will be."""
+    live, plan = context.observed.service, walk.plan or context.before.plan
+    if live and owned_by(live, context.model):
+        selector: dict[str, str] = live["spec"]["selector"]
+        return selector
+    return service_selector(context.model, engine_name(plan.engine if plan else None), ())
 
 
 def _with_results(status: FineTunedModelStatus, walk: Walk, steps: Sequence[PipelineStep]) -> FineTunedModelStatus:

@@ -1,23 +1,20 @@
-"""The Deployment that serves a model, whichever engine does.
+"""Builds the Deployment that serves a model, whichever engine does.
 
 A rollout starts a new pod before it stops an old one, so what works keeps serving until its successor is ready.
 """
 
-from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.engines import llama_server
 from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.llama_server import llama_server_container
 from ftm_operator.resources.metadata import (
     ARTIFACT_DIGEST,
-    COMPONENT,
-    NAME,
     POD_TEMPLATE,
     Manifest,
-    labels,
     metadata,
     with_spec_hash,
 )
+from ftm_operator.resources.serving_labels import deployment_selector, serving_labels
 from ftm_operator.resources.serving_pod import STARTUP_SECONDS, answering, serving_pod
 from ftm_operator.resources.vllm import vllm_container
 from ftm_operator.settings import Settings
@@ -25,15 +22,11 @@ from ftm_operator.settings import Settings
 PROGRESS_DEADLINE_SECONDS = 2 * STARTUP_SECONDS
 
 
-def selector(model: FineTunedModel) -> dict[str, str]:
-    """Returns the labels of the pods that answer, for every engine the same: a Deployment's selector cannot change."""
-    return {COMPONENT: "vllm", NAME: model.metadata.name}
-
-
-def deployment(served: ServedModel, settings: Settings) -> Manifest:
-    """Returns the whole Deployment."""
+def deployment(served: ServedModel, settings: Settings, live: Manifest | None = None) -> Manifest:
+    """Returns the whole Deployment; `live` is the one that it replaces, whose selector it keeps."""
     model = served.model
-    child_labels = labels(model, "vllm", "serve")
+    selector = deployment_selector(model, live)
+    child_labels = {**serving_labels(model, served.plan.engine), **selector}
     on_processors = served.plan.engine == llama_server.ENGINE
     engine = llama_server_container(served, settings) if on_processors else vllm_container(served, settings)
     pod = serving_pod(served, settings, answering(engine))
@@ -46,7 +39,7 @@ def deployment(served: ServedModel, settings: Settings) -> Manifest:
             "metadata": metadata(model, model.metadata.name, child_labels),
             "spec": {
                 "replicas": model.spec.serving.replicas,
-                "selector": {"matchLabels": selector(model)},
+                "selector": {"matchLabels": selector},
                 "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
                 "template": {

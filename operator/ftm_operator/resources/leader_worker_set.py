@@ -1,4 +1,4 @@
-"""The LeaderWorkerSet that serves a model whose replicas span nodes: each replica is a group of pods, one a node.
+"""Builds the LeaderWorkerSet of a model whose replicas span nodes: each replica is a group of pods, one a node.
 
 The pods are the Deployment's but for what they tell vLLM; the leader alone has a port, probes and the labels that the
 Service selects by, so a Deployment's pods and leaders can answer side by side. Source of names and variables:
@@ -10,13 +10,13 @@ from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.metadata import (
     ARTIFACT_DIGEST,
-    COMPONENT,
     POD_TEMPLATE,
     Manifest,
     labels,
     metadata,
     with_spec_hash,
 )
+from ftm_operator.resources.serving_labels import SERVE, WORKER, serving_labels
 from ftm_operator.resources.serving_pod import answering, serving_pod
 from ftm_operator.resources.vllm import vllm_container
 from ftm_operator.settings import Settings
@@ -24,7 +24,6 @@ from ftm_operator.settings import Settings
 KIND = "LeaderWorkerSet"
 API_VERSION = "leaderworkerset.x-k8s.io/v1"
 PLURAL = "leaderworkersets"
-WORKER = "vllm-worker"
 LEADER_ADDRESS = "$(LWS_LEADER_ADDRESS)"
 WORKER_INDEX = "$(LWS_WORKER_INDEX)"
 NO_GROUP_UNAVAILABLE = "1%"
@@ -54,7 +53,7 @@ def leader_worker_set(served: ServedModel, settings: Settings) -> Manifest:
     leader, worker = pod("0", leads=True), pod(WORKER_INDEX, leads=False)
     template_hash = short_hash([leader, worker, served.artifact.digest], 16)
     annotations = {ARTIFACT_DIGEST: served.artifact.digest, POD_TEMPLATE: template_hash}
-    leads, helps = labels(model, "vllm", "serve"), labels(model, WORKER, "serve")
+    leads, helps = serving_labels(model, served.plan.engine), labels(model, WORKER, SERVE)
     return with_spec_hash(
         {
             "apiVersion": API_VERSION,
@@ -83,8 +82,3 @@ def answering_template(child: Manifest) -> Manifest:
     spec = child["spec"]
     template: Manifest = spec["template"] if "template" in spec else spec["leaderWorkerTemplate"]["leaderTemplate"]
     return template
-
-
-def answers(pod: Manifest) -> bool:
-    """Tells whether a serving pod is one that takes requests."""
-    return (pod["metadata"].get("labels") or {}).get(COMPONENT) != WORKER

@@ -1,4 +1,4 @@
-"""The ResourceClaimTemplate by which a replica's pods get their GPUs, where a DRA driver allocates them.
+"""Builds the ResourceClaimTemplate by which a replica's pods get their GPUs, where a DRA driver allocates them.
 
 A template cannot change, so its name holds a hash of it: another plan is another template.
 """
@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.planning.input_hashes import short_hash
-from ftm_operator.resources.metadata import Manifest, labels, metadata, with_spec_hash
+from ftm_operator.resources.metadata import Manifest, metadata, with_spec_hash
+from ftm_operator.resources.serving_labels import serving_labels
 
 CLAIM = "gpus"
 """The name of the claim in pods and containers."""
@@ -30,7 +31,7 @@ def template(model: FineTunedModel, plan: Plan) -> Manifest:
         {
             "apiVersion": "resource.k8s.io/v1",
             "kind": "ResourceClaimTemplate",
-            "metadata": metadata(model, name(model, plan), labels(model, "vllm", "serve")),
+            "metadata": metadata(model, name(model, plan), serving_labels(model, plan.engine)),
             "spec": {"spec": _spec(plan)},
         }
     )

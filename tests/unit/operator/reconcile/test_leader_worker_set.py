@@ -8,7 +8,7 @@ import pytest
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass, declared_classes
 from ftm_operator.reconcile.engine_feedback import EngineLog, started
-from ftm_operator.resources.service import service
+from ftm_operator.resources.serving_labels import service_selector
 from tests.unit.operator.kstatus import violations
 from tests.unit.operator.objects import NAMESPACE, adapter_facts, resource
 from tests.unit.operator.planning.catalogue import base_facts_of
@@ -91,7 +91,7 @@ def test_the_leader_alone_answers_is_probed_and_drains() -> None:
 
 
 def test_the_service_selects_leaders_and_a_deployments_pods_and_no_workers() -> None:
-    selector = service(model())["spec"]["selector"].items()
+    selector = service_selector(model(), "vllm", ()).items()
     leader, worker = spread(built())
     assert selector <= leader["metadata"]["labels"].items()
     assert not selector <= worker["metadata"]["labels"].items()

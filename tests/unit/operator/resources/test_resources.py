@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from ftm_jobs.contract.manifest import Artifact
-from ftm_operator.api.v1alpha1 import FineTunedModel
+from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.deployment import deployment
 from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.service import service
+from ftm_operator.resources.serving_labels import service_selector
 from tests.unit.operator.jobs import inspect_job, merge_job
 from tests.unit.operator.objects import SETTINGS, base_facts, facts, resource
 
@@ -116,9 +117,10 @@ def test_an_api_key_comes_from_its_secret_and_users_variables_win() -> None:
 
 
 def test_the_service_selects_exactly_the_serving_pods() -> None:
-    selector = service(model())["spec"]["selector"]
-    assert selector.items() <= served()["spec"]["template"]["metadata"]["labels"].items()
-    assert selector == served()["spec"]["selector"]["matchLabels"]
+    selector = service(model(), Plan(engine="vLLM"), service_selector(model(), "vllm", ()))["spec"]["selector"]
+    labels = served()["spec"]["template"]["metadata"]["labels"].items()
+    assert selector.items() <= labels
+    assert served()["spec"]["selector"]["matchLabels"].items() <= labels
     job = inspect_job(model())
     assert not selector.items() <= job["spec"]["template"]["metadata"]["labels"].items()
 
