@@ -1,1 +1,1 @@
-"""The engines' command lines, the same in a pod and under `ftm run`. Pure."""
+"""Writes the engines' command lines, the same in a pod and under `ftm run`. Pure."""

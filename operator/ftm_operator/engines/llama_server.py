@@ -1,4 +1,4 @@
-"""llama-server's command line: the plan's choices first and the user's own arguments last."""
+"""Writes llama-server's command line: the plan's choices first and the user's own arguments last."""
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.engines.conventions import MODEL_DIRECTORY, PORT

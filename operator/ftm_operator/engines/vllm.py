@@ -1,4 +1,4 @@
-"""vLLM's command line: the plan's choices first and the user's own arguments last."""
+"""Writes vLLM's command line: the plan's choices first and the user's own arguments last."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ NAME = "vllm"
 """Its name in Kubernetes: of the container, and of what `app.kubernetes.io/name` says of the pod."""
 MODULE = "vllm.entrypoints.openai.api_server"
 MASTER_PORT = 29501
-"""Where the nodes of a replica meet; vLLM's default."""
+"""The port at which the nodes of a replica meet; vLLM's default."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
 """The environment in which vLLM asks nobody on the internet."""
 
@@ -23,7 +23,7 @@ class ReplicaNode:
     leader: str
     """The first node's address."""
     rank: str
-    """Which node this is, from 0."""
+    """The number of this node, from 0."""
     headless: bool
     """The first node answers; the others are headless."""
 

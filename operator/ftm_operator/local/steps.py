@@ -37,7 +37,7 @@ PYTHONS = {
         "FTM_COMPRESSOR_PYTHON",
     ),
 }
-"""Of the images whose libraries others cannot share: the engine, its package, its pins, and the variable that names a
+"""The images whose libraries others cannot share: the engine, its package, its pins, and the variable that names a
 Python with them."""
 
 

@@ -1,9 +1,10 @@
-"""Whether a live object still is what we want, and if not, which field differs. Pure.
+"""Compares a live object with the wanted one and names the first field that differs. Pure.
 
 A live object holds more than we set (defaults, status, other managers' fields), so only what we set is compared.
 Lists of named items are matched by name. A field that we once set and no longer do shows as a changed spec hash.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from ftm_operator.api.quantities import quantity
@@ -13,7 +14,7 @@ QUANTITY_FIELDS = (".requests.", ".limits.", ".sizeLimit")
 
 
 def difference(desired: Manifest, live: Manifest | None) -> str | None:
-    """Why a child is to be applied, in a few words; None if it is as wanted."""
+    """Returns in a few words why a child is to be applied; None if it is as wanted."""
     if live is None:
         return "absent"
     annotations = live["metadata"].get("annotations", {})
@@ -23,7 +24,7 @@ def difference(desired: Manifest, live: Manifest | None) -> str | None:
 
 
 def drift(desired: Any, live: Any, path: str = "") -> str | None:
-    """The first field in which `live` lacks what `desired` sets, as `spec.replicas: 3, should be 1`; None if none."""
+    """Returns the first field in which `live` lacks what `desired` sets, as `spec.replicas: 3, should be 1`."""
     match desired, live:
         case dict(), dict():
             return _first(drift(value, live.get(key), f"{path}.{key}") for key, value in desired.items())
@@ -39,8 +40,8 @@ def drift(desired: Any, live: Any, path: str = "") -> str | None:
             return f"{path.lstrip('.')}: {live!r}, should be {desired!r}"
 
 
-def _first(found: Any) -> str | None:
-    return next((one for one in found if one), None)
+def _first(differences: Iterable[str | None]) -> str | None:
+    return next((difference for difference in differences if difference), None)
 
 
 def _named(items: list[Any]) -> bool:
@@ -52,7 +53,7 @@ def _empty(value: Any) -> bool:
 
 
 def _same_quantity(path: str, desired: Any, live: Any) -> bool:
-    """The API server rewrites quantities: 1024Mi comes back as 1Gi."""
+    """Tells whether two quantities are the same: the API server writes 1024Mi back as 1Gi."""
     if not any(field in path for field in QUANTITY_FIELDS):
         return False
     try:

@@ -1,4 +1,4 @@
-"""How a step stands, read from its Jobs and their pods. Pure.
+"""Reads the state of a step from its Jobs and their pods. Pure.
 
 A step's Jobs are its attempts; the newest one counts. Kubernetes retries pods inside a Job; when a Job has failed for
 good, the next attempt follows at once when the spec has changed since, else after a delay that doubles from MINUTE to
@@ -33,6 +33,8 @@ class Due:
 
 @dataclass(frozen=True)
 class Running:
+    """The newest attempt is pending or running."""
+
     message: str
     pod: str | None = None
     """The pod that runs now, whose log tells how far it is."""
@@ -40,6 +42,8 @@ class Running:
 
 @dataclass(frozen=True)
 class Done:
+    """The newest attempt succeeded."""
+
     report: Report
 
 
@@ -66,7 +70,9 @@ def job_state(
     generation: int,
     may_have_more: bool,
 ) -> State:
-    """The state of one step. A failure of somebody else's Job is no verdict on ours: our own attempt follows it.
+    """Returns the state of one step.
+
+    A failure of somebody else's Job is no verdict on ours: our own attempt follows it.
 
     `generation` is the resource's: a failed Job that was made for an older spec is followed at once.
     `may_have_more`: whether an attempt may get more memory than usual; it may not where the spec says how much.
@@ -87,6 +93,7 @@ def job_state(
 
 
 def attempt(job: Manifest) -> int:
+    """Returns the number of a Job's attempt, from 1; 0 where it has none."""
     return int(job["metadata"].get("labels", {}).get(ATTEMPT, 0))
 
 
@@ -95,11 +102,12 @@ def _generation(job: Manifest) -> int:
 
 
 def finished(job: Manifest) -> bool:
+    """Tells whether a Job has ended, well or badly."""
     return bool(_condition(job, "Complete") or _condition(job, "Failed"))
 
 
 def report_of(pod: Manifest) -> Report | None:
-    """The report that a pod's container left as its termination message, if it left one."""
+    """Returns the report that a pod's container left as its termination message, if it left one."""
     return next((found for container in _statuses(pod) if (found := report_in(_terminated(container)))), None)
 
 
@@ -124,7 +132,8 @@ def _broken(job: Manifest, failed: Manifest, pods: Sequence[Manifest], now: date
     if report:
         return Broken(report.reason, report.message, report.outcome == Outcome.INVALID_INPUT, retry_after)
     if failed.get("reason") == "DeadlineExceeded":
-        message = f"Job {name} took longer than spec.jobs.activeDeadlineSeconds; raise it"
+        seconds = job["spec"].get("activeDeadlineSeconds")
+        message = f"Job {name} took longer than {seconds} s; raise spec.jobs.activeDeadlineSeconds"
         return Broken(OperatorReason.DEADLINE_EXCEEDED, message, True, retry_after)
     return Broken(
         OperatorReason.JOB_FAILED, f"Job {name} failed: {failed.get('message', 'no message')}", False, retry_after
@@ -132,7 +141,7 @@ def _broken(job: Manifest, failed: Manifest, pods: Sequence[Manifest], now: date
 
 
 def _out_of_memory(pod: Manifest, report: Report | None) -> bool:
-    """Killed by the kernel, or its own last word."""
+    """Tells whether the kernel killed a container for its memory, or the step itself said so."""
     if report:
         return report.reason == OperatorReason.OUT_OF_MEMORY
     return any(_terminated(container).get("reason") == "OOMKilled" for container in _statuses(pod))
@@ -163,7 +172,7 @@ def _running_pod(pods: Sequence[Manifest]) -> str | None:
 
 def _condition(job: Manifest, kind: str) -> Manifest | None:
     conditions: list[Manifest] = job.get("status", {}).get("conditions") or []
-    return next((one for one in conditions if one["type"] == kind and one["status"] == "True"), None)
+    return next((item for item in conditions if item["type"] == kind and item["status"] == "True"), None)
 
 
 def _statuses(pod: Manifest) -> list[Manifest]:

@@ -1,4 +1,4 @@
-"""Why a pod is not running yet, or no longer, in words that a person can act on. Pure."""
+"""Words the trouble of a pod that does not run, so that a person can act on it. Pure."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ NORMAL_WAITS = {"ContainerCreating", "PodInitializing"}
 
 
 def pod_trouble(pod: Manifest) -> str | None:
-    """The scheduler's or the kubelet's own words; None when nothing is wrong."""
+    """Returns the scheduler's or the kubelet's own words; None when nothing is wrong."""
     status = pod.get("status", {})
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -31,7 +31,7 @@ def _container_trouble(container: Manifest) -> str | None:
 
 
 def _last_words(terminated: dict[str, Any]) -> str:
-    """The last line that a container wrote, and how it ended."""
+    """Returns the last line that a container wrote, and how it ended."""
     lines = [line for line in str(terminated.get("message", "")).splitlines() if line.strip()]
     reason, code = terminated.get("reason"), terminated.get("exitCode")
     ended = f"{reason}, exit code {code}" if reason else ""

@@ -1,4 +1,4 @@
-"""Which artifacts a cluster refers to, so that no one removes what is served or about to be. Pure."""
+"""Finds the artifacts that a cluster refers to, so that no one removes what is served or about to be. Pure."""
 
 import json
 import re
@@ -12,20 +12,20 @@ from ftm_operator.resources.metadata import Manifest
 
 
 def references(models: Iterable[Manifest], children: Iterable[Manifest]) -> set[str]:
-    """Keys of artifacts that the resources name in their status, that they are building, and that their Pods fetch.
+    """Returns keys of artifacts that the resources name in their status, are building, or let their Pods fetch.
 
     `children` are Deployments, LeaderWorkerSets and Pods: an older Pod may start again, and fetches what it was made
     for.
     """
-    found: set[str] = set()
+    keys: set[str] = set()
     for resource in models:
-        found |= set(re.findall(ARTIFACT_KEY, json.dumps(resource.get("status", {}).get("artifacts"))))
-        found |= _wanted(resource)
-    return found | set(re.findall(ARTIFACT_KEY, json.dumps([child.get("spec") for child in children])))
+        keys |= set(re.findall(ARTIFACT_KEY, json.dumps(resource.get("status", {}).get("artifacts"))))
+        keys |= _wanted(resource)
+    return keys | set(re.findall(ARTIFACT_KEY, json.dumps([child.get("spec") for child in children])))
 
 
 def _wanted(resource: Manifest) -> set[str]:
-    """The key of the merge that the facts in status ask for, complete or not."""
+    """Returns the key of the merge that the facts in status ask for, complete or not."""
     try:
         model = parse(FineTunedModel, resource)
     except InvalidManifest:

@@ -1,4 +1,4 @@
-"""A step's report, read from the termination message that its container left. Pure."""
+"""Reads a step's report from the termination message that its container left. Pure."""
 
 from pydantic import ValidationError
 
@@ -7,7 +7,7 @@ from ftm_operator.resources.metadata import Manifest
 
 
 def report_in(terminated: Manifest) -> Report | None:
-    """The report in a container's terminated state; None when it left none, or another program's words."""
+    """Returns the report in a container's terminated state; None when it left none, or another program's words."""
     message = terminated.get("message")
     if not message:
         return None

@@ -1,4 +1,4 @@
-"""A FineTunedModel's conditions, by the rules of kstatus. Pure.
+"""Writes a FineTunedModel's conditions by the rules of kstatus. Pure.
 
 Ready, Inspected, Merged and Available are always there; Reconciling and Stalled exist only while they are True, never
 both, and then Ready is False. Each condition carries the generation that it speaks of, and lastTransitionTime moves
@@ -14,7 +14,7 @@ from ftm_operator.api.v1alpha1 import Condition, ConditionStatus
 
 @dataclass(frozen=True)
 class Observation:
-    """What one condition should say."""
+    """The state of one condition after a pass."""
 
     type: str
     status: ConditionStatus
@@ -25,8 +25,8 @@ class Observation:
 def updated(
     before: Sequence[Condition], observations: Sequence[Observation], generation: int, now: datetime
 ) -> list[Condition]:
-    """The conditions that say what was observed, keeping the times of those whose status is unchanged."""
-    known = {condition.type: condition for condition in before}
+    """Returns the observed conditions; one whose status is unchanged keeps its time."""
+    earlier = {condition.type: condition for condition in before}
     return [
         Condition(
             type=seen.type,
@@ -35,8 +35,8 @@ def updated(
             message=seen.message,
             observed_generation=generation,
             last_transition_time=(
-                known[seen.type].last_transition_time
-                if seen.type in known and known[seen.type].status == seen.status
+                earlier[seen.type].last_transition_time
+                if seen.type in earlier and earlier[seen.type].status == seen.status
                 else now.replace(microsecond=0)
             ),
         )

@@ -1,4 +1,4 @@
-"""What a pass does after the engine's start: keeps what it measured, or answers a lack of memory. Pure."""
+"""Follows up the engine's start: keeps what it measured, or answers a lack of memory. Pure."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from ftm_operator.steps.step import StepInputs
 
 def measured(context: Context, inputs: StepInputs, live: Manifest, pods: Sequence[Manifest]) -> StepOutcome:
     """Returns the plan with what the engine measured; its log is read only as long as that is not known."""
-    plan = inputs.known_plan.plan
+    plan = inputs.chosen_plan.plan
     log = None if feedback.is_proven(plan, live) else feedback.started(feedback.current(live, pods))
     if log is None:
         return StepOutcome()
@@ -30,7 +30,7 @@ def measured(context: Context, inputs: StepInputs, live: Manifest, pods: Sequenc
 
 def answered_shortage(context: Context, inputs: StepInputs, live: Manifest, pods: Sequence[Manifest]) -> StepOutcome:
     """Returns another plan, once, or a hold for a person; neither where the engine did not fail for lack of memory."""
-    plan = inputs.known_plan.plan
+    plan = inputs.chosen_plan.plan
     if feedback.is_proven(plan, live):
         return StepOutcome()
     log, lack = feedback.failed_start(feedback.current(live, pods), context.observed.engine_memory)
@@ -40,7 +40,7 @@ def answered_shortage(context: Context, inputs: StepInputs, live: Manifest, pods
     effects = Effects(engine_log=log, measurements=measurements)
     if not (context.observed.accelerators and feedback.can_be_planned_anew(plan, lack)):
         return StepOutcome(hold=feedback.out_of_memory(plan, lack), effects=effects)
-    other = new_plan(context, str(plan.input_hash), inputs.known_facts, feedback.shortage(plan, lack))
+    other = new_plan(context, str(plan.input_hash), inputs.inspected_facts, feedback.shortage(plan, lack))
     if isinstance(other, Rejection):
         return StepOutcome(hold=feedback.out_of_memory(plan, lack, refused=other.reason), effects=effects)
     if not feedback.is_another_trial(plan, other.plan):
@@ -50,7 +50,7 @@ def answered_shortage(context: Context, inputs: StepInputs, live: Manifest, pods
 
 
 def _kept_for_later(context: Context, inputs: StepInputs, measured: Measured) -> tuple[Measurement, ...]:
-    plan: Plan = inputs.known_plan.plan
+    plan: Plan = inputs.chosen_plan.plan
     engine = context.settings.vllm_image
     measurement = feedback.measurement(plan, inputs.models[-1], engine, measured, context.now)
     return (measurement,) if measurement else ()

@@ -1,4 +1,4 @@
-"""Holds: why a resource is not served as its spec says, by the state of a Job or by who has a child's name. Pure."""
+"""Words the holds: the reasons for which a resource is not served as its spec says. Pure."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ NAME_TAKEN_RETRY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Hold:
-    """Why a resource is not served as its spec says."""
+    """A reason for which a resource is not served as its spec says."""
 
     phase: Phase
     reason: str
@@ -50,7 +50,8 @@ def no_artifact_store() -> Hold:
 
 
 def incomplete(step: PipelineStep) -> Hold:
-    message = f"the {step.name} Job's report does not say what it made; see its log"
+    made = f"the {step.name} Job's report does not say what it made"
+    message = f"{made}; install the Jobs' images of the operator's version"
     return Hold("Failed", OperatorReason.INCOMPLETE_REPORT, message, stalled=True)
 
 

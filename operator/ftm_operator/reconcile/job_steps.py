@@ -1,4 +1,4 @@
-"""One step that a Job does: its kept result, its Job's report, or what its Job waits for. Pure."""
+"""Runs one step that a Job does: adopts its kept result or its Job's report, or holds the pass. Pure."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def _judged(step: JobStep, inputs: StepInputs, result: StepResult) -> StepOutcom
     if objection is None:
         return StepOutcome(result)
     name = inputs.model.metadata.name
-    message = f"{objection}; what serves goes on serving: see `ftm report {name}`"
+    message = f"{objection}; nothing is rolled out and what serves goes on serving: see `ftm report {name}`"
     return StepOutcome(result, Hold("Failed", step.verdict(result).reason, message, stalled=True))
 
 

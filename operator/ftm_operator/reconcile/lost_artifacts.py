@@ -1,4 +1,4 @@
-"""What follows when a serving pod finds that its artifact is no longer in its store. Pure."""
+"""Has an artifact built again that a serving pod no longer found in its store. Pure."""
 
 from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.job_state import finished

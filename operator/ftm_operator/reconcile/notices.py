@@ -1,4 +1,4 @@
-"""The Events that tell of a change of status: the conditions' changes, with the same reasons. Pure."""
+"""Words the Events that tell of a change of status, with the conditions' own reasons. Pure."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What goes into a pass over one FineTunedModel, and what comes out of it. Pure."""
+"""Holds the records that go into a pass over one FineTunedModel, and those that come out of it. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ Labelled = Callable[[str, str], Sequence[Manifest]]
 
 @dataclass(frozen=True)
 class Observed:
-    """What is there, as far as a pass reads it."""
+    """The objects of a namespace that a pass reads."""
 
     resource: Manifest
     jobs: Labelled
@@ -33,16 +33,16 @@ class Observed:
     several_nodes: bool = False
     """Whether the cluster has LeaderWorkerSets, so that a replica may span nodes."""
     progress: Mapping[str, str] = field(default_factory=dict)
-    """How far running steps are, by the names of their pods."""
+    """The progress of running steps, by the names of their pods."""
     engine_memory: Mapping[EngineLog, EngineMemory] = field(default_factory=dict)
-    """What engines' logs say of memory."""
+    """The memory that engines' logs tell of."""
     measurements: Measurements = field(default_factory=dict)
-    """What engines measured before in the resource's namespace."""
+    """Earlier measurements of engines in the resource's namespace."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every part of a pass reads and none changes."""
+    """The inputs of a pass, which every part of it reads and none changes."""
 
     model: FineTunedModel
     before: FineTunedModelStatus
@@ -71,7 +71,7 @@ Action = Apply | Delete
 
 @dataclass(frozen=True)
 class Effects:
-    """What a pass asks for, beside its status."""
+    """Everything that a pass asks for beside its status."""
 
     actions: tuple[Action, ...] = ()
     awaited_build: str | None = None
@@ -95,7 +95,7 @@ class Effects:
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What a step found, or why it waits. A result and a hold together: what it found holds the steps after it."""
+    """The result of a step, or the hold that it waits for; both, where the result itself holds the later steps."""
 
     result: StepResult | None = None
     hold: Hold | None = None
@@ -108,13 +108,13 @@ class StepOutcome:
 
 @dataclass(frozen=True)
 class Walk:
-    """How far a pass came through the steps."""
+    """The way of a pass through the steps, up to the first that holds."""
 
     results: Mapping[str, StepResult] = field(default_factory=dict)
     """By the names of the steps that have one."""
     plan: Plan | None = None
     hold: Hold | None = None
-    """Why the resource is not served as its spec says; None when it is."""
+    """The reason for which the resource is not served as its spec says; None when it is."""
     forgotten: tuple[str, ...] = ()
     """The steps whose earlier results are void."""
     effects: Effects = Effects()
@@ -122,7 +122,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class Result:
-    """What a pass asks for: in this order, actions, the status, and Events."""
+    """The requests of a pass, to be carried out in this order: actions, the status, Events."""
 
     effects: Effects = Effects()
     status: Manifest | None = None

@@ -1,4 +1,4 @@
-"""The plan of a pass: the one in status as long as its inputs are the same, or a new one. Pure."""
+"""Chooses the plan of a pass: the one in status as long as its inputs are the same, or a new one. Pure."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from ftm_operator.planning.input_hashes import REFRESH_ANNOTATION, plan_input_ha
 from ftm_operator.planning.plan import Planned, again
 from ftm_operator.planning.plan import plan as make_plan
 from ftm_operator.planning.rules.rejection import Rejection
-from ftm_operator.reconcile.engine_feedback import known_corrections
+from ftm_operator.reconcile.engine_feedback import corrections_of
 from ftm_operator.reconcile.holds import Hold
 from ftm_operator.reconcile.passes import Context
 
@@ -51,7 +51,7 @@ def new_plan(context: Context, input_hash: str, facts: Facts, shortage: Shortage
         facts,
         observed.accelerators,
         several_nodes=observed.several_nodes,
-        corrections=known_corrections(
+        corrections=corrections_of(
             model.spec,
             facts,
             context.before.artifacts,

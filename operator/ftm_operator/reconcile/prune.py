@@ -1,4 +1,4 @@
-"""Finished Jobs that are no longer wanted. Pure."""
+"""Finds the finished Jobs that are no longer wanted. Pure."""
 
 from collections.abc import Sequence
 

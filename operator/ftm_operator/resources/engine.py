@@ -1,4 +1,4 @@
-"""What both engines' containers share: the artifact's mount, the environment, and where last words go."""
+"""Builds what both engines' containers share: the artifact's mount, the environment, the last words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ MODEL_MOUNT: Manifest = {"name": "model", "mountPath": MODEL_DIRECTORY}
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What a serving child is made from."""
+    """Everything that a serving child is made from."""
 
     model: FineTunedModel
     plan: Plan

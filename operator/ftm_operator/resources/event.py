@@ -1,4 +1,4 @@
-"""An Event about a FineTunedModel."""
+"""Builds an Event about a FineTunedModel."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,7 @@ class Notice:
 
 
 def event(resource: Manifest, notice: Notice, now: datetime) -> Manifest:
+    """Returns the Event of a notice."""
     metadata = resource["metadata"]
     name, namespace = metadata["name"], metadata["namespace"]
     moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")

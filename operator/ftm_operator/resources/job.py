@@ -1,4 +1,4 @@
-"""The Job of a step, whichever step it is.
+"""Builds the Job of a step, whichever step it is.
 
 Kubernetes retries a pod that exits 1 and gives up at once on one that exits 2 (the input is wrong) or was killed (it
 needs more memory); a pod that was evicted or preempted does not count. A Job's name holds its attempt: a later attempt

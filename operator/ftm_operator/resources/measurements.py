@@ -1,4 +1,4 @@
-"""The ConfigMap that keeps what engines measured in a namespace. Owned by nobody: it outlives the models."""
+"""Builds the ConfigMap of a namespace's measurements, which nobody owns: it outlives the models."""
 
 from ftm_operator.planning.feedback.measurements import Measurements, written
 from ftm_operator.resources.metadata import COMPONENT, MANAGED_BY, MANAGER, Manifest
@@ -6,7 +6,8 @@ from ftm_operator.resources.metadata import COMPONENT, MANAGED_BY, MANAGER, Mani
 CONFIG_MAP = "ftm-measurements"
 
 
-def config_map(namespace: str, known: Measurements) -> Manifest:
+def config_map(namespace: str, measurements: Measurements) -> Manifest:
+    """Returns the whole ConfigMap."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -15,5 +16,5 @@ def config_map(namespace: str, known: Measurements) -> Manifest:
             "namespace": namespace,
             "labels": {MANAGED_BY: MANAGER, COMPONENT: "measurements"},
         },
-        "data": written(known),
+        "data": written(measurements),
     }

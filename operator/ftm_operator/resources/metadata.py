@@ -1,4 +1,4 @@
-"""Labels, names and owner references of every child, written once."""
+"""Builds the labels, names and owner references of every child."""
 
 from typing import Any
 
@@ -26,11 +26,12 @@ SPEC_HASH = "ftm.dev/spec-hash"
 
 
 def labels(model: FineTunedModel, component: str, step: str) -> dict[str, str]:
+    """Returns the labels of a child of a step."""
     return {MANAGED_BY: MANAGER, COMPONENT: component, NAME: model.metadata.name, STEP: step}
 
 
 def metadata(model: FineTunedModel, name: str, labels: dict[str, str]) -> Manifest:
-    """Name, labels and an owner reference, so that Kubernetes deletes the child with its FineTunedModel."""
+    """Returns name, labels and an owner reference, so that Kubernetes deletes the child with its FineTunedModel."""
     return {
         "name": name,
         "namespace": model.metadata.namespace,
@@ -48,11 +49,12 @@ def metadata(model: FineTunedModel, name: str, labels: dict[str, str]) -> Manife
 
 
 def with_spec_hash(child: Manifest) -> Manifest:
-    """The child with a hash of itself as an annotation, by which a field that we no longer set is noticed."""
+    """Returns the child annotated with a hash of itself, by which a field that we no longer set is noticed."""
     annotations = {SPEC_HASH: short_hash(child, 16)}
     return {**child, "metadata": {**child["metadata"], "annotations": annotations}}
 
 
 def owned_by(child: Manifest, model: FineTunedModel) -> bool:
+    """Tells whether a child is this resource's own."""
     owners = child.get("metadata", {}).get("ownerReferences") or []
     return any(owner.get("uid") == model.metadata.uid for owner in owners)

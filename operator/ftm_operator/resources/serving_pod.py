@@ -1,4 +1,4 @@
-"""The pod that fetches an artifact and serves it, in a Deployment or in a group of a LeaderWorkerSet.
+"""Builds the pod that fetches an artifact and serves it, in a Deployment or in a group of a LeaderWorkerSet.
 
 An init container fetches the artifact and proves every file's sha256. On shutdown the pod first leaves its Service
 (DRAIN_SECONDS), then the engine finishes what is in flight (SHUTDOWN_SECONDS).

@@ -1,4 +1,4 @@
-"""The steps from a manifest to an endpoint, in their order: one record each, in one list. Pure.
+"""Lists the steps from a manifest to an endpoint in their order, one record each. Pure.
 
 Reconcile, status, the Job builder, `ftm run` and the tests of the documentation read STEPS and know no step by name.
 The plan is made between the first step and the second, from the facts that the first one yields.

@@ -1,4 +1,4 @@
-"""The step that reads configs and safetensors headers, and yields facts. Its Job is the resource's own."""
+"""Describes the step that reads configs and safetensors headers, and yields facts. Its Job is its resource's own."""
 
 from ftm_jobs.contract.facts import Facts
 from ftm_jobs.contract.report import Report

@@ -1,4 +1,4 @@
-"""The step that folds the adapters into the base's weights. Its input hash is the key of the merged model."""
+"""Describes the step that folds the adapters into the base's weights. Its input hash is the key of the merged model."""
 
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.contract.report import Report
@@ -22,7 +22,7 @@ from ftm_operator.steps.step import (
 
 
 def _input_hash(inputs: StepInputs) -> str:
-    return merged_key(inputs.model.spec, inputs.known_facts)
+    return merged_key(inputs.model.spec, inputs.inspected_facts)
 
 
 def _image(_inputs: StepInputs) -> JobImage:
@@ -30,7 +30,7 @@ def _image(_inputs: StepInputs) -> JobImage:
 
 
 def _command(inputs: StepInputs) -> StepCommand:
-    sources = inspected_sources(inputs.model, inputs.known_facts)
+    sources = inspected_sources(inputs.model, inputs.inspected_facts)
     quantized_base = QuantizedBase(inputs.model.spec.quantized_base)
     flags = () if quantized_base is QuantizedBase.FULL_PRECISION else ("--quantized-base", quantized_base)
     arguments = (Step.MERGE, *source_arguments(sources), *flags)

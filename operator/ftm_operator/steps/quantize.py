@@ -1,4 +1,4 @@
-"""The step that makes AWQ weights or a GGUF file of the merged model, where the plan asks for either."""
+"""Describes the step that makes AWQ weights or a GGUF file of the merged model, where the plan asks for either."""
 
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
@@ -25,24 +25,24 @@ MOST_NOTES_SHOWN = 3
 
 
 def _applies(inputs: StepInputs) -> bool:
-    return inputs.known_plan.decision.quantizes
+    return inputs.chosen_plan.decision.quantizes
 
 
 def _input_hash(inputs: StepInputs) -> str:
-    decision = inputs.known_plan.decision
+    decision = inputs.chosen_plan.decision
     return quantization_input_hash(inputs.model.spec, decision, inputs.models[0].key, inputs.refresh)
 
 
 def _image(inputs: StepInputs) -> JobImage:
     """Returns the image of the engine that the plan names."""
-    decision = inputs.known_plan.decision
+    decision = inputs.chosen_plan.decision
     if decision.awq:
         return JobImage.COMPRESSOR if decision.awq.engine == "llm-compressor" else JobImage.AWQ
     return JobImage.GGUF
 
 
 def _command(inputs: StepInputs) -> StepCommand:
-    decision, merged = inputs.known_plan.decision, inputs.models[0]
+    decision, merged = inputs.chosen_plan.decision, inputs.models[0]
     model, calibration = artifact_source(merged, inputs.store), _calibration(inputs.model, decision)
     reads = (model, *([calibration] if calibration else []))
     arguments = (

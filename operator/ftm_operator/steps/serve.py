@@ -1,4 +1,4 @@
-"""The step that serves what was built: no Job, but a Deployment or a LeaderWorkerSet that reconcile rolls out."""
+"""Describes the step that serves what was built: reconcile rolls out its Deployment or LeaderWorkerSet."""
 
 from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.steps.step import PipelineStep

@@ -1,4 +1,4 @@
-"""Sources of a step as `python -m ftm_jobs` reads them, and as the spec and the facts name them. Pure."""
+"""Names the sources of a step as `python -m ftm_jobs` reads them, and as the spec and the facts name them. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ class SourceArgument:
 
     @property
     def claim(self) -> str | None:
-        """The PersistentVolumeClaim that holds it, if one does."""
+        """Returns the PersistentVolumeClaim that holds it, if one does."""
         scheme, _, rest = self.uri.partition("://")
         return rest.partition("/")[0] if scheme == "pvc" else None
 
     @property
     def credentials(self) -> str:
-        """The folder of the mounted Secret, whose path names the role and the Secret in a step's messages."""
+        """Returns the folder of the mounted Secret, whose path names the role and the Secret in a step's messages."""
         return f"{CREDENTIALS}/{self.role}/{self.secret_name}"
 
     def argument(self) -> str:

@@ -1,4 +1,4 @@
-"""The record of a step: its name, its condition, its reasons, its input hash, its command and its result. Pure."""
+"""Defines the record of a step: its condition, its reasons, its input hash, its command and its result. Pure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -30,7 +30,7 @@ class JobImage(StrEnum):
 
 @dataclass(frozen=True)
 class JobNeeds:
-    """What a step asks of the machine that it runs on."""
+    """The resources that a step asks of the machine that it runs on."""
 
     cpu: str
     memory_bytes: int
@@ -50,38 +50,38 @@ class StepCommand:
     image: JobImage
     needs: JobNeeds
     store: SourceArgument | None = None
-    """Where the step writes an artifact, if it writes one."""
+    """The store that the step writes an artifact to, if it writes one."""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The whole command line, but for where the report goes."""
+        """Returns the whole command line, but for where the report goes."""
         return (*self.arguments, *(("--artifacts", self.store.argument()) if self.store else ()))
 
     @property
     def sources(self) -> tuple[SourceArgument, ...]:
-        """Everything that is read or written."""
+        """Returns everything that is read or written."""
         return (*self.reads, *((replace(self.store, writable=True),) if self.store else ()))
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step yielded, as later steps and status need it."""
+    """The yield of a step, as later steps and status need it."""
 
     input_hash: str = ""
     facts: Facts | None = None
     artifact: Artifact | None = None
     notes: tuple[str, ...] = ()
-    """What people should know of the artifact."""
+    """Remarks on the artifact for people."""
     verification: Verification | None = None
     skipped: bool = False
     """The plan does without the step."""
     message: str = ""
-    """What the condition Ready says once every step is done; the last step's counts."""
+    """The message of the condition Ready once every step is done; the last step's counts."""
 
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What a step works from: the resource, the artifact store, and what the steps before it yielded."""
+    """The inputs of a step: the resource, the artifact store, and the results of the steps before it."""
 
     model: FineTunedModel
     store: SourceArgument
@@ -96,24 +96,24 @@ class StepInputs:
 
     @property
     def facts(self) -> Facts | None:
-        """The facts that a step yielded, if one has."""
+        """Returns the facts that a step yielded, if one has."""
         return next((result.facts for result in self.results.values() if result.facts), None)
 
     @property
-    def known_facts(self) -> Facts:
-        """The facts, for the steps after the inspection."""
+    def inspected_facts(self) -> Facts:
+        """Returns the facts, for the steps after the inspection."""
         assert self.facts
         return self.facts
 
     @property
-    def known_plan(self) -> Planned:
-        """The plan, for the steps after the inspection."""
+    def chosen_plan(self) -> Planned:
+        """Returns the plan, for the steps after the inspection."""
         assert self.planned
         return self.planned
 
     @property
     def models(self) -> tuple[Artifact, ...]:
-        """The merged model, and the one that was quantized from it, if one was."""
+        """Returns the merged model, and the one that was quantized from it, if one was."""
         made = (self.results.get(name, StepResult()).artifact for name in (Step.MERGE, Step.QUANTIZE))
         return tuple(artifact for artifact in made if artifact)
 
@@ -127,7 +127,7 @@ class StepInputs:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the condition of a step says of the step's result."""
+    """The state of a step's condition, by the step's result."""
 
     reason: str
     message: str
@@ -175,7 +175,7 @@ class JobStep(PipelineStep):
     """(status, result) -> the status with the result, or without any for None."""
     verdict: Callable[[StepResult], Verdict]
     shared: bool = True
-    """Whether all resources that need the same result share one Job."""
+    """True where all resources that need the same result share one Job."""
     applies: Callable[[StepInputs], bool] = always
     objection: Callable[[StepInputs, StepResult], str | None] = no_objection
     """Returns why the steps after this one must not run, if they must not."""

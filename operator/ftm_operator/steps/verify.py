@@ -1,4 +1,4 @@
-"""The step that measures what was built against the base with its adapters."""
+"""Describes the step that measures what was built against the base with its adapters."""
 
 import json
 
@@ -38,7 +38,7 @@ def _image(_inputs: StepInputs) -> JobImage:
 
 def _command(inputs: StepInputs) -> StepCommand:
     verification, calibration = inputs.model.spec.verification, calibration_source(inputs.model)
-    originals = inspected_sources(inputs.model, inputs.known_facts)
+    originals = inspected_sources(inputs.model, inputs.inspected_facts)
     models = [
         artifact_source(artifact, inputs.store, role)
         for artifact, role in zip(inputs.models, ("model", "quantized"), strict=False)
