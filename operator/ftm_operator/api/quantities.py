@@ -24,3 +24,9 @@ def is_quantity(value: object) -> bool:
     if isinstance(value, str):
         return re.fullmatch(PATTERN, value) is not None
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def binary_quantity(size_bytes: int) -> str:
+    """Returns bytes as the API server writes them back: whole mebibytes, or gibibytes when they are whole."""
+    mebibytes = -(-size_bytes // 2**20)
+    return f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"

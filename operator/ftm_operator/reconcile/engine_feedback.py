@@ -59,7 +59,7 @@ class EngineLog:
     failed: bool
     """The end of a run that ended, rather than the beginning of the one that goes on."""
     previous: bool = field(default=False, compare=False)
-    """Whether the container has been started again since."""
+    """True where the container has been started again since."""
 
 
 @dataclass(frozen=True)

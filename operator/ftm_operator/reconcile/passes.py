@@ -31,7 +31,7 @@ class Observed:
     accelerators: Sequence[AcceleratorClass] = ()
     """The GPUs that there are."""
     several_nodes: bool = False
-    """Whether the cluster has LeaderWorkerSets, so that a replica may span nodes."""
+    """True where the cluster has LeaderWorkerSets, so that a replica may span nodes."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """The progress of running steps, by the names of their pods."""
     engine_memory: Mapping[EngineLog, EngineMemory] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.engines.conventions import MODEL_DIRECTORY
 from ftm_operator.resources.metadata import Manifest
-from ftm_operator.resources.pod import HOME, TMP_MOUNT, container
+from ftm_operator.resources.pod import HOME, container
 from ftm_operator.settings import Settings
 
 API_KEY = "VLLM_API_KEY"
@@ -40,9 +40,8 @@ class ServedModel:
 def engine_container(name: str, image: str, settings: Settings, mounts: list[Manifest]) -> Manifest:
     """Returns an engine's container without its command, environment and resources."""
     return {
-        **container(name, image, settings),
+        **container(name, image, settings, mounts=[{**MODEL_MOUNT, "readOnly": True}, *mounts]),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [TMP_MOUNT, {**MODEL_MOUNT, "readOnly": True}, *mounts],
     }
 
 

@@ -8,6 +8,7 @@ is another Job.
 from dataclasses import dataclass
 
 from ftm_jobs.contract.steps import ExitCode
+from ftm_operator.api.quantities import binary_quantity
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources.metadata import (
@@ -20,18 +21,7 @@ from ftm_operator.resources.metadata import (
     labels,
     metadata,
 )
-from ftm_operator.resources.pod import (
-    HOME,
-    TERMINATION_LOG,
-    TMP_MOUNT,
-    TMP_VOLUME,
-    container,
-    placement,
-    pod_spec,
-    quantity,
-    source_mounts,
-    source_volumes,
-)
+from ftm_operator.resources.pod import TERMINATION_LOG, container, placement, pod_spec
 from ftm_operator.settings import Settings
 from ftm_operator.steps.source import SourceArgument
 from ftm_operator.steps.step import JobImage, JobNeeds, JobStep, StepCommand
@@ -96,19 +86,16 @@ def job(
     resources = _resources(command.needs, times=2 if attempt.more_memory else 1)
     more_memory = {MORE_MEMORY: resources["limits"]["memory"]} if attempt.more_memory else {}
     pod = {
-        **pod_spec(settings, command.sources),
+        **pod_spec(settings, command.sources, ()),
         "restartPolicy": "Never",
         "containers": [
             {
-                **container(step, job_image(command.image, settings), settings),
+                **container(step, job_image(command.image, settings), settings, sources=command.sources),
                 "args": [*_escaped(command.words), "--report", TERMINATION_LOG],
-                "env": [HOME],
                 "resources": jobs.resources.to_json() if jobs.resources else resources,
-                "volumeMounts": [TMP_MOUNT, *source_mounts(command.sources)],
                 "terminationMessagePath": TERMINATION_LOG,
             }
         ],
-        "volumes": [TMP_VOLUME, *source_volumes(command.sources)],
         **placement(jobs.node_selector, jobs.tolerations),
         **({"serviceAccountName": jobs.service_account_name} if jobs.service_account_name else {}),
     }
@@ -145,10 +132,10 @@ def _escaped(words: tuple[str, ...]) -> list[str]:
 
 
 def _resources(needs: JobNeeds, times: int) -> Manifest:
-    requests = {"cpu": needs.cpu, "memory": quantity(times * needs.memory_bytes)}
+    requests = {"cpu": needs.cpu, "memory": binary_quantity(times * needs.memory_bytes)}
     if needs.disk_bytes:
-        requests["ephemeral-storage"] = quantity(needs.disk_bytes)
-    return {"requests": requests, "limits": {"memory": quantity(times * needs.memory_limit_bytes)}}
+        requests["ephemeral-storage"] = binary_quantity(needs.disk_bytes)
+    return {"requests": requests, "limits": {"memory": binary_quantity(times * needs.memory_limit_bytes)}}
 
 
 def _pod_failure_policy(container_name: str) -> Manifest:

@@ -4,12 +4,12 @@ The weights are mapped from the file, so that they are the page cache's and shar
 starts, for `concurrency` slots of the whole context each. Threads are as many as the container may use processors.
 """
 
+from ftm_operator.api.quantities import binary_quantity
 from ftm_operator.engines.llama_server import NAME, arguments
 from ftm_operator.planning.memory.host import llama_cpp_host
 from ftm_operator.planning.model.architecture import architecture
 from ftm_operator.resources.engine import ServedModel, engine_container, environment
 from ftm_operator.resources.metadata import Manifest
-from ftm_operator.resources.pod import quantity
 from ftm_operator.settings import Settings
 
 API_KEY = "LLAMA_API_KEY"
@@ -33,5 +33,5 @@ def _resources(served: ServedModel) -> Manifest:
     plan, asked = served.plan, served.asked_resources
     slots, context = plan.concurrency or 1, plan.max_model_len or 0
     host = llama_cpp_host(architecture(served.facts.base), served.artifact.total_bytes, slots, context)
-    requests = {"cpu": str(host.cpus), "memory": quantity(host.memory_bytes), **asked.get("requests", {})}
+    requests = {"cpu": str(host.cpus), "memory": binary_quantity(host.memory_bytes), **asked.get("requests", {})}
     return {"requests": requests, "limits": {"cpu": requests["cpu"], **asked.get("limits", {})}}

@@ -24,7 +24,7 @@ TMP_VOLUME: Manifest = {"name": "tmp", "emptyDir": {}}
 HOME: Manifest = {"name": "HOME", "value": "/tmp"}
 
 
-def source_mounts(sources: Sequence[SourceArgument]) -> list[Manifest]:
+def _source_mounts(sources: Sequence[SourceArgument]) -> list[Manifest]:
     """Returns mounts of Secrets, and of each claim once; a claim is writable if any of the sources in it is."""
     secrets = [
         {"name": f"{source.role}-credentials", "mountPath": source.credentials, "readOnly": True}
@@ -43,7 +43,7 @@ def source_mounts(sources: Sequence[SourceArgument]) -> list[Manifest]:
     return [*secrets, *claims]
 
 
-def source_volumes(sources: Sequence[SourceArgument]) -> list[Manifest]:
+def _source_volumes(sources: Sequence[SourceArgument]) -> list[Manifest]:
     """Returns the volumes of Secrets and claims.
 
     Secrets are optional, so that the Job reports a missing one in a sentence; the scheduler tells of a missing claim.
@@ -64,8 +64,11 @@ def _claims(sources: Sequence[SourceArgument]) -> list[str]:
     return list(dict.fromkeys(source.claim for source in sources if source.claim))
 
 
-def pod_spec(settings: Settings, sources: Sequence[SourceArgument]) -> Manifest:
-    """Returns the fields of a pod's spec that all our pods share; only those with claims say who owns files."""
+def pod_spec(settings: Settings, sources: Sequence[SourceArgument], volumes: Sequence[Manifest]) -> Manifest:
+    """Returns the fields of a pod's spec that all our pods share; only those with claims say who owns files.
+
+    `volumes` are the pod's own, beside /tmp and the sources.
+    """
     pull_secrets = [{"name": name} for name in settings.image_pull_secrets]
     return {
         "enableServiceLinks": False,
@@ -80,6 +83,7 @@ def pod_spec(settings: Settings, sources: Sequence[SourceArgument]) -> Manifest:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
+        "volumes": [TMP_VOLUME, *volumes, *_source_volumes(sources)],
     }
 
 
@@ -91,17 +95,23 @@ def placement(node_selector: Mapping[str, str], tolerations: Sequence[Toleration
     }
 
 
-def container(name: str, image: str, settings: Settings) -> Manifest:
-    """Returns the fields of a container that all our containers share."""
+def container(
+    name: str,
+    image: str,
+    settings: Settings,
+    *,
+    sources: Sequence[SourceArgument] = (),
+    mounts: Sequence[Manifest] = (),
+) -> Manifest:
+    """Returns the fields of a container that all our containers share.
+
+    `mounts` are the container's own, beside /tmp and those of the sources.
+    """
     return {
         "name": name,
         "image": image,
         "imagePullPolicy": settings.image_pull_policy,
         "securityContext": CONTAINER_SECURITY,
+        "env": [HOME],
+        "volumeMounts": [TMP_MOUNT, *mounts, *_source_mounts(sources)],
     }
-
-
-def quantity(size_bytes: int) -> str:
-    """Returns bytes as the API server writes them back: whole mebibytes, or gibibytes when they are whole."""
-    mebibytes = -(-size_bytes // 2**20)
-    return f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"

@@ -6,22 +6,12 @@ An init container fetches the artifact and proves every file's sha256. On shutdo
 
 from ftm_jobs.contract.manifest import Artifact
 from ftm_jobs.contract.steps import Step
+from ftm_operator.api.quantities import binary_quantity
 from ftm_operator.engines import llama_server
 from ftm_operator.engines.conventions import MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS
 from ftm_operator.resources.engine import MODEL_MOUNT, MODEL_VOLUME, ServedModel
 from ftm_operator.resources.metadata import Manifest
-from ftm_operator.resources.pod import (
-    HOME,
-    TERMINATION_LOG,
-    TMP_MOUNT,
-    TMP_VOLUME,
-    container,
-    placement,
-    pod_spec,
-    quantity,
-    source_mounts,
-    source_volumes,
-)
+from ftm_operator.resources.pod import TERMINATION_LOG, container, placement, pod_spec
 from ftm_operator.resources.resource_claim import claims_devices, pod_claims
 from ftm_operator.resources.vllm import shared_memory
 from ftm_operator.settings import Settings
@@ -36,17 +26,12 @@ def serving_pod(served: ServedModel, settings: Settings, engine: Manifest) -> Ma
     model, plan, artifact = served.model, served.plan, served.artifact
     serving = model.spec.serving
     source = SourceArgument("artifacts", artifact.uri, served.secret_name, artifact.digest)
+    volumes = [MODEL_VOLUME, *([] if plan.engine == llama_server.ENGINE else [shared_memory(plan)])]
     return {
-        **pod_spec(settings, [source]),
+        **pod_spec(settings, [source], volumes),
         "terminationGracePeriodSeconds": DRAIN_SECONDS + SHUTDOWN_SECONDS + 15,
         "initContainers": [_fetch(source, artifact, settings)],
         "containers": [engine],
-        "volumes": [
-            TMP_VOLUME,
-            MODEL_VOLUME,
-            *([] if plan.engine == llama_server.ENGINE else [shared_memory(plan)]),
-            *source_volumes([source]),
-        ],
         **({"resourceClaims": pod_claims(model, plan)} if claims_devices(plan) else {}),
         **placement({**(plan.node_selector or {}), **serving.node_selector}, serving.tolerations),
     }
@@ -67,11 +52,9 @@ def answering(engine: Manifest) -> Manifest:
 
 def _fetch(source: SourceArgument, artifact: Artifact, settings: Settings) -> Manifest:
     arguments = ("--artifact", source.argument(), "--to", MODEL_DIRECTORY, "--report", TERMINATION_LOG)
-    requests = {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": quantity(artifact.total_bytes + 2**30)}
+    requests = {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": binary_quantity(artifact.total_bytes + 2**30)}
     return {
-        **container("fetch", settings.jobs_image, settings),
+        **container("fetch", settings.jobs_image, settings, sources=[source], mounts=[MODEL_MOUNT]),
         "args": [Step.FETCH, *arguments],
-        "env": [HOME],
         "resources": {"requests": requests, "limits": {"memory": "1Gi"}},
-        "volumeMounts": [TMP_MOUNT, MODEL_MOUNT, *source_mounts([source])],
     }

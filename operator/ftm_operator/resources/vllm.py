@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from ftm_jobs.contract.facts import Facts
+from ftm_operator.api.quantities import binary_quantity
 from ftm_operator.api.v1alpha1 import Plan
 from ftm_operator.engines.conventions import MODEL_DIRECTORY
 from ftm_operator.engines.vllm import MODULE, NAME, OFFLINE, ReplicaNode, arguments, node_arguments
 from ftm_operator.planning.memory.host import shared_memory_bytes, unsized_vllm_host
 from ftm_operator.resources.engine import API_KEY, ServedModel, engine_container, environment
 from ftm_operator.resources.metadata import Manifest
-from ftm_operator.resources.pod import quantity
 from ftm_operator.resources.resource_claim import CLAIM, claims_devices
 from ftm_operator.settings import Settings
 
@@ -42,7 +42,7 @@ def vllm_container(served: ServedModel, settings: Settings, node: ReplicaNode | 
 
 def shared_memory(plan: Plan) -> Manifest:
     """Returns the volume through which the ranks of a replica exchange tensors."""
-    unsized = quantity(shared_memory_bytes(plan.tensor_parallel_size or 1))
+    unsized = binary_quantity(shared_memory_bytes(plan.tensor_parallel_size or 1))
     size = plan.host["sharedMemory"] if plan.host else unsized
     return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}
 
@@ -64,7 +64,7 @@ def _host(plan: Plan, facts: Facts) -> Mapping[str, str]:
     if plan.host:
         return plan.host
     host = unsized_vllm_host(plan.tensor_parallel_size or 1, facts.base.weight_bytes)
-    return {"cpu": str(host.cpus), "memory": quantity(host.memory_bytes)}
+    return {"cpu": str(host.cpus), "memory": binary_quantity(host.memory_bytes)}
 
 
 def _devices(plan: Plan, gpus: int, limits: Manifest) -> Manifest:
