@@ -7,7 +7,8 @@ import statistics
 import sys
 import time
 
-from ftm_operator.planning.gpus.accelerators import KNOWN, MIB, accelerator_class
+from ftm_jobs.contract.byte_counts import MIB
+from ftm_operator.planning.gpus.accelerators import KNOWN, accelerator_class
 from ftm_operator.planning.model.architecture import architecture
 from ftm_operator.planning.sizing.choice import size
 from ftm_operator.planning.sizing.request import Request

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ftm_jobs.checkpoint.headers import Tensor
-from ftm_jobs.checkpoint.output_layout import Change
+from ftm_jobs.checkpoint.output_layout import TensorChange
 
 NF4_BLOCK = 64
 """How many consecutive numbers share a scale in 4-bit NormalFloat."""
@@ -34,7 +34,7 @@ class Expert:
 
 
 @dataclass(frozen=True)
-class LowRank(Change):
+class LowRank(TensorChange):
     """Adds scaling·B·A, or with a magnitude m makes m/‖W + scaling·B·A‖ · (W + scaling·B·A) of each output (DoRA)."""
 
     module: str
@@ -56,7 +56,7 @@ class LowRank(Change):
 
 
 @dataclass(frozen=True)
-class AddBias(Change):
+class AddBias(TensorChange):
     """Adds scaling·b to a bias (lora_bias)."""
 
     tensor: Tensor
@@ -64,14 +64,14 @@ class AddBias(Change):
 
 
 @dataclass(frozen=True)
-class Replace(Change):
+class Replace(TensorChange):
     """The adapter's tensor instead of the base's (modules_to_save, saved embeddings, trained biases)."""
 
     tensor: Tensor
 
 
 @dataclass(frozen=True)
-class ReplaceRows(Change):
+class ReplaceRows(TensorChange):
     """The adapter's rows instead of the base's at these indices (trainable_token_indices)."""
 
     tensor: Tensor
@@ -79,5 +79,5 @@ class ReplaceRows(Change):
 
 
 @dataclass(frozen=True)
-class RoundTrip(Change):
+class RoundTrip(TensorChange):
     """What 4-bit NormalFloat (NF4) leaves of the base's weight: what a QLoRA adapter was trained on."""

@@ -16,7 +16,7 @@ from ftm_jobs.adapters.tensors import AdapterTensors, Layer, sort_tensors
 from ftm_jobs.checkpoint.adapter_config import AdapterConfig
 from ftm_jobs.checkpoint.configs import CONV1D_MODEL_TYPES
 from ftm_jobs.checkpoint.headers import FLOATING_DTYPES, Header, Tensor
-from ftm_jobs.checkpoint.output_layout import Change
+from ftm_jobs.checkpoint.output_layout import TensorChange
 from ftm_jobs.errors import InvalidInput, Reason
 
 INPUT_EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings")
@@ -32,7 +32,7 @@ class Update:
 
     weight: str
     """Its name in the base, or in the merged model where the base has none."""
-    change: Change
+    change: TensorChange
     in_module: bool = False
     """It replaces a module of its own (modules_to_save), so that it is tied to no other."""
 

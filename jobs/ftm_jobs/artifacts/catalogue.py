@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from ftm_jobs.artifacts.manifest import read_manifest
+from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.contract.keys import ARTIFACT_KEY
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Catalogue, Manifest, ManifestFile, StoredArtifact
 from ftm_jobs.contract.steps import Outcome
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.runtime.progress import Progress, size
+from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.stores import WritableStore, open_artifacts
 from ftm_jobs.stores.source import Source
 from ftm_jobs.stores.transfer import sha256_of
@@ -29,7 +30,7 @@ def list_artifacts(store: Source) -> Catalogue:
     """Everything that is named like an artifact. Raises InvalidInput and Failed as the store does."""
     found = _all(open_artifacts(store))
     complete = [each for each in found if each.complete]
-    total = size(sum(each.total_bytes for each in found))
+    total = format_bytes(sum(each.total_bytes for each in found))
     message = f"{store.uri}: {len(complete)} complete artifacts, {len(found) - len(complete)} incomplete, {total}"
     return _done(Reason.LISTED, message, found)
 
@@ -74,7 +75,7 @@ def gc(store: Source, keep: Collection[str], now: datetime, *, delete: bool) -> 
     if delete:
         for each in found:
             _remove(root.child(each.key))
-    total = size(sum(each.total_bytes for each in found))
+    total = format_bytes(sum(each.total_bytes for each in found))
     message = f"{store.uri}: {len(found)} artifacts, {total}, " + (
         "are removed" if delete else "can be removed; nothing was, give --delete to do it"
     )
@@ -162,7 +163,7 @@ def _checked(key: str) -> str:
 
 
 def _size(found: StoredArtifact) -> str:
-    return f"{found.files} files, {size(found.total_bytes)}"
+    return f"{found.files} files, {format_bytes(found.total_bytes)}"
 
 
 def _done(

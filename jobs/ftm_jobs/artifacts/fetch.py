@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 
 from ftm_jobs.artifacts.manifest import artifact, corrupt, read_manifest
+from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, ManifestFile
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.errors import Failed, InvalidInput, Reason
 from ftm_jobs.runtime.pipeline import in_order
-from ftm_jobs.runtime.progress import Progress, size
+from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.stores import Store, open_store
 from ftm_jobs.stores.source import Source
 
@@ -55,7 +56,7 @@ def fetch(source: Source, folder: Path) -> Report:
         step=Step.FETCH,
         outcome=Outcome.DONE,
         reason=Reason.FETCHED,
-        message=f"{folder} holds {result.files} files, {size(result.total_bytes)}, of {store.uri}; {what}",
+        message=f"{folder} holds {result.files} files, {format_bytes(result.total_bytes)}, of {store.uri}; {what}",
         artifact=result,
         reused=reused,
     )

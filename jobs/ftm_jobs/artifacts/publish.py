@@ -9,11 +9,11 @@ import logging
 from collections.abc import Callable
 
 from ftm_jobs.artifacts.manifest import artifact, corrupt, encode, read_manifest
+from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, ManifestFile
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.errors import Reason, StepError
-from ftm_jobs.runtime.progress import size
 from ftm_jobs.stores import WritableStore
 
 _LOG = logging.getLogger(__name__)
@@ -73,7 +73,8 @@ def model_report(
     step: Step, participle: str, reason: Reason, artifact: Artifact, *, notes: tuple[str, ...] = (), reused: bool
 ) -> Report:
     """Returns the report of a step that made a model or found it made; `participle` says how: merged, quantized."""
-    where = f"{artifact.uri}: {artifact.files} file{'' if artifact.files == 1 else 's'}, {size(artifact.total_bytes)}"
+    files = f"{artifact.files} file{'' if artifact.files == 1 else 's'}"
+    where = f"{artifact.uri}: {files}, {format_bytes(artifact.total_bytes)}"
     return Report(
         step=step,
         outcome=Outcome.DONE,

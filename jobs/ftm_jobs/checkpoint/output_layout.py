@@ -24,7 +24,7 @@ _UNITS = {"B": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 @dataclass(frozen=True)
-class Change:
+class TensorChange:
     """Something an adapter does to a tensor's rows; `kinds` has what, `arithmetic` how."""
 
     adapter: int
@@ -51,7 +51,7 @@ class OutputTensor:
     shape: tuple[int, ...]
     origin: Origin | None
     """The base's tensor of this name; None for a new one."""
-    changes: tuple[Change, ...] = ()
+    changes: tuple[TensorChange, ...] = ()
     replaced: bool = False
     """The changes make every byte: the origin's need not be read."""
 
@@ -107,7 +107,7 @@ class OutputFile:
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputLayout:
     files: tuple[OutputFile, ...]
     documents: Mapping[str, bytes]
     """Other files that are not the base's bytes: an edited config.json or index."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ftm_jobs.adapters.match import BaseTensors, Update, match
-from ftm_jobs.checkpoint.output_layout import Output
+from ftm_jobs.checkpoint.output_layout import OutputLayout
 from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase, load_adapter, load_base
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.merge.plan import Documents, plan
@@ -20,7 +20,7 @@ class Inputs:
     adapters: tuple[StoredAdapter, ...]
     updates: tuple[tuple[Update, ...], ...]
     """Per adapter, in the adapters' order."""
-    output: Output
+    output: OutputLayout
     """What they become."""
     quantized_base: QuantizedBase
     max_shard_size: int | None

@@ -15,7 +15,15 @@ from ftm_jobs.adapters.match import OUTPUT_LAYERS, BaseTensors, Update, new_outp
 from ftm_jobs.adapters.mismatch import adapter_mismatch, unsupported_adapter
 from ftm_jobs.checkpoint.configs import CONFIG_FILE
 from ftm_jobs.checkpoint.index import INDEX_FILE
-from ftm_jobs.checkpoint.output_layout import Change, Origin, Output, OutputFile, OutputTensor, base_layout, resharded
+from ftm_jobs.checkpoint.output_layout import (
+    Origin,
+    OutputFile,
+    OutputLayout,
+    OutputTensor,
+    TensorChange,
+    base_layout,
+    resharded,
+)
 from ftm_jobs.contract.config import SPELLINGS, text_object
 from ftm_jobs.errors import InvalidInput, Reason
 
@@ -37,7 +45,7 @@ def plan(
     *,
     nf4_base: bool = False,
     max_shard_size: int | None = None,
-) -> Output:
+) -> OutputLayout:
     """`adapters` are how messages name each one's file, and its updates, in order.
 
     Raises InvalidInput (AdapterMismatch, UnsupportedAdapter) where adapters contradict each other or the base.
@@ -58,7 +66,7 @@ def plan(
         layout = resharded(layout, max_shard_size)
         index = (index or {}) if len(layout) > 1 else None
     dropped = frozenset({INDEX_FILE} if index is None else ())
-    return Output(tuple(layout), _documents(Documents(documents.config, index), layout, untied, resized), dropped)
+    return OutputLayout(tuple(layout), _documents(Documents(documents.config, index), layout, untied, resized), dropped)
 
 
 def _share(base: BaseTensors, wanted: dict[str, list[Update]]) -> bool:
@@ -103,14 +111,14 @@ def _tensor(base: BaseTensors, files: Sequence[str], name: str, updates: list[Up
     )
 
 
-def _was_quantized(change: Change) -> bool:
+def _was_quantized(change: TensorChange) -> bool:
     """QLoRA quantizes Linear layers, but neither experts in one tensor nor the output layer."""
     return (
         isinstance(change, LowRank) and change.form is Form.LINEAR and not change.rounded and not _through_head(change)
     )
 
 
-def _ordered(changes: Sequence[Change]) -> tuple[Change, ...]:
+def _ordered(changes: Sequence[TensorChange]) -> tuple[TensorChange, ...]:
     """As PEFT does: the last replacement that is loaded, then what each layer's adapters add, then single rows.
 
     Of a tied weight's two layers, the embedding comes first.
@@ -122,12 +130,14 @@ def _ordered(changes: Sequence[Change]) -> tuple[Change, ...]:
     return (*replacements[-1:], *others, *rows)
 
 
-def _through_head(change: Change) -> bool:
+def _through_head(change: TensorChange) -> bool:
     name = change.a.name if isinstance(change, LowRank) else change.tensor.name if isinstance(change, Replace) else ""
     return any(f".{layer}." in name for layer in OUTPUT_LAYERS)
 
 
-def _check_conflicts(files: Sequence[str], name: str, updates: Sequence[Update], changes: Sequence[Change]) -> None:
+def _check_conflicts(
+    files: Sequence[str], name: str, updates: Sequence[Update], changes: Sequence[TensorChange]
+) -> None:
     replacing = {update.change.adapter for update in updates if isinstance(update.change, Replace)}
     if len(replacing) > 1:
         first, second = sorted(replacing)[:2]

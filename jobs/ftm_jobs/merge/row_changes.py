@@ -6,7 +6,7 @@ import torch
 
 from ftm_jobs.adapters.changes import AddBias, LowRank, Replace, ReplaceRows, RoundTrip
 from ftm_jobs.checkpoint.headers import Tensor
-from ftm_jobs.checkpoint.output_layout import Change, OutputTensor
+from ftm_jobs.checkpoint.output_layout import OutputTensor, TensorChange
 from ftm_jobs.checkpoint.sources import ADAPTER_FILE
 from ftm_jobs.merge import lora
 from ftm_jobs.merge.blocks import Block, Piece
@@ -43,7 +43,7 @@ class Changes:
             size = piece.rows * (piece.tensor.size // piece.tensor.rows)
             lora.change(piece.tensor, data[piece.offset : piece.offset + size], piece.first_row, changes)
 
-    def _read_rows(self, change: Change, piece: Piece) -> lora.Prepared | None:
+    def _read_rows(self, change: TensorChange, piece: Piece) -> lora.Prepared | None:
         """Only the rows that a piece needs of what replaces a whole weight; None for other changes."""
         if not isinstance(change, Replace):
             return None
@@ -52,7 +52,7 @@ class Changes:
         data = store.read(ADAPTER_FILE, change.tensor.offset + piece.first_row * row_bytes, piece.rows * row_bytes)
         return lora.Rows(lora.matrix(change.tensor, data, (piece.rows, piece.tensor.columns)), piece.first_row)
 
-    def _read_change(self, change: Change) -> lora.Prepared:
+    def _read_change(self, change: TensorChange) -> lora.Prepared:
         match change:
             case LowRank():
                 return lora.Factors(

@@ -18,13 +18,14 @@ from pathlib import Path
 from ftm_jobs.artifacts.manifest import read_manifest
 from ftm_jobs.artifacts.publish import complete, completed_by_another_run, model_report, publish, remove_leftovers
 from ftm_jobs.checkpoint.stored_model import StoredModel, bring, open_unquantized_model
+from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, ManifestFile, ManifestInput
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
 from ftm_jobs.errors import Failed, Reason, StepError
 from ftm_jobs.runtime.limits import memory_limit
 from ftm_jobs.runtime.out_of_memory import is_out_of_memory
-from ftm_jobs.runtime.progress import Progress, size
+from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.runtime.scratch import VARIABLE, emptied, scratch, scratch_root
 from ftm_jobs.stores import Stat, WritableStore, open_artifacts
 from ftm_jobs.stores.file import FileStore
@@ -132,16 +133,17 @@ def _converted(model: StoredModel, method: Method, folder: Path, out: Path) -> Q
 def _disk_full(model: StoredModel, method: Method) -> Failed:
     return Failed(
         Reason.DISK_FULL,
-        f"{scratch_root()}: no space left on the disk, and this step needs some {size(method.disk_bytes(model))} "
-        f"there: give it a larger volume, or name another folder in {VARIABLE}",
+        f"{scratch_root()}: no space left on the disk, and this step needs some "
+        f"{format_bytes(method.disk_bytes(model))} there: give it a larger volume, or name another "
+        f"folder in {VARIABLE}",
     )
 
 
 def _out_of_memory(model: StoredModel, method: Method) -> Failed:
     return Failed(
         Reason.OUT_OF_MEMORY,
-        f"memory ran out: it had {size(memory_limit())} and needs some {size(method.memory_bytes(model))}: give the "
-        "Job more (spec.jobs.resources)",
+        f"memory ran out: it had {format_bytes(memory_limit())} and needs some "
+        f"{format_bytes(method.memory_bytes(model))}: give the Job more (spec.jobs.resources)",
     )
 
 

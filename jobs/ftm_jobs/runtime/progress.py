@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from ftm_jobs.contract.byte_counts import format_bytes
+
 TERMINAL_INTERVAL_SECONDS = 0.2
 LOG_INTERVAL_SECONDS = 2.0
 
@@ -53,19 +55,11 @@ class Progress:
 def describe(done: int, total: int, seconds: float) -> str:
     """`1.2 GB of 4.8 GB (25 %), 310 MB/s, 12 s left`."""
     rate = done / seconds if seconds > 0 else 0.0
-    text = f"{size(done)} of {size(total)} ({100 * done // total if total else 100} %), {size(rate)}/s"
+    percent = 100 * done // total if total else 100
+    text = f"{format_bytes(done)} of {format_bytes(total)} ({percent} %), {format_bytes(rate)}/s"
     if done >= total:
         return f"{text}, in {duration(seconds)}"
     return f"{text}, {duration((total - done) / rate)} left" if rate else text
-
-
-def size(count: float) -> str:
-    """In decimal units, three digits or so."""
-    units = ["B", "kB", "MB", "GB", "TB"]
-    while count >= 1000 and len(units) > 1:
-        count /= 1000
-        units.pop(0)
-    return f"{count:.0f} {units[0]}" if units[0] == "B" or count >= 100 else f"{count:.1f} {units[0]}"
 
 
 def duration(seconds: float) -> str:

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
+from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.errors import Failed, InvalidInput, Reason
-from ftm_jobs.runtime.progress import size
 
 VARIABLE = "FTM_SCRATCH"
 _LOCK = ".lock"
@@ -41,8 +41,8 @@ def scratch(key: str, needed_bytes: int) -> Iterator[Path]:
         if free < needed_bytes:
             raise Failed(
                 Reason.DISK_FULL,
-                f"{root} has {size(free)} free, and this step needs some {size(needed_bytes)} there: give it a larger "
-                f"volume, or name another folder in {VARIABLE}",
+                f"{root} has {format_bytes(free)} free, and this step needs some {format_bytes(needed_bytes)} there: "
+                f"give it a larger volume, or name another folder in {VARIABLE}",
             )
         yield folder
     except OSError as error:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from ftm_jobs.contract.byte_counts import MIB
 from ftm_jobs.stores.interface import Buffer, NotCopied, Stat
 from ftm_jobs.stores.s3_errors import code_of
-from ftm_jobs.stores.s3_upload import LARGEST_PART_COUNT, MIB, Parts
+from ftm_jobs.stores.s3_upload import LARGEST_PART_COUNT, Parts
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -4,7 +4,7 @@ Memory is PARTS_IN_FLIGHT + 1 parts. The caller must end one by `complete` or by
 neither the object nor its parts.
 """
 
-import sys
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from ftm_jobs.contract.byte_counts import MIB
 from ftm_jobs.stores.interface import Buffer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-MIB = 1024 * 1024
+_LOG = logging.getLogger(__name__)
+
 SMALLEST_PART_BYTES = 16 * MIB
 LARGEST_PART_COUNT = 10_000
 PARTS_IN_FLIGHT = 4
@@ -92,7 +94,7 @@ class Parts:
         try:
             self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=self._upload_id)
         except (ClientError, BotoCoreError) as error:
-            print(f"s3://{self._bucket}/{self._key}: its upload stays behind: {error}", file=sys.stderr, flush=True)
+            _LOG.warning("s3://%s/%s: its unfinished upload stays behind: %s", self._bucket, self._key, error)
 
     def _create(self) -> str:
         return self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key, Metadata=self._metadata)[

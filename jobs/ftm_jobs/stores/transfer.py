@@ -5,8 +5,8 @@ that were read have the sha256 that the source declares.
 """
 
 import hashlib
+import logging
 import os
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -17,6 +17,8 @@ from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.runtime.pipeline import Stage, through
 from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.stores import NotCopied, Stat, Store, WritableStore, Writer
+
+_LOG = logging.getLogger(__name__)
 
 PROCESSORS = min(4, len(os.sched_getaffinity(0)))
 """More do not help: the bytes of a file are hashed one after the other."""
@@ -43,7 +45,7 @@ def copy(source: Store, stat: Stat, target: WritableStore, progress: Progress) -
         try:
             return _copy(source, stat, copier, count)
         except NotCopied as refusal:
-            print(f"{target.describe(stat.path)}: {refusal}; it is streamed instead", file=sys.stderr, flush=True)
+            _LOG.warning("%s: %s; it is streamed instead", target.describe(stat.path), refusal)
             progress.add(-read)
     return _copy(source, stat, target.writer(stat.path, stat.size), progress.add)
 

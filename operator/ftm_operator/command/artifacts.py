@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from ftm_jobs.contract.byte_counts import format_bytes_in_column as column
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.contract.manifest import Catalogue, Manifest, StoredArtifact
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_operator.api.v1alpha1 import KIND
-from ftm_operator.command.byte_counts import format_bytes
 from ftm_operator.command.options import OutputFormat, OutputOption
 from ftm_operator.command.sources import source
 from ftm_operator.local import steps as local
@@ -87,7 +87,7 @@ def format_artifacts(found: Catalogue, now: datetime) -> str:
     lines: list[str] = []
     for each in found.artifacts:
         state = "complete" if each.complete else "incomplete"
-        lines.append(f"{each.key}  {state:<10}  {format_bytes(each.total_bytes):>10}  {_age(each, now)}".rstrip())
+        lines.append(f"{each.key}  {state:<10}  {column(each.total_bytes):>10}  {_age(each, now)}".rstrip())
         lines += [f"  {one.role:<8} {one.uri}" + _scale(one.scale) for one in each.inputs]
         lines += [f"  note     {note}" for note in each.notes]
     return "\n".join([*lines, found.message])
@@ -104,9 +104,9 @@ def format_manifest(manifest: Manifest) -> str:
         lines += [f"  {one.role:<9} {one.uri}{_scale(one.scale)}", f"  {'':<9} {one.digest}"]
     lines += [f"  {name:<9} {value}" for name, value in sorted(manifest.measurements.items())]
     width = max((len(file.path) for file in manifest.files), default=0)
-    lines += [f"  {file.path:<{width}}  {format_bytes(file.size):>10}  sha256:{file.sha256}" for file in manifest.files]
+    lines += [f"  {file.path:<{width}}  {column(file.size):>10}  sha256:{file.sha256}" for file in manifest.files]
     total = sum(file.size for file in manifest.files)
-    return "\n".join([*lines, f"{len(manifest.files)} files, {format_bytes(total)}"])
+    return "\n".join([*lines, f"{len(manifest.files)} files, {column(total)}"])
 
 
 def _scale(scale: float | None) -> str:

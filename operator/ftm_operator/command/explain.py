@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterator
 
+from ftm_jobs.contract.byte_counts import format_gib
 from ftm_operator.api.v1alpha1 import Condition, FineTunedModelStatus, Plan, RejectedSize
 from ftm_operator.command import live_status
 from ftm_operator.command.options import NameArgument, NamespaceOption, OutputFormat, OutputOption
 from ftm_operator.command.sizing_table import ITEMS
 from ftm_operator.local.errors import WrongUse
-from ftm_operator.planning.memory.reserves import GIB
 
 
 def explain(
@@ -42,8 +42,8 @@ def format_plan(name: str, status: FineTunedModelStatus, stalled: Condition | No
         yield f"{where} and as the engine measured it" if measured else where
         for item, title in ITEMS.items():
             if item in plan.memory:
-                beside = f" {measured[item] / GIB:>6.2f} GiB" if item in measured else ""
-                yield f"  {title:<23} {plan.memory[item] / GIB:>6.2f} GiB{beside}"
+                beside = f" {format_gib(measured[item]):>10}" if item in measured else ""
+                yield f"  {title:<23} {format_gib(plan.memory[item]):>10}{beside}"
     yield "why"
     yield from (f"  {reason}" for reason in plan.reasons)
     if plan.rejected:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from ftm_jobs.contract.byte_counts import format_bytes_in_column
 from ftm_jobs.contract.facts import AdapterFacts, Facts
 from ftm_jobs.contract.steps import Step
-from ftm_operator.command.byte_counts import format_bytes
 from ftm_operator.command.facts_files import facts_of_config_file
 from ftm_operator.command.options import OutputFormat, OutputOption
 from ftm_operator.command.sources import ADAPTER_HELP, ADAPTER_METAVAR, URI_HELP, source_flags
@@ -53,7 +53,7 @@ def format_facts(facts: Facts) -> str:
     lines = {
         "base": base.uri,
         "  architecture": f"{base.architecture} ({base.model_type})",
-        "  weights": f"{base.parameters:,} parameters, {format_bytes(base.weight_bytes)} in {base.dtype}",
+        "  weights": f"{base.parameters:,} parameters, {format_bytes_in_column(base.weight_bytes)} in {base.dtype}",
         "  shape": f"{base.layers} layers, width {base.hidden_size}, vocabulary {base.vocabulary_size:,}"
         + (", tied embeddings" if base.tied_embeddings else ""),
         "  heads": f"{base.attention_heads}, {base.key_value_heads} for keys and values, {base.head_size} wide",
@@ -71,6 +71,6 @@ def _adapter_lines(number: int, adapter: AdapterFacts) -> dict[str, str]:
         f"adapter {number}": adapter.uri,
         "  rank": f"{adapter.rank}, alpha {adapter.alpha:g}, scaling {adapter.scaling:g}",
         "  changes": f"{adapter.layers_adapted} weights: {', '.join(adapter.target_modules)}",
-        "  weights": f"{format_bytes(adapter.weight_bytes)} in {adapter.dtype}",
+        "  weights": f"{format_bytes_in_column(adapter.weight_bytes)} in {adapter.dtype}",
         "  digest": adapter.digest,
     }

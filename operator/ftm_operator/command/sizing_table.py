@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from ftm_jobs.contract.byte_counts import format_gib
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.planning.gpu_plan import gpu_memory_utilization, host_of
-from ftm_operator.planning.memory.reserves import GIB
 from ftm_operator.planning.rules.rejection import Rejection
 from ftm_operator.planning.sizing.outcome import RejectedLayout, Sizing
 from ftm_operator.planning.sizing.spec_sizing import NothingFits
@@ -58,16 +58,19 @@ def _choices(sizing: Sizing) -> dict[str, str]:
         "KV cache": f"{option.memory.cache.tokens(option.memory.left, option.context)} tokens",
         "batch": f"{option.batch.tokens} tokens, {option.batch.sequences} sequences",
         "GPU memory utilization": f"{gpu_memory_utilization(sizing):g}",
-        "pod": f"{host.cpus} CPUs, {_gib(host.memory_bytes)} memory, {_gib(host.shared_memory_bytes)} of it shared",
+        "pod": (
+            f"{host.cpus} CPUs, {format_gib(host.memory_bytes)} memory, "
+            f"{format_gib(host.shared_memory_bytes)} of it shared"
+        ),
     }
 
 
 def _memory(sizing: Sizing) -> list[str]:
     option = sizing.option
     items = option.memory.items(sizing.request.concurrency, option.context)
-    needed = f"  ({_gib(items['kvCacheNeeded'])} needed)"
+    needed = f"  ({format_gib(items['kvCacheNeeded'])} needed)"
     return [
-        f"  {title:<23} {_gib(items[name]):>10}" + (needed if name == "kvCache" else "")
+        f"  {title:<23} {format_gib(items[name]):>10}" + (needed if name == "kvCache" else "")
         for name, title in ITEMS.items()
         if name in items
     ]
@@ -81,7 +84,3 @@ def _rejections(rejected: Iterable[RejectedLayout]) -> list[str]:
 def _where(rejected: RejectedLayout) -> str:
     stages = f" x {rejected.pipeline_parallel} stages" if rejected.pipeline_parallel > 1 else ""
     return f"{rejected.accelerator}, {rejected.tensor_parallel}{stages}"
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / GIB:.2f} GiB"

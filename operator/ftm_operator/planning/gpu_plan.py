@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+from ftm_jobs.contract.byte_counts import MIB
 from ftm_operator.api.v1alpha1 import MOST_REJECTED, FineTunedModelSpec, Plan, RejectedSize
 from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.memory.host import HostResources, vllm_host
-from ftm_operator.planning.memory.reserves import MIB
 from ftm_operator.planning.sizing.device_claim import device_selector
 from ftm_operator.planning.sizing.outcome import RejectedLayout, Sizing
 from ftm_operator.planning.sizing.reasons import reasons

@@ -11,6 +11,7 @@ The operator and `ftm plan` call the same `plan`, so that both say the same of t
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from ftm_jobs.contract.byte_counts import format_gib
 from ftm_jobs.contract.facts import BaseFacts, Facts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec, Plan
 from ftm_operator.planning.decision import Decision, decide
@@ -163,9 +164,8 @@ def _dtype(spec: FineTunedModelSpec, base: BaseFacts, decision: Decision) -> tup
 
 
 def _weights(base: BaseFacts, size: int) -> str:
-    gibibytes = base.weight_bytes / 2**30
-    split = f", {gibibytes / size:.2f} GiB on each of {size} GPUs" if size > 1 else ""
-    return f"{gibibytes:.2f} GiB of {base.dtype} weights, {base.parameters:,} parameters{split}"
+    split = f", {format_gib(base.weight_bytes / size)} on each of {size} GPUs" if size > 1 else ""
+    return f"{format_gib(base.weight_bytes)} of {base.dtype} weights, {base.parameters:,} parameters{split}"
 
 
 def _tensor_parallel(spec: FineTunedModelSpec, base: BaseFacts, size: int) -> str:

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
+from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.errors import Failed, Reason
 from ftm_jobs.merge.inputs import Inputs
 from ftm_jobs.runtime.limits import processors
-from ftm_jobs.runtime.progress import size
 from ftm_jobs.text.prompts import TokenizedQuestion
 from ftm_jobs.verify.model_folder import ModelFolder
 from ftm_jobs.verify.models.adapted import (
@@ -83,8 +83,8 @@ class ModelGroup:
                 if need > free:
                     raise Failed(
                         Reason.OUT_OF_MEMORY,
-                        f"{error.message}, which takes {size(need)} for two models beside each other, but "
-                        f"{size(free)} are free: give the Job more (spec.jobs.resources)",
+                        f"{error.message}, which takes {format_bytes(need)} for two models beside each other, but "
+                        f"{format_bytes(free)} are free: give the Job more (spec.jobs.resources)",
                     ) from error
             return {name: WholeLogits(model, prompts) for name, model in self.models.items()}
         return dict(self.models)

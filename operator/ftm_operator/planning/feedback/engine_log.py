@@ -19,10 +19,9 @@ and say anything.
 import re
 from dataclasses import dataclass
 
+from ftm_jobs.contract.byte_counts import GIB, format_gib
 from ftm_operator.api.v1alpha1 import Measured, Plan
 from ftm_operator.planning.memory.kv_cache import BLOCK_TOKENS
-from ftm_operator.planning.memory.rank_memory import gib
-from ftm_operator.planning.memory.reserves import GIB
 
 STARTED = "Application startup complete"
 """The line that the API server logs once it answers."""
@@ -119,10 +118,10 @@ def found_and_planned(plan: Plan, lack: Lack) -> str:
     where = f"{'each ' if (plan.gpus or 0) > 1 else ''}{plan.accelerator_class or plan.accelerator}"
     if not plan.memory:
         return f"vLLM did not start on {where}: {lack.said}; the plan was not sized, since no kind of GPU is known"
-    planned = gib(planned_kv_cache_bytes(plan))
+    planned = format_gib(planned_kv_cache_bytes(plan))
     if lack.found_bytes is None:
         return f"vLLM did not start on {where}: {lack.said}; {planned} were planned for the KV cache"
-    return f"vLLM found {gib(lack.found_bytes)} for the KV cache on {where} where {planned} were planned"
+    return f"vLLM found {format_gib(lack.found_bytes)} for the KV cache on {where} where {planned} were planned"
 
 
 def what_to_do(plan: Plan, lack: Lack) -> str:

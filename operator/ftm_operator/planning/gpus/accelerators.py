@@ -17,11 +17,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ftm_jobs.contract.byte_counts import GIB, MIB
 from ftm_operator.api.errors import parse
 from ftm_operator.api.quantities import quantity
 from ftm_operator.api.schema import Quantity, Resource
 
-MIB, GIB = 2**20, 2**30
 UNKNOWN_SHARE = 0.011
 UNKNOWN_LEAST_BYTES = 448 * MIB
 MARKETING_SHARE = 1.12

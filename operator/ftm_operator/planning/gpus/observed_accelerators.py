@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ftm_jobs.contract.byte_counts import GIB, MIB
 from ftm_operator.planning.gpus.accelerators import (
     DRA_DRIVER,
     DRA_PARTS,
-    GIB,
     GPU_RESOURCE,
-    MIB,
     AcceleratorClass,
     accelerator_class,
     known_product,

@@ -15,8 +15,8 @@ llama.cpp maps the weights from the file and allocates its caches when it starts
 
 from dataclasses import dataclass
 
+from ftm_jobs.contract.byte_counts import GIB, MIB
 from ftm_operator.planning.memory.llama_cpp import cache_bytes
-from ftm_operator.planning.memory.reserves import GIB, MIB
 from ftm_operator.planning.model.architecture import Architecture
 
 SHARED_MEMORY_BYTES_PER_RANK = GIB

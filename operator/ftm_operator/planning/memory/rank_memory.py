@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 from ftm_operator.planning.memory.kv_cache import KVCache, kv_cache
 from ftm_operator.planning.memory.reserves import (
-    GIB,
     SLACK_BYTES,
     Batch,
     activation_bytes,
@@ -119,8 +118,3 @@ def rank_memory(
         lora=-(-load.lora_bytes // tp),
         cache=kv_cache(load.model, tp, pp, load.cache_dtype, batch.tokens),
     )
-
-
-def gib(size_bytes: float) -> str:
-    """Returns the bytes in GiB with two decimals."""
-    return f"{size_bytes / GIB:.2f} GiB"

@@ -22,10 +22,9 @@ config_explorer/empirical-vllm-memory-results.md, in GiB:
 
 from dataclasses import dataclass
 
+from ftm_jobs.contract.byte_counts import GIB, MIB
 from ftm_operator.planning.memory.weights import DTYPE_BYTES, stage_layers
 from ftm_operator.planning.model.architecture import Architecture
-
-MIB, GIB = 2**20, 2**30
 
 UTILIZATION = 0.92
 """The share of a GPU that the engine fills by default. Source: config/cache.py, gpu_memory_utilization."""

@@ -10,7 +10,8 @@ in whole MiB, rounded up; for the kind that was chosen it never exceeds what tha
 
 from math import ceil
 
-from ftm_operator.planning.gpus.accelerators import DRA_DRIVER, MIB
+from ftm_jobs.contract.byte_counts import MIB
+from ftm_operator.planning.gpus.accelerators import DRA_DRIVER
 from ftm_operator.planning.sizing.outcome import Sizing
 
 

@@ -1,6 +1,6 @@
 """Says why each part of a sizing was chosen, one sentence each. Bytes are of the rank that holds most. Pure."""
 
-from ftm_operator.planning.memory.rank_memory import gib
+from ftm_jobs.contract.byte_counts import format_gib
 from ftm_operator.planning.memory.reserves import default_batch
 from ftm_operator.planning.model.padding import padded_widths
 from ftm_operator.planning.sizing.outcome import Sizing, gpus
@@ -35,9 +35,10 @@ def _size_reason(sizing: Sizing) -> str:
     needed = memory.cache.needed_bytes(request.concurrency, option.context)
     on_each = "on each " if option.layout.gpus > 1 else ""
     return (
-        f"{option.layout.gpus} x {option.accelerator.name}: the fewest GPUs that hold {on_each}{gib(memory.weights)} "
-        f"of weights, {gib(memory.held - memory.weights)} of reserves and {gib(needed)} of KV cache for "
-        f"{request.concurrency} x {option.context} tokens in {gib(memory.budget)}"
+        f"{option.layout.gpus} x {option.accelerator.name}: the fewest GPUs that hold {on_each}"
+        f"{format_gib(memory.weights)} of weights, {format_gib(memory.held - memory.weights)} of reserves and "
+        f"{format_gib(needed)} of KV cache for "
+        f"{request.concurrency} x {option.context} tokens in {format_gib(memory.budget)}"
     )
 
 
@@ -106,5 +107,5 @@ def _correction_reason(sizing: Sizing) -> list[str]:
     correction = sizing.option.memory.correction
     if not correction:
         return []
-    held = f"{gib(abs(correction))} {'more' if correction > 0 else 'less'}"
+    held = f"{format_gib(abs(correction))} {'more' if correction > 0 else 'less'}"
     return [f"{held} of reserves than estimated: what vLLM was measured to hold of {sizing.option.accelerator.name}"]

@@ -6,7 +6,8 @@ Every remedy is tried by the same rule as the plan itself, so none is a guess.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ftm_operator.planning.gpus.accelerators import KNOWN, MIB, AcceleratorClass, accelerator_class
+from ftm_jobs.contract.byte_counts import MIB
+from ftm_operator.planning.gpus.accelerators import KNOWN, AcceleratorClass, accelerator_class
 from ftm_operator.planning.model.architecture import Architecture
 from ftm_operator.planning.model.quantization import AWQ
 from ftm_operator.planning.sizing.choice import size

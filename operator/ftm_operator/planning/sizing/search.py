@@ -7,8 +7,9 @@ that a larger GPU, for which the default is larger, never holds less.
 from dataclasses import dataclass, replace
 from functools import cache
 
+from ftm_jobs.contract.byte_counts import format_gib
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
-from ftm_operator.planning.memory.rank_memory import Load, gib, rank_memory
+from ftm_operator.planning.memory.rank_memory import Load, rank_memory
 from ftm_operator.planning.memory.reserves import SMALL_BATCH, Batch, default_batch
 from ftm_operator.planning.memory.weights import RankPart, heaviest_stage, rank_parts
 from ftm_operator.planning.model.architecture import Architecture
@@ -137,10 +138,10 @@ class Search:
         needed = memory.cache.needed_bytes(request.concurrency, context)
         return Rejection(
             "Memory",
-            f"each GPU needs {gib(memory.held + needed)}: {gib(memory.weights)} of weights, "
-            f"{gib(memory.held - memory.weights)} of reserves and {gib(needed)} of KV cache for "
-            f"{request.concurrency} x {context} tokens; it has {gib(memory.budget)}, "
-            f"{request.utilization:.0%} of {gib(option.accelerator.usable_bytes)}"
+            f"each GPU needs {format_gib(memory.held + needed)}: {format_gib(memory.weights)} of weights, "
+            f"{format_gib(memory.held - memory.weights)} of reserves and {format_gib(needed)} of KV cache for "
+            f"{request.concurrency} x {context} tokens; it has {format_gib(memory.budget)}, "
+            f"{request.utilization:.0%} of {format_gib(option.accelerator.usable_bytes)}"
             + (f" shared by {option.accelerator.shared_by}" if option.accelerator.shared_by > 1 else ""),
         )
 

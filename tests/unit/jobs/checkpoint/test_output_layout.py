@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from ftm_jobs.adapters.match import BaseTensors
 from ftm_jobs.checkpoint.headers import SIZE_BYTES, parse_header
-from ftm_jobs.checkpoint.output_layout import Output, OutputFile, base_layout, new_file, parse_file_size, resharded
+from ftm_jobs.checkpoint.output_layout import (
+    OutputFile,
+    OutputLayout,
+    base_layout,
+    new_file,
+    parse_file_size,
+    resharded,
+)
 from ftm_jobs.contract.keys import QuantizedBase, merge_key
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.merge.plan import Documents, plan
@@ -29,7 +36,7 @@ def names(files: list[OutputFile]) -> list[list[str]]:
     return [[tensor.name for tensor in file.tensors] for file in files]
 
 
-def planned(size: int | None, index: dict[str, object] | None = None, files: int = 1) -> Output:
+def planned(size: int | None, index: dict[str, object] | None = None, files: int = 1) -> OutputLayout:
     """A base of some files, and no adapter."""
     shapes = list(BASE_SHAPES.items())
     parts = [dict(shapes[at::files]) for at in range(files)]

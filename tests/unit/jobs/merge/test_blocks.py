@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftm_jobs.checkpoint.headers import DTYPE_BITS
-from ftm_jobs.checkpoint.output_layout import Change, OutputFile, OutputTensor, base_layout, untouched
+from ftm_jobs.checkpoint.output_layout import OutputFile, OutputTensor, TensorChange, base_layout, untouched
 from ftm_jobs.merge import blocks as layout
 from ftm_jobs.merge.blocks import chunk_rows, cut
 from tests.unit.jobs.files import Shapes, header
@@ -29,7 +29,9 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def changing(shapes: Shapes, changed: Collection[str]) -> OutputFile:
     """A file of these tensors, some of them with a change."""
     parsed = header(shapes)
-    tensors = {name: replace(untouched(parsed.file, parsed.tensors[name]), changes=(Change(0),)) for name in changed}
+    tensors = {
+        name: replace(untouched(parsed.file, parsed.tensors[name]), changes=(TensorChange(0),)) for name in changed
+    }
     (file,) = base_layout([parsed], tensors)
     return file
 

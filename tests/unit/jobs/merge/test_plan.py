@@ -9,7 +9,7 @@ from ftm_jobs.adapters.changes import Expert, Form, LowRank, Replace, RoundTrip
 from ftm_jobs.adapters.dynamic_serving import kinds, objections
 from ftm_jobs.adapters.match import BaseTensors, match
 from ftm_jobs.checkpoint.adapter_config import parse_adapter_config
-from ftm_jobs.checkpoint.output_layout import Output, OutputTensor
+from ftm_jobs.checkpoint.output_layout import OutputLayout, OutputTensor
 from ftm_jobs.errors import InvalidInput
 from ftm_jobs.merge.plan import Documents, plan
 from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, LLAMA_CONFIG, Q_PROJ, Shapes, header
@@ -24,7 +24,7 @@ def saved(*names: str, rows: int = 32) -> Shapes:
     return ADAPTER_SHAPES | {f"{PREFIX}{name}": ("F32", (rows, 8)) for name in names}
 
 
-def planned(base: Shapes, *adapters: Adapter, nf4_base: bool = False) -> Output:
+def planned(base: Shapes, *adapters: Adapter, nf4_base: bool = False) -> OutputLayout:
     tensors = BaseTensors("s3://models/base", "llama", HEAD not in base, [header(base)])
     found = []
     for number, (shapes, config) in enumerate(adapters):
@@ -35,7 +35,7 @@ def planned(base: Shapes, *adapters: Adapter, nf4_base: bool = False) -> Output:
     return plan(tensors, Documents(config, index), found, nf4_base=nf4_base)
 
 
-def tensors(output: Output) -> dict[str, OutputTensor]:
+def tensors(output: OutputLayout) -> dict[str, OutputTensor]:
     return {tensor.name: tensor for file in output.files for tensor in file.tensors}
 
 

@@ -4,9 +4,10 @@ import io
 
 import pytest
 
-from ftm_jobs.runtime.progress import Progress, describe, duration, size
+from ftm_jobs.contract.byte_counts import MIB, format_bytes
+from ftm_jobs.runtime.progress import Progress, describe, duration
 from ftm_jobs.stores.retry import LONGEST_DELAY_SECONDS, LONGEST_WAIT_SECONDS, TransientError, retry
-from ftm_jobs.stores.s3_upload import LARGEST_PART_COUNT, MIB, SMALLEST_PART_BYTES, part_bytes
+from ftm_jobs.stores.s3_upload import LARGEST_PART_COUNT, SMALLEST_PART_BYTES, part_bytes
 
 
 def test_what_passes_is_tried_again_and_what_stays_is_raised_after_the_last_attempt() -> None:
@@ -67,7 +68,7 @@ def test_progress_says_bytes_rate_and_time_left() -> None:
     assert describe(250, 1000, 0.5) == "250 B of 1.0 kB (25 %), 500 B/s, 2 s left"
     assert describe(1000, 1000, 2) == "1.0 kB of 1.0 kB (100 %), 500 B/s, in 2 s"
     assert describe(0, 1000, 1) == "0 B of 1.0 kB (0 %), 0 B/s"
-    assert [size(count) for count in (0, 999, 123_456, 14_500_000_000)] == ["0 B", "999 B", "123 kB", "14.5 GB"]
+    assert [format_bytes(count) for count in (0, 999, 123_456, 14_500_000_000)] == ["0 B", "999 B", "123 kB", "14.5 GB"]
     assert [duration(seconds) for seconds in (0.4, 61, 3660)] == ["0 s", "1 min 1 s", "1 h 1 min"]
 
 

@@ -1,8 +1,8 @@
 """`ftm explain` shows what the engine measured beside what was estimated."""
 
+from ftm_jobs.contract.byte_counts import GIB
 from ftm_operator.api.v1alpha1 import FineTunedModelStatus, Measured, Plan
 from ftm_operator.command.explain import format_plan
-from ftm_operator.planning.memory.reserves import GIB
 
 PLAN = Plan(
     engine="vLLM",

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from ftm_jobs.contract.byte_counts import GIB, MIB
 from ftm_operator.api.errors import InvalidManifest
-from ftm_operator.planning.gpus.accelerators import GIB, KNOWN, MIB, UnknownMemory, declared_classes, known_product
+from ftm_operator.planning.gpus.accelerators import KNOWN, UnknownMemory, declared_classes, known_product
 from ftm_operator.planning.gpus.observed_accelerators import classes_of_nodes, classes_of_slices
 
 

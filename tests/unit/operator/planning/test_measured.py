@@ -2,6 +2,7 @@
 
 import pytest
 
+from ftm_jobs.contract.byte_counts import GIB, MIB
 from ftm_operator.api.v1alpha1 import Measured, Plan
 from ftm_operator.planning.feedback.engine_log import (
     Lack,
@@ -12,7 +13,6 @@ from ftm_operator.planning.feedback.engine_log import (
     measured_in,
     what_to_do,
 )
-from ftm_operator.planning.memory.reserves import GIB, MIB
 
 STARTED = """\
 (APIServer pid=1) INFO 11-23 05:01:40 [api_server.py:1880] vLLM API server version 0.32.0

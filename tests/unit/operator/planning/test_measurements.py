@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from ftm_jobs.contract.byte_counts import GIB
 from ftm_operator.planning.answer import sizing_json
 from ftm_operator.planning.feedback.measurements import MOST, Measurement, added, corrections, read, written
 from ftm_operator.planning.gpus.accelerators import declared_classes
-from ftm_operator.planning.memory.reserves import GIB
 from ftm_operator.planning.sizing.choice import size
 from ftm_operator.planning.sizing.outcome import Sizing
 from ftm_operator.planning.sizing.request import Correction, Request

@@ -5,11 +5,12 @@ from math import ceil
 
 import pytest
 
+from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.facts import TensorGroup
 from ftm_operator.planning.memory.kv_cache import kv_cache
 from ftm_operator.planning.memory.llama_cpp import cache_bytes
 from ftm_operator.planning.memory.lora import lora_bytes, slot_rank
-from ftm_operator.planning.memory.reserves import GIB, Batch, activation_bytes, default_batch, non_torch_bytes
+from ftm_operator.planning.memory.reserves import Batch, activation_bytes, default_batch, non_torch_bytes
 from ftm_operator.planning.memory.weights import rank_weights, stage_layers
 from ftm_operator.planning.model.architecture import LayerAttention
 from ftm_operator.planning.model.quantization import AWQ, FP8, NONE, Scheme

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftm_operator.planning.gpus.accelerators import MIB, AcceleratorClass, accelerator_class, declared_classes
+from ftm_jobs.contract.byte_counts import MIB
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass, accelerator_class, declared_classes
 from ftm_operator.planning.model.architecture import Architecture
 from ftm_operator.planning.model.quantization import AWQ, NONE
 from ftm_operator.planning.rules.layout import Layout

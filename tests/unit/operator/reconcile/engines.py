@@ -1,9 +1,9 @@
 """Models on A10Gs whose engines log what they measured, or crash for want of memory."""
 
+from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.v1alpha1 import Measured
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass, declared_classes
-from ftm_operator.planning.memory.reserves import GIB
 from tests.unit.operator.objects import adapter_facts, resource
 from tests.unit.operator.planning.catalogue import base_facts_of
 from tests.unit.operator.scene import Scene, scene_of

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ftm_operator.planning.memory.reserves import GIB
+from ftm_jobs.contract.byte_counts import GIB
 from ftm_operator.reconcile.engine_feedback import EngineMemory
 from ftm_operator.reconcile.passes import Result
 from tests.unit.operator.objects import resource

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ftm_jobs.contract.byte_counts import GIB
 from ftm_operator.planning.feedback.engine_log import Lack
-from ftm_operator.planning.memory.reserves import GIB
 from ftm_operator.reconcile.engine_feedback import EngineMemory
 from ftm_operator.reconcile.passes import Effects, Result
 from tests.unit.operator.reconcile.engines import L4, ONE_A10G, SERVING, TOLD, answering, deploying
