@@ -1,4 +1,4 @@
-"""Any S3-compatible object store.
+"""Reads and writes a folder of any S3-compatible object store.
 
 Credentials from a Secret are used alone: neither the process's environment nor its endpoint mixes in. Every read
 names the ETag that was listed, so an object replaced meanwhile is noticed and never half read.
@@ -20,18 +20,18 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from ftm_jobs.errors import Interrupted, InvalidInput, Reason
+from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.stores.interface import NotCopied, Stat, Store, WritableStore, Writer
 from ftm_jobs.stores.retry import TransientError, retry
 from ftm_jobs.stores.s3_client import connect
 from ftm_jobs.stores.s3_copy import SMALLEST_COPY_BYTES, Original, ServerSideCopy, is_refusal
-from ftm_jobs.stores.s3_errors import code_of, explain
-from ftm_jobs.stores.s3_upload import MultipartUpload
+from ftm_jobs.stores.s3_errors import code_of, explain, explained
+from ftm_jobs.stores.s3_folder import S3Folder
+from ftm_jobs.stores.s3_upload import MultipartUpload, ended
 from ftm_jobs.stores.source import Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import MultipartUploadTypeDef
 
 SHA256_METADATA = "sha256"
 _BODY_ERRORS = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError, OSError)
@@ -43,13 +43,14 @@ class S3Store(WritableStore):
         self.prefix = f"{prefix}/" if prefix else ""
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self._client = client
+        self._folder = S3Folder(client, bucket, self.prefix)
         self._etags: dict[str, str] = {}
         self._not_copied_from: set[str] = set()
         """Buckets that these keys may not read, or that the server does not copy from."""
 
     @classmethod
     def open(cls, location: Location, credentials: Mapping[str, str] | None) -> "S3Store":
-        with _explained(location.root, location.uri):
+        with explained(location.root, location.uri):
             try:
                 return cls(connect(credentials), location.root, location.prefix)
             except ValueError as error:
@@ -57,16 +58,10 @@ class S3Store(WritableStore):
                 raise InvalidInput(Reason.INVALID_URI, text) from error
 
     def list(self) -> dict[str, int]:
-        sizes: dict[str, int] = {}
         with self._explained(self.uri):
-            pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix, Delimiter="/"):
-                for found in page.get("Contents", []):
-                    name = found["Key"].removeprefix(self.prefix)
-                    if name:
-                        sizes[name] = found["Size"]
-                        self._etags[name] = found["ETag"]
-        return sizes
+            files = self._folder.files()
+        self._etags |= {name: file["ETag"] for name, file in files.items()}
+        return {name: file["Size"] for name, file in files.items()}
 
     def stat(self, path: str) -> Stat:
         with self._explained(self.describe(path)):
@@ -111,26 +106,17 @@ class S3Store(WritableStore):
         return S3Store(self._client, self.bucket, self.prefix + name)
 
     def children(self) -> set[str]:
-        found: set[str] = set()
         with self._explained(self.uri):
-            pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix, Delimiter="/"):
-                found |= {each["Prefix"].removeprefix(self.prefix)[:-1] for each in page.get("CommonPrefixes", [])}
-            below = (upload["Key"].removeprefix(self.prefix) for upload in self._uploads())
-            return found | {key.partition("/")[0] for key in below if "/" in key}
+            return self._folder.folders()
 
     def last_written(self) -> datetime | None:
         with self._explained(self.uri):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self.prefix, Delimiter="/"
-            )
-            times = [found["LastModified"] for page in pages for found in page.get("Contents", [])]
-            return max([*times, *(upload["Initiated"] for upload in self._uploads())], default=None)
+            return self._folder.last_written()
 
     @contextmanager
     def writer(self, path: str, size: int) -> Iterator[Writer]:
         upload = MultipartUpload(self._client, self.bucket, self.prefix + path, size)
-        with self._explained(self.describe(path)), _ended(upload):
+        with self._explained(self.describe(path)), ended(upload):
             yield upload
 
     def copier(self, source: Store, stat: Stat) -> AbstractContextManager[Writer] | None:
@@ -152,7 +138,7 @@ class S3Store(WritableStore):
     def _copying(self, copy: ServerSideCopy, original: Original) -> Iterator[Writer]:
         with self._explained(self.describe(original.stat.path)):
             try:
-                with _ended(copy):
+                with ended(copy):
                     yield copy
             except ClientError as error:
                 if not is_refusal(error):
@@ -190,47 +176,8 @@ class S3Store(WritableStore):
             self._client.delete_object(Bucket=self.bucket, Key=self.prefix + path)
 
     def abort_uploads(self) -> int:
-        count = 0
         with self._explained(self.uri):
-            for left in self._uploads():
-                if "/" in left["Key"].removeprefix(self.prefix):
-                    continue  # of a folder in this one
-                try:
-                    self._client.abort_multipart_upload(Bucket=self.bucket, Key=left["Key"], UploadId=left["UploadId"])
-                except ClientError as error:
-                    if code_of(error) != "NoSuchUpload":
-                        raise
-                count += 1
-        return count
+            return self._folder.abort_uploads()
 
-    def _uploads(self) -> "Iterator[MultipartUploadTypeDef]":
-        """Unfinished ones in this folder and below. Not every server heeds the prefix."""
-        pages = self._client.get_paginator("list_multipart_uploads")
-        for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix):
-            yield from (upload for upload in page.get("Uploads", []) if upload["Key"].startswith(self.prefix))
-
-    def _explained(self, what: str) -> Any:
-        return _explained(self.bucket, what)
-
-
-@contextmanager
-def _ended(upload: MultipartUpload | ServerSideCopy) -> Iterator[None]:
-    """Completes it when the block ends well, else removes it."""
-    try:
-        yield
-        upload.complete()
-    except Interrupted:
-        upload.abort(wait=False)
-        raise
-    except BaseException:
-        upload.abort(wait=True)
-        raise
-
-
-@contextmanager
-def _explained(bucket: str, what: str) -> Iterator[None]:
-    """Turn the client's errors into the step's own."""
-    try:
-        yield
-    except (ClientError, BotoCoreError, TransientError) as error:
-        raise explain(error, bucket, what) from error
+    def _explained(self, what: str) -> AbstractContextManager[None]:
+        return explained(self.bucket, what)

@@ -1,8 +1,11 @@
-"""What an S3 client's error means for a step: one table from the server's codes to reasons and sentences."""
+"""Turns an S3 client's errors into a step's own: one table from the server's codes to reasons and sentences."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     CredentialRetrievalError,
     NoCredentialsError,
@@ -11,6 +14,7 @@ from botocore.exceptions import (
 )
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason
+from ftm_jobs.stores.retry import TransientError
 
 _DENIED = {
     "AccessDenied",
@@ -29,12 +33,22 @@ _DENIED = {
 _WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 
 
+@contextmanager
+def explained(bucket: str, what: str) -> Iterator[None]:
+    """Turns the client's errors in the block into InvalidInput or Failed."""
+    try:
+        yield
+    except (ClientError, BotoCoreError, TransientError) as error:
+        raise explain(error, bucket, what) from error
+
+
 def code_of(error: ClientError) -> str:
+    """Returns the server's code, as in NoSuchKey; empty where it gave none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def explain(error: Exception, bucket: str, what: str) -> InvalidInput | Failed:
-    """`what` is the URI of the object or prefix that was asked for."""
+    """Returns the step's error for the client's; `what` is the URI of the object or prefix that was asked for."""
     if isinstance(error, ClientError):
         return _answered(error, code_of(error), bucket, what)
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):

@@ -7,13 +7,15 @@ neither the object nor its parts.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ftm_jobs.contract.byte_counts import MIB
+from ftm_jobs.errors import Interrupted
 from ftm_jobs.stores.interface import Buffer
 
 if TYPE_CHECKING:
@@ -31,6 +33,28 @@ def part_bytes(size: int) -> int:
     """The size of a part with which `size` bytes fit in LARGEST_PART_COUNT parts: whole MiB, at least 16 of them."""
     needed = -(-size // LARGEST_PART_COUNT)
     return max(SMALLEST_PART_BYTES, -(-needed // MIB) * MIB)
+
+
+class EndedUpload(Protocol):
+    """An upload that the caller must end, by one of the two."""
+
+    def complete(self) -> None: ...
+
+    def abort(self, *, wait: bool) -> None: ...
+
+
+@contextmanager
+def ended(upload: EndedUpload) -> Iterator[None]:
+    """Completes the upload when the block ends well, else removes it; interrupted, it waits for no part."""
+    try:
+        yield
+        upload.complete()
+    except Interrupted:
+        upload.abort(wait=False)
+        raise
+    except BaseException:
+        upload.abort(wait=True)
+        raise
 
 
 class Parts:
