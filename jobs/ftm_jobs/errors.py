@@ -1,4 +1,4 @@
-"""How a step can end other than well.
+"""The ways in which a step ends other than well.
 
     StepError
     ├── InvalidInput     the input is wrong and a retry is useless; exit code 2

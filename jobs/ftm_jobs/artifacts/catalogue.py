@@ -130,7 +130,7 @@ def _manifest(folder: WritableStore) -> Manifest:
 
 
 def _verify_file(folder: WritableStore, file: ManifestFile, progress: Progress) -> str | None:
-    """What is wrong with the file."""
+    """Returns a note on the file whose bytes are not those of the manifest; None when they are."""
     found = sha256_of(folder, file.path, file.size, progress)
     if found == file.sha256:
         return None

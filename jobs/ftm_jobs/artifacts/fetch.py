@@ -1,4 +1,4 @@
-"""The fetch step: an artifact's files in a local folder, each proven by its sha256, its manifest last.
+"""Fetches an artifact's files into a local folder, each proven by its sha256, its manifest last.
 
 Runs in an image without torch, numpy and safetensors. A file appears by rename once its sha256 is right, so whoever
 reads the folder never sees half a file; a second run keeps what is right and fetches the rest.
@@ -29,7 +29,10 @@ BLOCKS_PER_FILE = 8
 
 
 def fetch(source: Source, folder: Path) -> Report:
-    """Raises InvalidInput when the artifact is missing, incomplete or corrupt, Failed when a retry may help."""
+    """Fills the folder with the artifact.
+
+    Raises InvalidInput when it is missing, incomplete or corrupt, Failed when a retry may help.
+    """
     store = open_store(source)
     files = store.list()
     found = read_manifest(store, files)
@@ -84,7 +87,7 @@ def checked_artifact(
 
 
 def fetch_file(store: Store, folder: Path, progress: Progress, file: ManifestFile) -> bool:
-    """Whether the file was there already and right."""
+    """Fetches one file and proves its sha256; returns True when it was there already and right."""
     target = folder / file.path
     if _is_right(target, file):
         progress.add(file.size)

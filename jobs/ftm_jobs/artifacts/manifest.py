@@ -1,4 +1,4 @@
-"""An artifact's manifest.json: written last, distrusted when read.
+"""Reads and writes an artifact's manifest.json: it is written last, and distrusted when read.
 
 Whoever holds a Manifest from `read_manifest` may use its paths as file names: each is a plain name in the artifact's
 own folder.
@@ -20,12 +20,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Equal manifests give equal bytes."""
+    """Returns the manifest as it is written; equal manifests give equal bytes."""
     return (json.dumps(manifest.to_json(), indent=2, sort_keys=True) + "\n").encode()
 
 
 def read_manifest(store: Store, files: dict[str, int]) -> tuple[Manifest, bytes] | None:
-    """The artifact's manifest and its bytes; None when there is none, so that the artifact is not complete.
+    """Returns the artifact's manifest and its bytes; None when there is none, so that the artifact is not complete.
 
     `files` is what `store.list` found. Raises InvalidInput (CorruptArtifact) for a manifest that cannot be trusted.
     """

@@ -1,4 +1,4 @@
-"""safetensors headers: parsed from bytes, and distrusted.
+"""Parses safetensors headers from bytes, and distrusts them.
 
 A file is 8 bytes of little-endian header size, the header in JSON, then the tensors' bytes. A header is accepted only
 if its tensors cover the file's data exactly, in one piece each, without gap or overlap, and each has the size that
@@ -46,7 +46,7 @@ DTYPE_BITS = {
     "F4": 4,
 }
 FLOATING_DTYPES = ("F32", "F16", "BF16")
-"""What a weight can be and still be adapted exactly."""
+"""Dtypes of weights that can be adapted exactly."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Tensor:
 class Header:
     file: str
     data_offset: int
-    """Where the tensors' bytes begin."""
+    """Position of the tensors' first byte in the file."""
     file_size: int
     tensors: Mapping[str, Tensor]
     """By name, in the order of their bytes in the file."""

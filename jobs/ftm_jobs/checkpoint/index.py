@@ -1,4 +1,4 @@
-"""A base's weight files: which there are, and what model.safetensors.index.json may say of them.
+"""Says which weight files a base has, and checks model.safetensors.index.json.
 
 Pure: names and parsed JSON come in. An index can only name files beside it, so no name with a path is accepted.
 """
@@ -16,7 +16,7 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def weight_files(uri: str, index: Mapping[str, Any] | None, files: Collection[str]) -> list[str]:
-    """The safetensors files of a base, sorted. `index` is the parsed index file, None when there is none.
+    """Returns the safetensors files of a base, sorted. `index` is the parsed index file, None when there is none.
 
     Raises InvalidInput: PickleWeights, MissingFile or InvalidIndex.
     """
@@ -40,7 +40,7 @@ def weight_files(uri: str, index: Mapping[str, Any] | None, files: Collection[st
 
 
 def weight_map(what: str, index: Mapping[str, Any]) -> dict[str, str]:
-    """Files by tensor. Raises InvalidInput (InvalidIndex); `what` is how messages name the index."""
+    """Returns the file of each tensor. Raises InvalidInput (InvalidIndex); `what` is how messages name the index."""
     found = index.get("weight_map")
     if not isinstance(found, dict) or not found:
         raise InvalidInput(Reason.INVALID_INDEX, f"{what} has no weight_map with the file of each tensor")
@@ -55,7 +55,7 @@ def weight_map(what: str, index: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_index(uri: str, index: Mapping[str, Any] | None, headers: Collection[Header]) -> None:
-    """That no tensor is in two files, and that each file holds what the index says.
+    """Checks that no tensor is in two files, and that each file holds what the index says.
 
     Raises InvalidInput (InvalidIndex).
     """
@@ -80,7 +80,7 @@ def check_index(uri: str, index: Mapping[str, Any] | None, headers: Collection[H
 
 
 def no_weights(uri: str, wanted: str, files: Collection[str]) -> InvalidInput:
-    """Why there is nothing to read: pickle files alone are refused by name and never opened."""
+    """Returns the error that says why there is nothing to read; pickle files are refused by name and never opened."""
     pickles = sorted(name for name in files if name.endswith(PICKLE_SUFFIXES))
     if pickles:
         return InvalidInput(

@@ -1,4 +1,4 @@
-"""What a merge writes, decided before the first byte: files, their tensors in order, and where their bytes come from.
+"""Lays out what a merge writes, before the first byte: files, their tensors in order, and the source of their bytes.
 
 Only this says how an artifact differs from its base; whoever streams knows no adapter. A tensor is either the base's
 bytes as they are (no changes), the base's rows with changes applied to them in order, or made by its changes alone
@@ -25,14 +25,14 @@ _UNITS = {"B": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 @dataclass(frozen=True)
 class TensorChange:
-    """Something an adapter does to a tensor's rows; `kinds` has what, `arithmetic` how."""
+    """Something an adapter does to a tensor's rows; adapters/changes.py has the kinds."""
 
     adapter: int
     """Its place in the order of adapters, from 0; -1 for what is done to the base before any."""
 
     @property
     def whole(self) -> bool:
-        """It needs all rows at once."""
+        """True when the change needs all rows at once."""
         return False
 
 
@@ -65,7 +65,7 @@ class OutputTensor:
 
     @property
     def columns(self) -> int:
-        """Of the matrix that changes see: all other dimensions count its rows."""
+        """Columns of the matrix that changes see: all other dimensions count its rows."""
         return self.shape[-1] if self.shape else 1
 
     @property
@@ -74,7 +74,7 @@ class OutputTensor:
 
     @property
     def whole(self) -> bool:
-        """Its rows cannot be computed apart."""
+        """True when its rows cannot be computed apart."""
         return any(change.whole for change in self.changes)
 
 
@@ -87,7 +87,7 @@ class OutputFile:
     base_file: str | None
     """The base's file with the same header, byte for byte, so that offsets in it are offsets in this one."""
     data_offset: int
-    """Where the tensors' bytes begin."""
+    """Position of the tensors' first byte in the file."""
     header: bytes = field(default=b"", repr=False)
     """Its size and its JSON; empty where it is the base file's."""
 
@@ -102,7 +102,7 @@ class OutputFile:
 
     @property
     def changed(self) -> bool:
-        """Whether any byte differs from the base file's."""
+        """True when any byte differs from the base file's."""
         return self.base_file is None or any(tensor.changes for tensor in self.tensors)
 
 
@@ -116,7 +116,7 @@ class OutputLayout:
 
 
 def base_layout(headers: Sequence[Header], changed: Mapping[str, OutputTensor]) -> list[OutputFile]:
-    """The base's files, with the tensors of `changed` in place of the base's of the same names.
+    """Returns the base's files, with the tensors of `changed` in place of the base's of the same names.
 
     A file keeps its header unless a dtype or shape in it changes. A tensor that the base does not have follows those
     of the file that holds its origin or, without one, of the first file.
@@ -142,7 +142,7 @@ def _in_place(header: Header, changed: Mapping[str, OutputTensor]) -> OutputFile
 
 
 def new_file(name: str, tensors: Sequence[OutputTensor]) -> OutputFile:
-    """A file with a header of its own."""
+    """Returns a file with a header of its own."""
     header = encode_header(tensors)
     return OutputFile(name, tuple(tensors), None, len(header), header)
 
@@ -152,7 +152,7 @@ def untouched(file: str, tensor: Tensor) -> OutputTensor:
 
 
 def encode_header(tensors: Sequence[OutputTensor]) -> bytes:
-    """As the safetensors library writes it: metadata first, padded with spaces to a multiple of 8 bytes."""
+    """Returns a header as the safetensors library writes it: metadata first, and spaces up to a multiple of 8 bytes."""
     parts, end = [_HEADER_START], 0
     for tensor in tensors:
         parts.append(_entry(tensor, end))
@@ -168,7 +168,7 @@ def _entry(tensor: OutputTensor, start: int) -> str:
 
 
 def resharded(files: Sequence[OutputFile], largest: int) -> list[OutputFile]:
-    """The same tensors in the same order, in files of at most `largest` bytes, headers included.
+    """Returns the same tensors in the same order, in files of at most `largest` bytes, headers included.
 
     A tensor that does not fit has a file of its own.
     """
@@ -195,13 +195,13 @@ def _groups(tensors: Sequence[OutputTensor], largest: int) -> Iterator[list[Outp
 
 
 def _header_size(entries: int) -> int:
-    """Of a header whose entries and their commas have this many bytes."""
+    """Returns the size of a header whose entries and their commas have this many bytes."""
     text = len(_HEADER_START) + entries + 1
     return SIZE_BYTES + text + -text % _ALIGNMENT
 
 
 def parse_file_size(text: str) -> int:
-    """Bytes of `5GB` (5e9), `2GiB` (2 * 2**30) and so on. Raises InvalidInput (InvalidSize)."""
+    """Returns the bytes of `5GB` (5e9), `2GiB` (2 * 2**30) and so on. Raises InvalidInput (InvalidSize)."""
     found = _FILE_SIZE.fullmatch(text)
     unit = found[2] if found else "B"
     size = int(Fraction(found[1]) * (1024 if "i" in unit else 1000) ** _UNITS[unit[0].upper()]) if found else 0

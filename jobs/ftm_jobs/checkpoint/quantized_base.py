@@ -1,4 +1,4 @@
-"""A quantized base is refused, with the 16-bit model that it was made from where its files or its name say it. Pure."""
+"""Refuses a quantized base, and names the 16-bit model it was made from where its files or name say it. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def refuse_quantized(what: str, uri: str, config: Mapping[str, Any], card: str) 
 
 
 def original(uri: str, config: Mapping[str, Any], card: str) -> str | None:
-    """`hf://org/name` as the model card says it, or a guess from a name that ends like Llama-3-8B-bnb-4bit."""
+    """Returns `hf://org/name` as the model card says it, or a guess from a name that ends like Llama-3-8B-bnb-4bit."""
     own = uri.removeprefix("hf://").partition("@")[0] if uri.startswith("hf://") else ""
     front = card.split("\n---", 1)[0] if card.startswith("---") else ""
     if (named := _CARD_BASE.search(front)) and named[1] != own:

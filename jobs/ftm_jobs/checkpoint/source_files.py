@@ -25,7 +25,7 @@ _NOT_COPIED = {MANIFEST_NAME, ADAPTER_CONFIG_FILE, "params.json", "trainer_state
 
 
 def is_companion(name: str) -> bool:
-    """Whether a file belongs to a model beside its weights: config, tokenizer, chat template, code, licence."""
+    """Says whether a file belongs to a model beside its weights: config, tokenizer, chat template, code, licence."""
     if name in _NOT_COPIED or (name.endswith(".index.json") and name != INDEX_FILE):
         return False
     return name.endswith(_COPIED_SUFFIXES) or name in _COPIED_NAMES

@@ -31,7 +31,7 @@ class StoredBase:
     config: ModelConfig
     weights: WeightFiles
     stats: dict[str, Stat]
-    """Of each file that a merge reads or copies, by name."""
+    """Size and identity of each file that a merge reads or copies, by name."""
 
     @property
     def headers(self) -> tuple[Header, ...]:

@@ -53,7 +53,7 @@ class StoredModel:
 
     @property
     def input(self) -> ManifestInput:
-        """How a manifest names the model."""
+        """The model as a manifest names it."""
         return ManifestInput(role="merged", uri=self.store.uri, digest=self.digest)
 
     @cached_property

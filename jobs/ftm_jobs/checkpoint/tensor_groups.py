@@ -1,4 +1,4 @@
-"""Tensors that are alike, put together: a model of 100,000 tensors in a few dozen lines. Pure.
+"""Puts tensors together that are alike: a model of 100,000 tensors in a few dozen lines. Pure.
 
 Two tensors are alike if their names differ in whole numbers alone (model.layers.7.mlp.up_proj.weight) and their
 shapes and dtypes are the same. What is beyond the decoder becomes BEYOND: DeepSeek-V3 keeps its multi-token prediction
@@ -15,7 +15,7 @@ NUMBER = "*"
 
 
 def tensor_groups(tensors: Iterable[Tensor], layers: int) -> tuple[TensorGroup, ...]:
-    """Sorted by name, shape and dtype; `layers` is how many decoder layers there are."""
+    """Returns the groups, sorted by name, shape and dtype; `layers` is the number of decoder layers."""
     counts = Counter((group_name(each.name, layers), each.shape, each.dtype) for each in tensors)
     return tuple(
         TensorGroup(name=name, shape=shape, dtype=dtype, count=count)
@@ -24,12 +24,12 @@ def tensor_groups(tensors: Iterable[Tensor], layers: int) -> tuple[TensorGroup, 
 
 
 def is_beyond(name: str, layers: int) -> bool:
-    """Whether a tensor lies beyond the decoder."""
+    """Says whether a tensor lies beyond the decoder."""
     return BEYOND in group_name(name, layers).split(".")
 
 
 def group_name(name: str, layers: int) -> str:
-    """The name with a sign for each whole number that is a part of it."""
+    """Returns the name with a sign for each whole number that is a part of it."""
     parts = name.split(".")
     decoder = not (of_encoder(name) or any(part.startswith("encoder") for part in parts))
     for position, part in enumerate(parts):

@@ -19,7 +19,7 @@ LARGEST_JSON_BYTES = 32 * 1024 * 1024
 FIRST_READ_BYTES = 128 * 1024
 """Holds most headers, so that one request is enough."""
 REQUESTS = 8
-"""How many requests are under way at once."""
+"""The most requests under way at once."""
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def carried_config(fields: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _is_multi_query(text: Mapping[str, Any]) -> bool:
-    """Whether all query heads share one key-value head (Falcon-7B), which config.json says in its own way."""
+    """Says whether all query heads share one key-value head (Falcon-7B), which config.json says in its own way."""
     return text.get("multi_query") is True and not text.get("new_decoder_architecture")
 
 

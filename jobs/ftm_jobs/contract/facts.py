@@ -1,11 +1,11 @@
-"""What the inspect step learns of a base and its adapters from configs and safetensors headers alone."""
+"""Facts of a base and its adapters that the inspect step learns from configs and safetensors headers alone."""
 
 from collections.abc import Sequence
 
 from ftm_jobs.contract.base import Contract
 
 ENCODERS = ("visual", "vision", "image", "multi_modal", "mm_", "audio", "connector")
-"""How a part of a tensor's name begins that belongs to an encoder of images or sounds, or to what joins it on."""
+"""Beginnings of parts of names, of tensors that belong to an encoder of images or sounds, or join it to the model."""
 
 
 BEYOND = "+"
@@ -22,11 +22,11 @@ class TensorGroup(Contract):
     dtype: str
     """safetensors' name of the dtype of each: BF16."""
     count: int
-    """How many there are."""
+    """Number of such tensors."""
 
 
 class BaseFacts(Contract):
-    """What configs and safetensors headers say of a base model; no weights are read."""
+    """Facts of a base model, from its configs and safetensors headers; no weights are read."""
 
     uri: str
     """Resolved: an hf:// URI carries the commit."""
@@ -39,11 +39,11 @@ class BaseFacts(Contract):
     dtype: str
     """safetensors' name of the dtype that holds most bytes: BF16, F16, F32."""
     parameters: int
-    """How many numbers the weights hold, tied ones once."""
+    """Numbers in the weights, tied ones counted once."""
     weight_bytes: int
     """Bytes of all tensors."""
     layers: int
-    """How many decoder layers there are."""
+    """Number of decoder layers."""
     hidden_size: int
     """Width of the residual stream."""
     intermediate_size: int | None = None
@@ -59,16 +59,16 @@ class BaseFacts(Contract):
     max_position_embeddings: int
     """The longest context that the model was made for, in tokens."""
     tied_embeddings: bool
-    """Whether the output layer shares the embedding's weights."""
+    """True when the output layer shares the embedding's weights."""
     tensors: tuple[TensorGroup, ...] | None = None
     """All tensors of the weight files, alike ones together; absent if an older version looked."""
     config: dict[str, str] | None = None
-    """What config.json says of the architecture: JSON by dotted name, as in text_config.num_hidden_layers. Absent if
-    an older version looked."""
+    """The fields of config.json that planning reads: JSON by dotted name, as in text_config.num_hidden_layers.
+    Absent if an older version looked."""
 
 
 class AdapterFacts(Contract):
-    """What adapter_config.json and the adapter's safetensors header say."""
+    """Facts of an adapter, from adapter_config.json and its safetensors header."""
 
     uri: str
     """Resolved: an hf:// URI carries the commit."""
@@ -77,25 +77,25 @@ class AdapterFacts(Contract):
     rank: int
     """The inner width of the low-rank matrices."""
     alpha: float
-    """What PEFT calls lora_alpha."""
+    """PEFT's lora_alpha."""
     scaling: float
     """alpha / rank, or alpha / sqrt(rank) with rsLoRA; a source's scale is not included."""
     target_modules: tuple[str, ...]
     """Last components of the names of the adapted layers, sorted: q_proj, v_proj, …"""
     layers_adapted: int
-    """How many weight matrices the adapter changes."""
+    """Number of weight matrices that the adapter changes."""
     dtype: str
     """safetensors' name of the dtype that holds most bytes."""
     weight_bytes: int
     """Bytes of all tensors."""
     kinds: tuple[str, ...] | None = None
-    """What the adapter consists of: LoRA, DoRA, Bias, Embedding, Experts, Modules, Tokens."""
+    """The kinds of change in the adapter: LoRA, DoRA, Bias, Embedding, Experts, Modules, Tokens."""
     dynamic_objections: tuple[str, ...] | None = None
-    """Why vLLM cannot serve the adapter unmerged; empty if it can."""
+    """Reasons why vLLM cannot serve the adapter unmerged; empty if it can."""
 
 
 class Facts(Contract):
-    """What the inspect step learned of all sources."""
+    """Facts of all sources, as the inspect step learned them."""
 
     base: BaseFacts
     """The base model."""
@@ -104,10 +104,10 @@ class Facts(Contract):
 
 
 def of_encoder(tensor: str) -> bool:
-    """Whether a tensor, by its name, is outside of the language model: those are neither quantized nor padded."""
+    """Says whether a tensor, by its name, is outside of the language model: those are neither quantized nor padded."""
     return any(part.startswith(ENCODERS) for part in tensor.split("."))
 
 
 def holds_experts(tensor: str, shape: Sequence[int]) -> bool:
-    """Whether one tensor, by its name, is a matrix of each expert of a layer: engines of AWQ do not read those."""
+    """Says whether a tensor, by its name, holds a matrix of each expert of a layer; AWQ's engines do not read those."""
     return len(shape) == 3 and any(part.endswith(("experts", "moe")) for part in tensor.split("."))

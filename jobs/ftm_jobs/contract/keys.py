@@ -1,4 +1,4 @@
-"""Keys of artifacts, derived from what was read and how it is combined.
+"""Derives keys of artifacts from what was read and how it is combined.
 
 A key depends on digests of the sources and on the recipe, not on the tools' versions: a recipe is raised only when the
 bytes of its output would change.
@@ -24,11 +24,11 @@ VERIFY_RECIPE = 2
 
 
 ARTIFACT_KEY = r"(?:merge|awq|gguf|verify)-[0-9a-f]{32}"
-"""What every artifact's folder is named like."""
+"""Pattern of the names of artifacts' folders."""
 
 
 class QuantizedBase(StrEnum):
-    """What a QLoRA adapter is added to."""
+    """The weights that a QLoRA adapter is added to."""
 
     FULL_PRECISION = "FullPrecision"
     """The base as it is stored."""
@@ -42,7 +42,7 @@ def merge_key(
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
     max_shard_size: int | None = None,
 ) -> str:
-    """The key of a merged model: adapters are (digest, scale), in the order they are applied."""
+    """Returns the key of a merged model: adapters are (digest, scale), in the order they are applied."""
     content: dict[str, Any] = {
         "step": Step.MERGE,
         "recipe": MERGE_RECIPE,
@@ -65,7 +65,7 @@ def awq_key(
     calibration_digest: str,
     tensor_parallel: tuple[int, ...] = (1,),
 ) -> str:
-    """The key of an AWQ model. `merged_key` is the merged artifact's, or the digest of a model that is none.
+    """Returns the key of an AWQ model. `merged_key` is the merged artifact's, or the digest of a model that is none.
 
     `tensor_parallel` are the sizes that it is to be served with: they decide the group size and an MLP's padding.
     """
@@ -86,7 +86,7 @@ def awq_key(
 
 
 def gguf_key(merged_key: str, type: str, importance_digest: str | None = None) -> str:
-    """The key of a GGUF model. `importance_digest` is of the text that an importance matrix was computed from."""
+    """Returns the key of a GGUF model; `importance_digest` is that of the importance matrix's text."""
     content = {"step": Step.QUANTIZE, "recipe": GGUF_RECIPE, "model": merged_key, "type": type}
     if importance_digest is not None:
         content["importance"] = importance_digest
@@ -94,7 +94,7 @@ def gguf_key(merged_key: str, type: str, importance_digest: str | None = None) -
 
 
 def verify_key(inputs: list[tuple[str, str, float | None]], settings: dict[str, Any]) -> str:
-    """The key of a verification. Inputs are (role, digest, scale) in order; settings are what a verdict depends on."""
+    """Returns the key of a verification: inputs are (role, digest, scale) in order; a verdict depends on settings."""
     return "verify-" + _digest(
         {
             "step": Step.VERIFY,

@@ -15,13 +15,13 @@ class Artifact(Contract):
     key: str
     """Its name in the store, derived from its inputs and recipe."""
     uri: str
-    """Where it is."""
+    """The folder that holds it."""
     digest: str
     """`sha256:…` of its manifest.json."""
     total_bytes: int
     """Bytes of all its files."""
     files: int
-    """How many files it has."""
+    """Number of its files."""
 
 
 class ManifestFile(Contract):
@@ -41,7 +41,7 @@ class ManifestInput(Contract):
 
 
 class Manifest(Contract):
-    """The last file written: what an artifact holds and where it came from. Equal inputs give equal bytes."""
+    """The last file written: it names an artifact's content and its sources. Equal inputs give equal bytes."""
 
     schema_version: int = 1
     key: str
@@ -57,7 +57,7 @@ class Manifest(Contract):
     tools: dict[str, str] = Field(default_factory=dict)
     measurements: dict[str, int | float] = Field(default_factory=dict)
     notes: Notes = ()
-    """What people should know of the result: tensors that fell back to another type, widths that were padded."""
+    """Remarks on the result, for people: tensors that fell back to another type, widths that were padded."""
 
 
 class StoredArtifact(Contract):
@@ -72,11 +72,11 @@ class StoredArtifact(Contract):
     """When something in it was last written."""
     inputs: tuple[ManifestInput, ...] = ()
     notes: tuple[str, ...] = ()
-    """Why it is not complete, not as it was written, or to be removed."""
+    """Reasons why it is not complete, not as it was written, or to be removed."""
 
 
 class Catalogue(Contract):
-    """What `artifacts list|show|verify|gc` found or did: the last line of its stdout."""
+    """Result of `artifacts list|show|verify|gc`: the last line of its stdout."""
 
     outcome: Outcome
     reason: str

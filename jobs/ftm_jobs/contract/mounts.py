@@ -1,4 +1,4 @@
 """Folders where pods mount what their steps read."""
 
 CLAIMS = "/pvc"
-"""Where a pod mounts the claim of pvc://claim/path: /pvc/claim."""
+"""Folder of the claims that a pod mounts: that of pvc://claim/path is /pvc/claim."""

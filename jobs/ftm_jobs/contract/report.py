@@ -1,4 +1,4 @@
-"""How a step ended, as its container's termination message says it."""
+"""Reports the end of a step, in its container's termination message."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ LARGEST_FACTS_BYTES = 1024 * 1024
 
 
 class Report(Contract):
-    """How a step ended: the last line of its stdout and its termination message."""
+    """The end of a step: the last line of its stdout and its termination message."""
 
     step: Step
     outcome: Outcome
@@ -37,9 +37,9 @@ class Report(Contract):
     facts: Facts | None = None
     artifact: Artifact | None = None
     notes: Notes = ()
-    """What people should know of the result; the manifest has all of them."""
+    """Remarks on the result, for people; the manifest has all of them."""
     verification: Verification | None = None
-    """Of the verify step, which is Done whatever it finds."""
+    """The verify step's result; that step is Done whatever it finds."""
     reused: bool = False
     """The artifact was complete before the step began."""
     seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""The steps, how each can end, and the line by which its log tells how far it is."""
+"""Names the steps, the ways they can end, and the line by which a step's log tells how far it is."""
 
 import re
 from enum import IntEnum, StrEnum
@@ -14,7 +14,7 @@ class Step(StrEnum):
     VERIFY = "verify"
     FETCH = "fetch"
     ARTIFACTS = "artifacts"
-    """What a person does with a store; no part of a build."""
+    """A person's command for a store; no part of a build."""
 
 
 class ExitCode(IntEnum):
@@ -39,6 +39,6 @@ EXIT_CODES = {
 
 
 def progress_in(log_line: str) -> str | None:
-    """The progress that a step wrote to its log: `3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left`; None: none."""
+    """Returns the progress in a log line: `3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left`; None when it has none."""
     found = PROGRESS_LINE.fullmatch(log_line.strip())
     return found[1] if found else None

@@ -7,7 +7,7 @@ from pydantic import Field
 from ftm_jobs.contract.base import Contract
 
 HELD_OUT_TOKENS = 1024
-"""How much text a verification measures, at most: every model that is compared runs all of it, on CPUs if need be."""
+"""Tokens of text that a verification measures at most: every model runs all of them, on CPUs if need be."""
 
 
 class Check(Contract):
@@ -18,17 +18,17 @@ class Check(Contract):
     value: float
     """The figure; 1e308 where it is not finite."""
     bound: float
-    """What the figure is compared with: the largest that passes, or the smallest for AdapterEffect."""
+    """The bound that the figure is compared with: the largest that passes, or the smallest for AdapterEffect."""
     unit: str
     """nats/token, differences, answers."""
     passed: bool
-    """Whether the figure is within its bound."""
+    """True when the figure is within its bound."""
 
 
 class Verification(Contract):
-    """Whether what would be served says what was trained; verification.json in the artifact has more."""
+    """The verdict whether the model to be served says what was trained; verification.json in the artifact has more."""
 
     passed: bool
-    """All checks are."""
+    """True when all checks passed."""
     checks: Annotated[tuple[Check, ...], Field(max_length=64)]
-    """What was measured."""
+    """The measurements, each beside its bound."""

@@ -1,4 +1,4 @@
-"""How much memory and how many processors this process may use: its container's limits, else the machine's."""
+"""Reads the memory and processors that this process may use: its container's limits, else the machine's."""
 
 import os
 import resource
@@ -9,7 +9,7 @@ _MEMORY_FILES = ("memory.max", "memory/memory.limit_in_bytes")
 
 
 def memory_limit(cgroups: Path = CGROUPS) -> int:
-    """In bytes."""
+    """Returns bytes."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for name in _MEMORY_FILES:
         text = _read(cgroups / name)
@@ -22,7 +22,7 @@ def memory_limit(cgroups: Path = CGROUPS) -> int:
 
 
 def processors(cgroups: Path = CGROUPS) -> int:
-    """Whole ones, at least one."""
+    """Returns a whole number, at least one."""
     found = len(os.sched_getaffinity(0))
     quota, _, period = _read(cgroups / "cpu.max").partition(" ")
     if not quota:

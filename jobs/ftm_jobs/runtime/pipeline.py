@@ -1,4 +1,4 @@
-"""Bounded pipelines of threads: what streams of blocks are read, hashed, changed and written with."""
+"""Runs bounded pipelines of threads, by which streams of blocks are read, hashed, changed and written."""
 
 import threading
 from collections import deque
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Generator[R]:
-    """`function` of each item, in the items' order, with at most `ahead` of them begun and not yet taken.
+    """Yields `function` of each item, in the items' order, with at most `ahead` of them begun and not yet taken.
 
     One thread means one item at a time, in order, so `function` may then keep state. The first error ends the stream;
     what has not begun is dropped, what has is waited for, unless the step is interrupted: a stalled network must not
@@ -44,7 +44,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int, ah
 
 @dataclass(frozen=True)
 class Stage(Generic[R]):
-    """What is done to each item in turn."""
+    """Something that is done to each item in turn."""
 
     run: Callable[[R], object]
     ordered: bool = False
@@ -54,7 +54,7 @@ class Stage(Generic[R]):
 def through(
     items: Iterable[T], begin: Callable[[T], R], stages: Sequence[Stage[R]], *, threads: int, ahead: int
 ) -> None:
-    """What `begin` makes of each item through all stages, with at most `ahead` of them begun and not yet done.
+    """Sends what `begin` makes of each item through all stages, at most `ahead` of them begun and not yet done.
 
     As oneTBB's parallel_pipeline, with filters that are parallel or serial in order, and `ahead` live tokens.
     The stages share the threads: one keeps its item while the next stage is free, so that the item's bytes stay in that
@@ -93,7 +93,7 @@ class _Station(Generic[R]):
 
 @dataclass
 class _Line(Generic[T, R]):
-    """Where each item is."""
+    """The place of each item."""
 
     items: Iterator[T]
     begin: Callable[[T], R]
@@ -107,7 +107,7 @@ class _Line(Generic[T, R]):
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def work(self) -> None:
-        """One thread's."""
+        """Does one thread's work."""
         try:
             while task := self._take():
                 task()

@@ -1,4 +1,4 @@
-"""Bytes done, rate and time left, on stderr: a line that rewrites itself on a terminal, else a line every 2 s."""
+"""Shows bytes done, rate and time left, on stderr: a line that rewrites itself on a terminal, else a line every 2 s."""
 
 import sys
 import threading
@@ -53,7 +53,7 @@ class Progress:
 
 
 def describe(done: int, total: int, seconds: float) -> str:
-    """`1.2 GB of 4.8 GB (25 %), 310 MB/s, 12 s left`."""
+    """Returns `1.2 GB of 4.8 GB (25 %), 310 MB/s, 12 s left`."""
     rate = done / seconds if seconds > 0 else 0.0
     percent = 100 * done // total if total else 100
     text = f"{format_bytes(done)} of {format_bytes(total)} ({percent} %), {format_bytes(rate)}/s"

@@ -1,4 +1,4 @@
-"""A folder for a step's own files: $FTM_SCRATCH, else the system's temporary folder.
+"""Gives a step a folder for its own files: $FTM_SCRATCH, else the system's temporary folder.
 
 The folder is named after the key and held by a lock, so that a run after a killed one finds what was fetched and
 removes it in the end, and a second run at the same time takes a folder of its own.
@@ -26,7 +26,7 @@ def scratch_root() -> Path:
 
 @contextmanager
 def scratch(key: str, needed_bytes: int) -> Iterator[Path]:
-    """A folder that is removed when the block ends, however it ends.
+    """Yields a folder that is removed when the block ends, however it ends.
 
     Raises Failed (DiskFull) when the disk has less than `needed_bytes` free, with both figures.
     """
@@ -53,7 +53,7 @@ def scratch(key: str, needed_bytes: int) -> Iterator[Path]:
 
 
 def _own(root: Path, key: str) -> tuple[Path, int]:
-    """A folder that this process alone uses, and what keeps it so."""
+    """Returns a folder that this process alone uses, and the lock that keeps it so."""
     folder = root / f"ftm-{key}"
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -82,6 +82,6 @@ def explain(error: OSError, folder: Path) -> InvalidInput | Failed:
 
 
 def emptied(folder: Path) -> None:
-    """A folder in which nothing of a killed run is left, neither files nor folders."""
+    """Makes the folder anew, so that nothing of a killed run is left, neither files nor folders."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Credentials from a folder with one file per key, as Kubernetes mounts a Secret. Values are never logged."""
+"""Reads credentials from a folder with one file per key, as Kubernetes mounts a Secret. Values are never logged."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
 def read_credentials(directory: Path | None) -> dict[str, str] | None:
-    """The keys that the folder holds; None without a folder: the process's environment applies.
+    """Returns the keys that the folder holds; None without a folder: the process's environment applies.
 
     CERTIFICATE_KEYS may hold certificates, or where they are: the value here is where they are.
     Raises InvalidInput (AccessDenied) when the folder is missing or holds none of KEYS.

@@ -1,4 +1,4 @@
-"""sha256 of local files, remembered between runs: a large model is hashed once, not for each command that reads it.
+"""Remembers sha256 of local files between runs: a large model is hashed once, not for each command that reads it.
 
 A file is taken for the same while its device, inode, size and times are (what git and make trust too). One that was
 changed a moment before it was hashed is not remembered, since another change could leave the same time. Without a
@@ -28,7 +28,7 @@ def cache_file() -> Path:
 
 
 def sha256_of_file(path: Path) -> tuple[os.stat_result, str]:
-    """The file as it was when its hashing began, and the hash in hex. Raises OSError."""
+    """Returns the file as it was when its hashing began, and the hash in hex. Raises OSError."""
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
         version = _version(found)

@@ -1,4 +1,4 @@
-"""A folder on the local disk, for `ftm run` and for tests, or in a claim that is mounted into a Job.
+"""Reads and writes a folder on the local disk, or in a claim that is mounted into a Job.
 
 Files appear by rename, so a killed writer leaves only a `.*.partial`. Nothing is synced to the disk: what a power cut
 loses is found by its sha256 when it is read. A file is identified by its bytes, as in every store that declares a
@@ -119,7 +119,7 @@ class FileStore(WritableStore):
 
     @contextmanager
     def _appearing(self, path: str) -> Iterator[Path]:
-        """Where to write what becomes the file `path` when the block ends well, and is removed when it does not."""
+        """Yields a path to write to: it becomes the file `path` when the block ends well, else it is removed."""
         partial = self._partial(path)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ class FileStore(WritableStore):
         return len(left)
 
     def _remove(self, path: Path) -> None:
-        """The file if it is there, and the folder if it is empty then, as object stores have no empty folders."""
+        """Removes the file, and the folder if it is empty then, as object stores have no empty folders."""
         with suppress(OSError):
             path.unlink(missing_ok=True)
             self.root.rmdir()

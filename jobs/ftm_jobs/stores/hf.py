@@ -1,4 +1,4 @@
-"""A model repository on the Hugging Face Hub or a mirror of it, pinned to a commit when it is opened. Read only."""
+"""Reads a model repository on the Hugging Face Hub or a mirror of it, pinned to a commit when it is opened."""
 
 import ssl
 from collections.abc import Mapping
@@ -93,7 +93,7 @@ class HfStore(Store):
 
 
 def _trust(certificates: str, uri: str) -> None:
-    """The certificates in this file too, for all hubs that this process reads from."""
+    """Trusts the certificates in this file too, for all hubs that this process reads from."""
     context = ssl.create_default_context()
     try:
         context.load_verify_locations(certificates)

@@ -1,4 +1,4 @@
-"""What every store can do. A store is one flat folder of files: a base model, an adapter or an artifact.
+"""Defines what every store can do. A store is one flat folder of files: a base model, an adapter or an artifact.
 
 Implementations translate their client's errors into InvalidInput or Failed, retry what may pass a bounded number of
 times, and are safe to use from several threads.
@@ -32,7 +32,7 @@ class Stat:
 
 class Writer(Protocol):
     def write(self, data: Buffer) -> None:
-        """Append; `data` may be reused once this returns."""
+        """Appends; `data` may be reused once this returns."""
 
 
 class NotCopied(Exception):
@@ -45,24 +45,24 @@ class Store(ABC):
     uri: str
     """Resolved: an hf:// URI carries the commit."""
     block_bytes = 8 * 1024 * 1024
-    """How much to read at once, by a request of its own."""
+    """Bytes to read at once, by a request of its own."""
     readers = 4
-    """How many threads may wait for such requests beside those that compute."""
+    """Threads that may wait for such requests beside those that compute."""
 
     @abstractmethod
     def list(self) -> dict[str, int]:
-        """Sizes by name of the files directly in the folder; empty when there is no such folder.
+        """Returns sizes by name of the files directly in the folder; empty when there is no such folder.
 
         Raises InvalidInput (AccessDenied, BucketNotFound) and Failed.
         """
 
     @abstractmethod
     def stat(self, path: str) -> Stat:
-        """Size and identity of a listed file, without reading all of it unless the store is the local disk."""
+        """Returns size and identity of a listed file, without reading all of it unless the store is the local disk."""
 
     @abstractmethod
     def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the file's bytes from `offset`; never fewer.
+        """Fills `buffer` with the file's bytes from `offset`; never fewer.
 
         Raises InvalidInput (SourceChanged) when the file is not the one that was listed, else Failed.
         """
@@ -73,26 +73,26 @@ class Store(ABC):
         return buffer
 
     def describe(self, path: str) -> str:
-        """How a message names a file."""
+        """Returns the file's name for a message."""
         return f"{self.uri}/{path}"
 
 
 class WritableStore(Store):
     @abstractmethod
     def child(self, name: str) -> "WritableStore":
-        """The folder `name` in this one; need not exist."""
+        """Returns the folder `name` in this one; it need not exist."""
 
     @abstractmethod
     def children(self) -> set[str]:
-        """Names of the folders in this one, those that hold only unfinished uploads included."""
+        """Returns the names of the folders in this one, those that hold only unfinished uploads included."""
 
     @abstractmethod
     def last_written(self) -> datetime | None:
-        """When a file or an unfinished upload directly in this folder was last written; None when there is none."""
+        """Returns when a file or an unfinished upload in this folder was last written; None when there is none."""
 
     @abstractmethod
     def writer(self, path: str, size: int) -> AbstractContextManager[Writer]:
-        """Stream `size` bytes to `path`, in parts.
+        """Streams `size` bytes to `path`, in parts.
 
         The file appears when the block ends well; when it ends by an exception, nothing is left of it.
         """
@@ -108,16 +108,16 @@ class WritableStore(Store):
 
     @abstractmethod
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        """Write a small file in one step unless it exists; False when it does."""
+        """Writes a small file in one step unless it exists; returns False when it does."""
 
     @abstractmethod
     def put(self, path: str, data: bytes) -> None:
-        """Write a small file in one step, over what is there."""
+        """Writes a small file in one step, over what is there."""
 
     @abstractmethod
     def delete(self, path: str) -> None:
-        """Remove a file; none there is no error."""
+        """Removes a file; none there is no error."""
 
     @abstractmethod
     def abort_uploads(self) -> int:
-        """Remove what killed writers left in this folder; returns how many there were."""
+        """Removes what killed writers left in this folder, and returns their number."""

@@ -1,8 +1,8 @@
-"""Names of files in a store: plain names alone, since a store is one flat folder."""
+"""Checks names of files in a store: plain names alone, since a store is one flat folder."""
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether `name` is a file of the folder itself on every system: no path, no parent, no hidden file."""
+    """Says whether `name` is a file of the folder itself on every system: no path, no parent, no hidden file."""
     return (
         0 < len(name.encode("utf-8", "surrogatepass")) <= 255
         and not name.startswith(".")

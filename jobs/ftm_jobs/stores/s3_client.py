@@ -1,4 +1,4 @@
-"""A client of an S3 server: whose keys, where, and how often it asks again.
+"""Makes a client of an S3 server, with its keys, its endpoint and its retries.
 
 Keys of a Secret, or of the process's environment where there is none: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and,
 with keys that expire, AWS_SESSION_TOKEN; AWS_REGION; AWS_ENDPOINT_URL; AWS_S3_ADDRESSING_STYLE, path or virtual (path
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 DEFAULT_REGION = "us-east-1"
 CONNECTIONS = 32
 ATTEMPTS = 6
-"""Of a request that is answered by 5xx, 429 or nothing, with exponential backoff and jitter between them."""
+"""Attempts for a request that is answered by 5xx, 429 or nothing, with exponential backoff and jitter between them."""
 CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 
 
 def connect(credentials: Mapping[str, str] | None) -> "S3Client":
-    """Raises InvalidInput (AccessDenied, InvalidURI) where the options contradict each other."""
+    """Returns a client. Raises InvalidInput (AccessDenied, InvalidURI) where the options contradict each other."""
     given = credentials or {}
     values = given if credentials else os.environ
     anonymous = _flag(values, "AWS_NO_SIGN_REQUEST")
@@ -67,7 +67,7 @@ def connect(credentials: Mapping[str, str] | None) -> "S3Client":
 
 
 def _delay_after_too_many_requests(response: Any, attempts: int, **_: Any) -> float | None:
-    """Seconds until a request is made again. botocore does this itself after other statuses, but not after 429."""
+    """Returns the seconds until the next attempt; botocore waits by itself after other statuses, but not after 429."""
     if response is None or response[0].status_code != HTTPStatus.TOO_MANY_REQUESTS or attempts >= ATTEMPTS:
         return None
     return random.uniform(0, min(LONGEST_DELAY_SECONDS, 2 ** (attempts - 1)))

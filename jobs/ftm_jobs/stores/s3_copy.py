@@ -1,4 +1,4 @@
-"""A copy of an object that the S3 server makes by itself, from a bucket in it that the destination's keys may read.
+"""Has the S3 server copy an object by itself, from a bucket that the destination's keys may read.
 
 A multipart upload whose parts are copied beside the caller's reading and hashing, so that the object appears only once
 its digest is proven. Each part names the ETag that was listed; since not every server heeds that, the original's ETag
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, CopySourceTypeDef
 
 SMALLEST_COPY_BYTES = 5 * MIB
-"""Of what is smaller, sending the bytes costs no more than asking."""
+"""Sending the bytes of a smaller object costs no more than asking."""
 COPIED_PART_BYTES = 128 * MIB
 """A server may answer a request only when it has copied, so that one for many GB would run into the read timeout."""
 
 
 def part_bytes(size: int) -> int:
-    """The size of a part with which `size` bytes fit in LARGEST_PART_COUNT parts: whole MiB."""
+    """Returns the size of a part with which `size` bytes fit in LARGEST_PART_COUNT parts: whole MiB."""
     needed = -(-size // LARGEST_PART_COUNT)
     return max(COPIED_PART_BYTES, -(-needed // MIB) * MIB)
 
@@ -48,7 +48,7 @@ class Original:
 
 
 class ServerSideCopy:
-    """What is written to it only says how far the original has been read."""
+    """A copy under way; what is written to it only says how far the original has been read."""
 
     def __init__(self, client: "S3Client", original: Original, bucket: str, key: str, metadata: dict[str, str]) -> None:
         self._client = client
@@ -63,7 +63,7 @@ class ServerSideCopy:
         self._parts = Parts(client, bucket, key, metadata)
 
     def may_read(self) -> bool:
-        """Whether these keys see the object that was listed."""
+        """Says whether these keys see the object that was listed."""
         try:
             self._check_original()
         except (NotCopied, ClientError, BotoCoreError):
@@ -115,7 +115,7 @@ class ServerSideCopy:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the server does not copy this, while it may well take its bytes."""
+    """Says whether the server does not copy this, while it may well take its bytes."""
     if not isinstance(error, ClientError) or code_of(error) == "NoSuchUpload":
         return False
     metadata: Any = error.response.get("ResponseMetadata", {})

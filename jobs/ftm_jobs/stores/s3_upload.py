@@ -1,4 +1,4 @@
-"""Multipart uploads whose parts are made in parallel, and the one that streams: a single put for what fits in a part.
+"""Uploads in parts that are made in parallel, and streams into them; what fits in a part is a single put.
 
 Memory is PARTS_IN_FLIGHT + 1 parts. The caller must end one by `complete` or by `abort`; after `abort` the store holds
 neither the object nor its parts.
@@ -30,7 +30,7 @@ PARTS_IN_FLIGHT = 4
 
 
 def part_bytes(size: int) -> int:
-    """The size of a part with which `size` bytes fit in LARGEST_PART_COUNT parts: whole MiB, at least 16 of them."""
+    """Returns a part's size with which `size` bytes fit in LARGEST_PART_COUNT parts: whole MiB, at least 16 of them."""
     needed = -(-size // LARGEST_PART_COUNT)
     return max(SMALLEST_PART_BYTES, -(-needed // MIB) * MIB)
 
@@ -82,7 +82,7 @@ class Parts:
         return self._upload_id is not None
 
     def add(self, send: "Callable[[str, int], CompletedPartTypeDef]") -> None:
-        """Have the next part made by `send`, given the upload and the part's number. Raises as `join` does."""
+        """Has the next part made by `send`, given the upload and the part's number. Raises as `join` does."""
         with self._creating:
             if self._aborted:
                 raise RuntimeError(f"the upload of {self._key} was aborted")
@@ -93,7 +93,7 @@ class Parts:
         self._pending.append(self._pool.submit(send, upload_id, number))
 
     def join(self) -> None:
-        """Wait for all parts. Raises the client's error of the first one that failed."""
+        """Waits for all parts. Raises the client's error of the first one that failed."""
         while self._pending:
             self._parts.append(self._pending.popleft().result())
 
@@ -109,7 +109,10 @@ class Parts:
         self._pool.shutdown()
 
     def abort(self, *, wait: bool) -> None:
-        """Best effort: what stays is removed by the next run's `abort_uploads`. `wait` for the parts on their way."""
+        """Removes the upload as far as it can; the next run's `abort_uploads` removes the rest.
+
+        With `wait`, the parts on their way are waited for first.
+        """
         self._pool.shutdown(wait=wait, cancel_futures=True)
         with self._creating:
             self._aborted = True
@@ -127,7 +130,7 @@ class Parts:
 
 
 class MultipartUpload:
-    """The bytes that are written to it."""
+    """An upload of the bytes that are written to it."""
 
     def __init__(self, client: "S3Client", bucket: str, key: str, size: int) -> None:
         self._client = client
@@ -173,7 +176,7 @@ class MultipartUpload:
         self._part = bytearray(self._part_bytes)
 
     def _take(self) -> bytes:
-        """What is filled. boto takes a bytearray as it takes bytes, and a part is not copied."""
+        """Returns the bytes that are filled. boto takes a bytearray as it takes bytes, and a part is not copied."""
         del self._part[self._filled :]
         self._filled = 0
         return cast("bytes", self._part)

@@ -1,4 +1,4 @@
-"""SOURCE, as the command line takes it: `URI[,scale=S][,digest=sha256:…][,credentials=DIR]`.
+"""Parses SOURCE, as the command line takes it: `URI[,scale=S][,digest=sha256:…][,credentials=DIR]`.
 
 Pure text: nothing is opened here. A URI is hf://org/name[@revision], s3://bucket[/prefix], pvc://claim[/path] or
 file:///absolute/path.
@@ -37,7 +37,7 @@ class Source:
     location: Location
     scale: float = 1.0
     digest: str | None = None
-    """What the source's digest must be."""
+    """The digest that the source must have."""
     credentials: Path | None = None
     """A folder with one file per key, as Kubernetes mounts a Secret; without it, the process's environment."""
 

@@ -27,7 +27,7 @@ BLOCKS_AHEAD = 6
 
 
 def copy(source: Store, stat: Stat, target: WritableStore, progress: Progress) -> ManifestFile:
-    """The file as it is. Raises InvalidInput (CorruptSource, SourceChanged) and what stores raise.
+    """Copies the file as it is. Raises InvalidInput (CorruptSource, SourceChanged) and what stores raise.
 
     Every byte is read from the source and hashed, so the digest that is returned was proven here, or is sealed. Where
     both sides are one store that copies by itself, the bytes are not sent back to it: it copies the version that was
@@ -70,7 +70,7 @@ def _copy(
 
 
 def sha256_of(store: Store, path: str, size: int, progress: Progress) -> str:
-    """Of the file's bytes, read once."""
+    """Returns the sha256, in hex, of the file's bytes, which are read once."""
     digest = hashlib.sha256()
 
     def see(data: memoryview) -> None:
@@ -82,7 +82,7 @@ def sha256_of(store: Store, path: str, size: int, progress: Progress) -> str:
 
 
 def prove(source: Store, stat: Stat, progress: Progress) -> None:
-    """Read the file and compare it with the sha256 that the source declares, if it does."""
+    """Reads the file and compares it with the sha256 that the source declares, if it does."""
     if stat.sealed:
         progress.add(stat.size)
     elif stat.sha256:
@@ -112,7 +112,7 @@ class Buffers:
 
 
 def _read(source: Store, stat: Stat, *stages: Stage[memoryview]) -> None:
-    """The file's bytes through the stages, in blocks."""
+    """Sends the file's bytes through the stages, in blocks."""
     buffers = Buffers(source.block_bytes)
 
     def read(offset: int) -> memoryview:
