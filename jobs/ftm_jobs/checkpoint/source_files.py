@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ftm_jobs.artifacts.manifest import corrupt
 from ftm_jobs.checkpoint.adapter_config import ADAPTER_CONFIG_FILE
 from ftm_jobs.checkpoint.index import INDEX_FILE
 from ftm_jobs.checkpoint.weight_files import REQUESTS
@@ -31,16 +32,19 @@ def is_companion(name: str) -> bool:
     return name.endswith(_COPIED_SUFFIXES) or name in _COPIED_NAMES
 
 
-def copy_companions(store: Store, stats: Iterable[Stat], folder: Path) -> None:
+def copy_companions(store: Store, stats: Iterable[Stat], folder: Path, *, of_artifact: bool = False) -> None:
     """Copies a model's small files into a folder, each proven; code is left where it is.
 
-    Raises InvalidInput (CorruptSource) and what stores raise.
+    Raises InvalidInput (CorruptSource, or CorruptArtifact with `of_artifact`) and what stores raise.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stat in stats:
         if is_companion(stat.path) and not stat.path.endswith(_CODE_SUFFIX) and stat.size <= LARGEST_SMALL_BYTES:
             content = store.read(stat.path, 0, stat.size) if stat.size else b""
-            check_sha256(store, stat, hashlib.sha256(content).hexdigest())
+            sha256 = hashlib.sha256(content).hexdigest()
+            if of_artifact and sha256 != stat.sha256:
+                raise corrupt(store.describe(stat.path), f"has sha256 {sha256}, not {stat.sha256}")
+            check_sha256(store, stat, sha256)
             (folder / stat.path).write_bytes(content)
 
 

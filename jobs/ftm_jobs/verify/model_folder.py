@@ -57,7 +57,7 @@ class ModelFolder:
 def open_model_folder(source: Source, local: Path) -> ModelFolder:
     """Opens a model; `local` is an empty folder for the small files. Raises InvalidInput when this is no model."""
     model = open_model(source)
-    copy_companions(model.store, model.files, local)
+    copy_companions(model.store, model.files, local, of_artifact=model.manifest is not None)
     tensors = None if model.gguf else StoredTensors(model.store, model.headers)
     return ModelFolder(model, local, tensors)
 
