@@ -83,7 +83,7 @@ class StepError(Exception):
         those in the middle are left out.
         """
         self.reason = reason
-        shown = _NOT_SHOWN.sub(lambda found: repr(found[0])[1:-1], message)
+        shown = _NOT_SHOWN.sub(lambda match: repr(match[0])[1:-1], message)
         if len(shown) > LONGEST_MESSAGE:
             shown = f"{shown[: LONGEST_MESSAGE - _SHOWN_END - 1]}…{shown[-_SHOWN_END:]}"
         self.message = shown

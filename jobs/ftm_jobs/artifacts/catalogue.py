@@ -28,11 +28,11 @@ _KEY = re.compile(ARTIFACT_KEY)
 
 def list_artifacts(store: Source) -> Catalogue:
     """Everything that is named like an artifact. Raises InvalidInput and Failed as the store does."""
-    found = _all(open_artifacts(store))
-    complete = [each for each in found if each.complete]
-    total = format_bytes(sum(each.total_bytes for each in found))
-    message = f"{store.uri}: {len(complete)} complete artifacts, {len(found) - len(complete)} incomplete, {total}"
-    return _done(Reason.LISTED, message, found)
+    artifacts = _all(open_artifacts(store))
+    complete = [each for each in artifacts if each.complete]
+    total = format_bytes(sum(each.total_bytes for each in artifacts))
+    message = f"{store.uri}: {len(complete)} complete artifacts, {len(artifacts) - len(complete)} incomplete, {total}"
+    return _done(Reason.LISTED, message, artifacts)
 
 
 def show(store: Source, key: str) -> Catalogue:
@@ -49,21 +49,23 @@ def verify(store: Source, keys: Sequence[str] = ()) -> Catalogue:
     wanted = [_checked(key) for key in keys] or [each.key for each in _all(root) if each.complete]
     manifests = {key: _manifest(root.child(key)) for key in wanted}
     progress = Progress("verify", sum(file.size for manifest in manifests.values() for file in manifest.files))
-    found = []
+    artifacts = []
     for key, manifest in manifests.items():
         folder = root.child(key)
         files = folder.list()
         there = [file for file in manifest.files if files.get(file.path) == file.size]
         notes = [note for file in there if (note := _verify_file(folder, file, progress))]
         described = _describe(folder, key)
-        found.append(described.model_copy(update={"notes": (*described.notes, *notes)}))
+        artifacts.append(described.model_copy(update={"notes": (*described.notes, *notes)}))
     progress.close()
-    if wrong := [f"{each.key}: {each.notes[0]}" for each in found if each.notes]:
-        message = f"{len(wrong)} of {len(found)} artifacts are not as they were written, first {wrong[0]}: delete them"
-        return Catalogue(
-            outcome=Outcome.INVALID_INPUT, reason=Reason.CORRUPT_ARTIFACT, message=message, artifacts=tuple(found)
+    if wrong := [f"{each.key}: {each.notes[0]}" for each in artifacts if each.notes]:
+        message = (
+            f"{len(wrong)} of {len(artifacts)} artifacts are not as they were written, first {wrong[0]}: delete them"
         )
-    return _done(Reason.VERIFIED, f"{store.uri}: every file of {len(found)} artifacts has its sha256", found)
+        return Catalogue(
+            outcome=Outcome.INVALID_INPUT, reason=Reason.CORRUPT_ARTIFACT, message=message, artifacts=tuple(artifacts)
+        )
+    return _done(Reason.VERIFIED, f"{store.uri}: every file of {len(artifacts)} artifacts has its sha256", artifacts)
 
 
 def gc(store: Source, keep: Collection[str], now: datetime, *, delete: bool) -> Catalogue:
@@ -71,15 +73,15 @@ def gc(store: Source, keep: Collection[str], now: datetime, *, delete: bool) -> 
     root = open_artifacts(store)
     for key in keep:
         _checked(key)
-    found = [marked for each in _all(root) if (marked := _garbage(each, keep, now))]
+    artifacts = [marked for each in _all(root) if (marked := _garbage(each, keep, now))]
     if delete:
-        for each in found:
+        for each in artifacts:
             _remove(root.child(each.key))
-    total = format_bytes(sum(each.total_bytes for each in found))
-    message = f"{store.uri}: {len(found)} artifacts, {total}, " + (
+    total = format_bytes(sum(each.total_bytes for each in artifacts))
+    message = f"{store.uri}: {len(artifacts)} artifacts, {total}, " + (
         "are removed" if delete else "can be removed; nothing was, give --delete to do it"
     )
-    return _done(Reason.COLLECTED, message, found)
+    return _done(Reason.COLLECTED, message, artifacts)
 
 
 def _all(root: WritableStore) -> list[StoredArtifact]:
@@ -92,8 +94,8 @@ def _describe(folder: WritableStore, key: str) -> StoredArtifact:
     files, written = folder.list(), folder.last_written()
     manifest: Manifest | None = None
     try:
-        found = read_manifest(folder, files)
-        manifest = found[0] if found else None
+        content = read_manifest(folder, files)
+        manifest = content[0] if content else None
         notes = _missing(manifest, files, key) if manifest else ["it has no manifest"]
     except InvalidInput as error:
         notes = [error.message]
@@ -121,32 +123,32 @@ def _missing(manifest: Manifest, files: dict[str, int], key: str) -> list[str]:
 
 
 def _manifest(folder: WritableStore) -> Manifest:
-    found = read_manifest(folder, folder.list())
-    if found is None:
+    written = read_manifest(folder, folder.list())
+    if written is None:
         raise InvalidInput(
             Reason.SOURCE_NOT_FOUND, f"{folder.uri} has no {MANIFEST_NAME}: no complete artifact is there; list them"
         )
-    return found[0]
+    return written[0]
 
 
 def _verify_file(folder: WritableStore, file: ManifestFile, progress: Progress) -> str | None:
     """Returns a note on the file whose bytes are not those of the manifest; None when they are."""
-    found = sha256_of(folder, file.path, file.size, progress)
-    if found == file.sha256:
+    sha256 = sha256_of(folder, file.path, file.size, progress)
+    if sha256 == file.sha256:
         return None
-    return f"{file.path} has sha256 {found}, not {file.sha256}"
+    return f"{file.path} has sha256 {sha256}, not {file.sha256}"
 
 
-def _garbage(found: StoredArtifact, keep: Collection[str], now: datetime) -> StoredArtifact | None:
+def _garbage(artifact: StoredArtifact, keep: Collection[str], now: datetime) -> StoredArtifact | None:
     """The artifact with the reason why it goes; None when it stays."""
-    if found.key in keep:
+    if artifact.key in keep:
         return None
-    if found.complete:
-        return found.model_copy(update={"notes": ("nothing refers to it",)})
-    if found.written and now - found.written < ABANDONED_AFTER:
+    if artifact.complete:
+        return artifact.model_copy(update={"notes": ("nothing refers to it",)})
+    if artifact.written and now - artifact.written < ABANDONED_AFTER:
         return None
-    days = f"{(now - found.written).days} days" if found.written else "an unknown time"
-    return found.model_copy(update={"notes": (*found.notes[:1], f"nothing was written to it for {days}")})
+    days = f"{(now - artifact.written).days} days" if artifact.written else "an unknown time"
+    return artifact.model_copy(update={"notes": (*artifact.notes[:1], f"nothing was written to it for {days}")})
 
 
 def _remove(folder: WritableStore) -> None:
@@ -162,8 +164,8 @@ def _checked(key: str) -> str:
     return key
 
 
-def _size(found: StoredArtifact) -> str:
-    return f"{found.files} files, {format_bytes(found.total_bytes)}"
+def _size(artifact: StoredArtifact) -> str:
+    return f"{artifact.files} files, {format_bytes(artifact.total_bytes)}"
 
 
 def _done(

@@ -35,13 +35,13 @@ def fetch(source: Source, folder: Path) -> Report:
     """
     store = open_store(source)
     files = store.list()
-    found = read_manifest(store, files)
-    if found is None:
+    written = read_manifest(store, files)
+    if written is None:
         raise InvalidInput(
             Reason.MISSING_FILE if files else Reason.SOURCE_NOT_FOUND,
             f"{store.uri} has no {MANIFEST_NAME}, so no complete artifact is there: merge first, or correct the URI",
         )
-    manifest, text = found
+    manifest, text = written
     result = checked_artifact(store, source, files, manifest, text)
     folder = folder.absolute()
     try:
@@ -72,18 +72,18 @@ def checked_artifact(
 
     Raises InvalidInput (SourceChanged, CorruptArtifact).
     """
-    found = artifact(store, manifest, text)
-    if source.digest and source.digest != found.digest:
+    result = artifact(store, manifest, text)
+    if source.digest and source.digest != result.digest:
         raise InvalidInput(
             Reason.SOURCE_CHANGED,
-            f"{store.describe(MANIFEST_NAME)} has digest {found.digest}, not {source.digest}: build it again",
+            f"{store.describe(MANIFEST_NAME)} has digest {result.digest}, not {source.digest}: build it again",
         )
     for file in manifest.files:
         if file.path not in files:
             raise corrupt(store.describe(file.path), "is missing, though the manifest names it")
         if files[file.path] != file.size:
             raise corrupt(store.describe(file.path), f"has {files[file.path]} bytes, not {file.size}")
-    return found
+    return result
 
 
 def fetch_file(store: Store, folder: Path, progress: Progress, file: ManifestFile) -> bool:
@@ -118,8 +118,8 @@ def fetch_file(store: Store, folder: Path, progress: Progress, file: ManifestFil
 def _is_right(target: Path, file: ManifestFile) -> bool:
     if target.is_symlink() or not target.is_file() or target.stat().st_size != file.size:
         return False
-    with target.open("rb") as found:
-        return hashlib.file_digest(found, "sha256").hexdigest() == file.sha256
+    with target.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest() == file.sha256
 
 
 def _write(descriptor: int, data: bytearray) -> None:

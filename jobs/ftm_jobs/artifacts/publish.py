@@ -22,10 +22,10 @@ _LOG = logging.getLogger(__name__)
 def complete(target: WritableStore, key: str) -> Artifact | None:
     """Returns the artifact, if its manifest is there and so are its files, in their sizes."""
     files = target.list()
-    found = read_manifest(target, files)
-    if found is None:
+    written = read_manifest(target, files)
+    if written is None:
         return None
-    manifest, text = found
+    manifest, text = written
     if manifest.key != key:
         raise corrupt(target.describe(MANIFEST_NAME), f'is of the artifact "{manifest.key[:100]}"')
     if any(files.get(file.path) != file.size for file in manifest.files):

@@ -158,13 +158,13 @@ def _token_indices(what: str, config: Mapping[str, Any]) -> dict[str, tuple[int,
     value = config.get(field)
     if value is None:
         return {}
-    found = value if isinstance(value, dict) else {"": value}
-    for indices in found.values():
+    by_module = value if isinstance(value, dict) else {"": value}
+    for indices in by_module.values():
         if not isinstance(indices, list) or not all(_is_token(index) for index in indices):
             _invalid(what, field, value, "a list of token numbers, or a map of layers to such lists")
         if len(set(indices)) != len(indices):
             _invalid(what, field, value, "a list in which each token is named once")
-    return {name: tuple(indices) for name, indices in found.items()}
+    return {name: tuple(indices) for name, indices in by_module.items()}
 
 
 def _is_token(value: Any) -> bool:

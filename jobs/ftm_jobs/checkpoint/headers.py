@@ -114,14 +114,14 @@ def parse_header(file: str, header: bytes, file_size: int) -> Header:
 
 def _load(file: str, header: bytes) -> dict[str, Any]:
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        entries = dict(pairs)
+        if len(entries) != len(pairs):
             seen: set[str] = set()
             for name, _ in pairs:
                 if name in seen:
                     _refuse(file, f'names "{name}" twice in its header')
                 seen.add(name)
-        return found
+        return entries
 
     try:
         entries = json.loads(header.decode("utf-8"), object_pairs_hook=without_duplicates)

@@ -41,17 +41,17 @@ def weight_files(uri: str, index: Mapping[str, Any] | None, files: Collection[st
 
 def weight_map(what: str, index: Mapping[str, Any]) -> dict[str, str]:
     """Returns the file of each tensor. Raises InvalidInput (InvalidIndex); `what` is how messages name the index."""
-    found = index.get("weight_map")
-    if not isinstance(found, dict) or not found:
+    files = index.get("weight_map")
+    if not isinstance(files, dict) or not files:
         raise InvalidInput(Reason.INVALID_INDEX, f"{what} has no weight_map with the file of each tensor")
-    for tensor, name in found.items():
+    for tensor, name in files.items():
         if not isinstance(name, str) or not is_plain_name(name) or not name.endswith(".safetensors"):
             raise InvalidInput(
                 Reason.INVALID_INDEX,
                 f'{what} puts tensor "{tensor}" in {str(name)[:200]!r}: '
                 "only safetensors files beside the index may be named",
             )
-    return found
+    return files
 
 
 def check_index(uri: str, index: Mapping[str, Any] | None, headers: Collection[Header]) -> None:
@@ -72,10 +72,10 @@ def check_index(uri: str, index: Mapping[str, Any] | None, headers: Collection[H
         return
     for tensor, name in weight_map(f"{uri}/{INDEX_FILE}", index).items():
         if where.get(tensor) != name:
-            found = f"it is in {where[tensor]}" if tensor in where else "no file holds it"
+            place = f"it is in {where[tensor]}" if tensor in where else "no file holds it"
             raise InvalidInput(
                 Reason.INVALID_INDEX,
-                f'{uri}/{INDEX_FILE} puts tensor "{tensor}" in {name}, but {found}: correct the index',
+                f'{uri}/{INDEX_FILE} puts tensor "{tensor}" in {name}, but {place}: correct the index',
             )
 
 

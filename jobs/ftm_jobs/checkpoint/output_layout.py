@@ -121,8 +121,8 @@ def base_layout(headers: Sequence[Header], changed: Mapping[str, OutputTensor]) 
     A file keeps its header unless a dtype or shape in it changes. A tensor that the base does not have follows those
     of the file that holds its origin or, without one, of the first file.
     """
-    known = {name for header in headers for name in header.tensors}
-    new = [tensor for name, tensor in changed.items() if name not in known]
+    of_base = {name for header in headers for name in header.tensors}
+    new = [tensor for name, tensor in changed.items() if name not in of_base]
     files = [_in_place(header, changed) for header in headers]
     for tensor in new:
         place = next((at for at, file in enumerate(files) if tensor.origin and file.name == tensor.origin.file), 0)
@@ -202,9 +202,9 @@ def _header_size(entries: int) -> int:
 
 def parse_file_size(text: str) -> int:
     """Returns the bytes of `5GB` (5e9), `2GiB` (2 * 2**30) and so on. Raises InvalidInput (InvalidSize)."""
-    found = _FILE_SIZE.fullmatch(text)
-    unit = found[2] if found else "B"
-    size = int(Fraction(found[1]) * (1024 if "i" in unit else 1000) ** _UNITS[unit[0].upper()]) if found else 0
+    match = _FILE_SIZE.fullmatch(text)
+    unit = match[2] if match else "B"
+    size = int(Fraction(match[1]) * (1024 if "i" in unit else 1000) ** _UNITS[unit[0].upper()]) if match else 0
     if size < 1:
         raise InvalidInput(
             Reason.INVALID_SIZE,

@@ -83,8 +83,8 @@ def open_model(source: Source) -> StoredModel:
     store = open_store(source)
     files = list_files(store)
     manifest, digest, stats = None, None, {}
-    if found := read_manifest(store, files):
-        manifest, text = found
+    if written := read_manifest(store, files):
+        manifest, text = written
         digest = checked_artifact(store, source, files, manifest, text).digest
         stats = {file.path: Stat(file.path, file.size, f"sha256:{file.sha256}") for file in manifest.files}
         files = {path: stat.size for path, stat in stats.items()}
@@ -125,9 +125,9 @@ def bring(model: StoredModel, folder: Path) -> None:
 def bring_file(model: StoredModel, folder: Path, progress: Progress, file: Stat) -> None:
     """Brings one file, as `bring` does."""
     if isinstance(model.store, FileStore):
-        found = sha256_of(model.store, file.path, file.size, progress)
-        if file.sha256 not in (None, found):
-            raise corrupt(model.store.describe(file.path), f"has sha256 {found}, not {file.sha256}")
+        sha256 = sha256_of(model.store, file.path, file.size, progress)
+        if file.sha256 not in (None, sha256):
+            raise corrupt(model.store.describe(file.path), f"has sha256 {sha256}, not {file.sha256}")
         (folder / file.path).unlink(missing_ok=True)
         (folder / file.path).symlink_to(model.store.root / file.path)
     elif model.manifest and file.sha256:

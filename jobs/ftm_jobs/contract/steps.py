@@ -40,5 +40,5 @@ EXIT_CODES = {
 
 def progress_in(log_line: str) -> str | None:
     """Returns the progress in a log line: `3.1 GB of 14.5 GB (21 %), 310 MB/s, 37 s left`; None when it has none."""
-    found = PROGRESS_LINE.fullmatch(log_line.strip())
-    return found[1] if found else None
+    match = PROGRESS_LINE.fullmatch(log_line.strip())
+    return match[1] if match else None

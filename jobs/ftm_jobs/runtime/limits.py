@@ -23,13 +23,13 @@ def memory_limit(cgroups: Path = CGROUPS) -> int:
 
 def processors(cgroups: Path = CGROUPS) -> int:
     """Returns a whole number, at least one."""
-    found = len(os.sched_getaffinity(0))
+    count = len(os.sched_getaffinity(0))
     quota, _, period = _read(cgroups / "cpu.max").partition(" ")
     if not quota:
         quota, period = _read(cgroups / "cpu/cpu.cfs_quota_us"), _read(cgroups / "cpu/cpu.cfs_period_us")
     if quota.isdigit() and period.isdigit() and int(period):
-        found = min(found, -(-int(quota) // int(period)))
-    return max(1, found)
+        count = min(count, -(-int(quota) // int(period)))
+    return max(1, count)
 
 
 def _read(path: Path) -> str:

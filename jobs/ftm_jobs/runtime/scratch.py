@@ -57,8 +57,8 @@ def _own(root: Path, key: str) -> tuple[Path, int]:
     folder = root / f"ftm-{key}"
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if folder.is_dir() and not folder.is_symlink() and found.st_uid == os.getuid():
+    status = folder.lstat()
+    if folder.is_dir() and not folder.is_symlink() and status.st_uid == os.getuid():
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -30,16 +30,16 @@ def read_credentials(directory: Path | None) -> dict[str, str] | None:
     if directory is None:
         return None
     try:
-        found = {key: (directory / key).read_text().strip() for key in KEYS if (directory / key).is_file()}
+        values = {key: (directory / key).read_text().strip() for key in KEYS if (directory / key).is_file()}
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(Reason.ACCESS_DENIED, f"credentials in {directory} cannot be read: {error}") from error
-    if not found:
+    if not values:
         raise InvalidInput(
             Reason.ACCESS_DENIED,
             f"credentials folder {directory} does not exist or holds none of {', '.join(KEYS)}: create the "
             "Secret that is mounted there, with these keys",
         )
     for key in CERTIFICATE_KEYS:
-        if _CERTIFICATE in found.get(key, ""):
-            found[key] = str(directory / key)
-    return found
+        if _CERTIFICATE in values.get(key, ""):
+            values[key] = str(directory / key)
+    return values

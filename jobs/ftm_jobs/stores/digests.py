@@ -30,26 +30,26 @@ def cache_file() -> Path:
 def sha256_of_file(path: Path) -> tuple[os.stat_result, str]:
     """Returns the file as it was when its hashing began, and the hash in hex. Raises OSError."""
     with path.open("rb") as file:
-        found = os.fstat(file.fileno())
-        version = _version(found)
+        status = os.fstat(file.fileno())
+        version = _version(status)
         with _lock:
-            known = _memory.get(version)
-        if known is None and found.st_size >= SMALLEST_REMEMBERED_BYTES:
-            known = _read().get(version)
-        digest = known or hashlib.file_digest(file, "sha256").hexdigest()
+            remembered = _memory.get(version)
+        if remembered is None and status.st_size >= SMALLEST_REMEMBERED_BYTES:
+            remembered = _read().get(version)
+        digest = remembered or hashlib.file_digest(file, "sha256").hexdigest()
     with _lock:
         _memory[version] = digest
-    if known is None and found.st_size >= SMALLEST_REMEMBERED_BYTES and _settled(found):
+    if remembered is None and status.st_size >= SMALLEST_REMEMBERED_BYTES and _settled(status):
         _remember(version, digest)
-    return found, digest
+    return status, digest
 
 
-def _version(found: os.stat_result) -> str:
-    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def _settled(found: os.stat_result) -> bool:
-    return max(found.st_mtime, found.st_ctime) < time.time() - SETTLED_SECONDS
+def _settled(status: os.stat_result) -> bool:
+    return max(status.st_mtime, status.st_ctime) < time.time() - SETTLED_SECONDS
 
 
 def _read() -> dict[str, str]:

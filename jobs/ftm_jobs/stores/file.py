@@ -44,11 +44,11 @@ class FileStore(WritableStore):
 
     def stat(self, path: str) -> Stat:
         try:
-            found, digest = sha256_of_file(self.root / path)
+            status, digest = sha256_of_file(self.root / path)
         except OSError as error:
             raise _explain(error, self.describe(path)) from error
-        self._known[path] = _version(found)
-        return Stat(path, found.st_size, f"sha256:{digest}", sealed=True)
+        self._known[path] = _version(status)
+        return Stat(path, status.st_size, f"sha256:{digest}", sealed=True)
 
     def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
         done = 0
@@ -172,8 +172,8 @@ class FileStore(WritableStore):
         return self.root / f".{path}.{secrets.token_hex(4)}{_PARTIAL}"
 
 
-def _version(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_ino, found.st_size, found.st_mtime_ns
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _FileWriter:

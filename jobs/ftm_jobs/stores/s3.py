@@ -85,14 +85,14 @@ class S3Store(WritableStore):
 
     def _read_once(self, path: str, offset: int, buffer: memoryview) -> None:
         condition: dict[str, Any] = {"IfMatch": self._etags[path]} if path in self._etags else {}
-        found = self._client.get_object(
+        answer = self._client.get_object(
             Bucket=self.bucket,
             Key=self.prefix + path,
             Range=f"bytes={offset}-{offset + len(buffer) - 1}",
             **condition,
         )
         done = 0
-        with found["Body"] as body:
+        with answer["Body"] as body:
             try:
                 while done < len(buffer):
                     count = body.readinto(buffer[done:])  # type: ignore[arg-type]  # the stub asks for a file

@@ -81,9 +81,9 @@ class ServerSideCopy:
         self._parts.join()
         self._check_original()
         self._parts.complete()
-        found = self._client.head_object(Bucket=self._bucket, Key=self._key)["ContentLength"]
-        if found != self._size:
-            raise NotCopied(f"the store's copy has {found} of {self._size} bytes")
+        copied = self._client.head_object(Bucket=self._bucket, Key=self._key)["ContentLength"]
+        if copied != self._size:
+            raise NotCopied(f"the store's copy has {copied} of {self._size} bytes")
 
     def abort(self, *, wait: bool) -> None:
         """As `Parts.abort`."""

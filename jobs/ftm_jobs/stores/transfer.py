@@ -98,12 +98,12 @@ class Buffers:
 
     def take(self, size: int) -> memoryview:
         try:
-            found = self.free.get_nowait()
+            buffer = self.free.get_nowait()
         except Empty:
-            found = bytearray()
-        if len(found) < size:
-            found = bytearray(max(size, self.smallest))
-        return memoryview(found)[:size]
+            buffer = bytearray()
+        if len(buffer) < size:
+            buffer = bytearray(max(size, self.smallest))
+        return memoryview(buffer)[:size]
 
     def give_back(self, data: memoryview) -> None:
         assert isinstance(data.obj, bytearray)
@@ -129,9 +129,9 @@ def at_once(source: Store) -> dict[str, int]:
     return {"threads": threads, "ahead": max(BLOCKS_AHEAD, threads + 2)}
 
 
-def check_sha256(source: Store, stat: Stat, found: str) -> None:
-    if stat.sha256 and found != stat.sha256:
+def check_sha256(source: Store, stat: Stat, sha256: str) -> None:
+    if stat.sha256 and sha256 != stat.sha256:
         raise InvalidInput(
             Reason.CORRUPT_SOURCE,
-            f"{source.describe(stat.path)} has sha256 {found}, but the store declares {stat.sha256}: upload it again",
+            f"{source.describe(stat.path)} has sha256 {sha256}, but the store declares {stat.sha256}: upload it again",
         )
