@@ -43,7 +43,7 @@ lint: $(VENV) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-unit: $(VENV) ## pure tests, seconds
+unit: $(VENV) ## pure tests, a minute
 	@$(PYTEST) tests/unit
 
 engine: $(VENV) ## the planner judged by vLLM itself, without a GPU
