@@ -29,7 +29,7 @@ BREAKS = {
     "awq-layers": ("jobs/ftm_jobs/quantize/awq/layout.py", "import ftm_jobs.quantize.awq.engines.packing"),
     "verify-layers": ("jobs/ftm_jobs/verify/tensors/sources.py", "import ftm_jobs.verify.models.groups"),
     "figures": ("jobs/ftm_jobs/verify/figures/checks.py", "import time"),
-    "local": ("operator/ftm_operator/local/steps.py", "import ftm_operator.runtime.cluster"),
+    "local": ("operator/ftm_operator/local/steps.py", "import ftm_operator.resources.job"),
     "one-client": ("operator/ftm_operator/runtime/controller.py", "import kubernetes"),
 }
 CLOCKS_AND_IO = {"now", "utcnow", "today", "open", "print", "read_text", "write_text", "getenv"}
