@@ -228,8 +228,8 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(place: Place, merge
 KILLED = """
 import sys, time
 from pathlib import Path
-from ftm_jobs.quantize import Method, quantize
-from ftm_jobs.source import parse_source
+from ftm_jobs.quantize.artifact import Method, quantize
+from ftm_jobs.stores.source import parse_source
 
 def waits(model, out):
     (out / "half").write_bytes(b"half")
