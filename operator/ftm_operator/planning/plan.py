@@ -18,6 +18,7 @@ from ftm_operator.planning.decision import Decision, decide
 from ftm_operator.planning.gpu_plan import decision_for, gpu_plan, merged_reason
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 from ftm_operator.planning.model.architecture import architecture
+from ftm_operator.planning.rules.context_length import context_length
 from ftm_operator.planning.rules.placement import NOT_IN_FLOAT16
 from ftm_operator.planning.rules.rejection import Rejection
 from ftm_operator.planning.rules.tensor_parallel import first_rejection, split_of, valid_sizes
@@ -122,13 +123,7 @@ def _forbidden(spec: FineTunedModelSpec, base: BaseFacts, decision: Decision) ->
         )
     if decision.engine == "vLLM" and (broken := _broken_rule(base, asked, decision)):
         return broken
-    if serving.max_model_len and serving.max_model_len > base.max_position_embeddings:
-        return Rejection(
-            "ContextLength",
-            f"spec.serving.maxModelLen {serving.max_model_len} exceeds the model's limit of "
-            f"{base.max_position_embeddings} tokens; ask for at most that",
-        )
-    return None
+    return context_length(serving.max_model_len, base.max_position_embeddings)
 
 
 def _broken_rule(base: BaseFacts, size: int, decision: Decision) -> Rejection | None:
@@ -170,5 +165,5 @@ def _weights(base: BaseFacts, size: int) -> str:
 
 def _tensor_parallel(spec: FineTunedModelSpec, base: BaseFacts, size: int) -> str:
     why = "from spec.serving.tensorParallelSize" if spec.serving.tensor_parallel_size else "the default"
-    heads = f"{base.attention_heads} attention and {base.key_value_heads} key-value heads divide"
+    heads = f"{base.attention_heads} attention and {base.key_value_heads} key-value heads divide by it"
     return f"tensor-parallel size {size}: {why}; {heads}"

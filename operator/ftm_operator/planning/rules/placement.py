@@ -38,14 +38,15 @@ def compute_capability(candidate: Candidate) -> Rejection | None:
     if candidate.dtype == "bfloat16" and has < BFLOAT16_CAPABILITY:
         return Rejection(
             "ComputeCapability",
-            f"bfloat16 needs compute capability 8.0 and it has {_dotted(has)}; write dtype: float16",
+            f"bfloat16 needs compute capability 8.0, and this GPU has {_dotted(has)}; "
+            "set spec.serving.dtype to float16",
         )
     needed = MINIMUM_CAPABILITY.get(candidate.scheme.method)
     if needed and has < needed:
         return Rejection(
             "ComputeCapability",
-            f"{candidate.scheme.label.partition(',')[0]} needs compute capability {_dotted(needed)} and it has "
-            f"{_dotted(has)}",
+            f"{candidate.scheme.label.partition(',')[0]} needs compute capability {_dotted(needed)}, and this "
+            f"GPU has {_dotted(has)}",
         )
     return None
 
@@ -54,9 +55,11 @@ def supported_dtype(candidate: Candidate) -> Rejection | None:
     """Some models overflow in float16, and AWQ computes in 16 bits. Source: config/model.py, _check_valid_dtype."""
     model_type = candidate.model.model_type
     if candidate.dtype == "float16" and model_type in NOT_IN_FLOAT16:
-        return Rejection("Dtype", f"{model_type} is numerically unstable in float16; write dtype: bfloat16")
+        return Rejection(
+            "Dtype", f"{model_type} is numerically unstable in float16; set spec.serving.dtype to bfloat16"
+        )
     if candidate.dtype == "float32" and candidate.scheme.method == "awq":
-        return Rejection("Dtype", "AWQ computes in float16 or bfloat16, not float32")
+        return Rejection("Dtype", "AWQ computes in float16 or bfloat16, not float32; set spec.serving.dtype to auto")
     return None
 
 
@@ -65,9 +68,9 @@ def gpus_per_node(candidate: Candidate) -> Rejection | None:
     layout, accelerator = candidate.layout, candidate.accelerator
     inside = layout.gpus // layout.nodes
     if inside > accelerator.per_node:
-        return Rejection("GPUsPerNode", f"{inside} GPUs are needed on a node and each has {accelerator.per_node}")
+        return Rejection("GPUsPerNode", f"{inside} GPUs are needed on one node, and a node has {accelerator.per_node}")
     if layout.nodes > accelerator.nodes:
-        return Rejection("Nodes", f"{layout.nodes} nodes are needed and there are {accelerator.nodes}")
+        return Rejection("Nodes", f"{layout.nodes} nodes are needed, and there are {accelerator.nodes}")
     return None
 
 

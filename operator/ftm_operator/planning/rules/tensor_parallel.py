@@ -69,7 +69,9 @@ def padded_vocabulary(split: Split) -> Rejection | None:
     """The padded vocabulary is split evenly. Source: layers/vocab_parallel_embedding.py."""
     vocabulary, rows = split.model.vocabulary, vocabulary_rows(split.model.vocabulary)
     if rows % split.ranks:
-        return Rejection("PaddedVocabulary", f"{vocabulary} tokens, padded to {rows}, do not divide by {split.ranks}")
+        return Rejection(
+            "PaddedVocabulary", f"vocabulary {vocabulary}, padded to {rows}, does not divide by {split.ranks}"
+        )
     return None
 
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.rules.context_length import context_length
 from ftm_operator.planning.rules.rejection import Rejection
 from ftm_operator.planning.sizing.outcome import NoFit, Option, RejectedLayout, Sizing, gpus, rejected_layout
 from ftm_operator.planning.sizing.request import Request
@@ -24,12 +25,8 @@ from ftm_operator.planning.sizing.search import LEAST_CONTEXT, Search, Trial, cl
 
 def size(model: Architecture, request: Request, classes: Sequence[AcceleratorClass]) -> Sizing | NoFit:
     """Returns the choice over all classes, or why there is none."""
-    if request.context and request.context > model.max_context:
-        return NoFit(
-            "ContextLength",
-            f"{request.context} tokens exceed the model's limit of {model.max_context}; ask for at most that",
-            (),
-        )
+    if too_long := context_length(request.context, model.max_context):
+        return NoFit(too_long.rule, too_long.reason, ())
     search = Search(model, request)
     least = min(LEAST_CONTEXT, model.max_context)
     trials = [search.try_class(each, least) for each in classes]
@@ -51,17 +48,17 @@ def _order(index: int, option: Option) -> tuple[float, ...]:
 
 
 def _not_chosen(option: Option, chosen: Option) -> RejectedLayout:
-    layout, best = option.layout, chosen.layout
+    layout, best, chosen_name = option.layout, chosen.layout, chosen.accelerator.name
     if layout.gpus > best.gpus:
-        broken = Rejection("MoreGPUs", f"takes {gpus(layout.gpus)}, {chosen.accelerator.name} {best.gpus}")
+        broken = Rejection("MoreGPUs", f"needs {gpus(layout.gpus)}, and {chosen_name} needs {gpus(best.gpus)}")
     elif layout.nodes > best.nodes:
-        broken = Rejection("MoreNodes", f"takes {layout.nodes} nodes, {chosen.accelerator.name} {best.nodes}")
+        broken = Rejection("MoreNodes", f"needs {layout.nodes} nodes, and {chosen_name} needs {best.nodes}")
     elif option.accelerator.rank > chosen.accelerator.rank:
         broken = Rejection(
-            "HigherCost", f"takes {gpus(layout.gpus)} too, and comes after {chosen.accelerator.name} in the cost order"
+            "HigherCost", f"needs {gpus(layout.gpus)} as well, and comes after {chosen_name} in the cost order"
         )
     else:
-        broken = Rejection("LaterInList", f"equal to {chosen.accelerator.name}, which comes first")
+        broken = Rejection("LaterInList", f"needs and costs as much as {chosen_name}, which is listed first")
     return rejected_layout(option.accelerator, layout, broken)
 
 
@@ -72,5 +69,5 @@ def _no_fit(rejected: tuple[RejectedLayout, ...], trials: list[Trial]) -> NoFit:
     closest = max(options, key=closeness, default=None)
     telling = next((each for each in rejected if closest and is_option(each, closest)), rejected[0])
     where = f"{telling.accelerator}, tensor-parallel size {telling.tensor_parallel}"
-    where += f" x {telling.pipeline_parallel} stages" if telling.pipeline_parallel > 1 else ""
+    where += f" and {telling.pipeline_parallel} pipeline stages" if telling.pipeline_parallel > 1 else ""
     return NoFit(telling.rule, f"{where}: {telling.reason}", rejected, closest)

@@ -65,6 +65,11 @@ def rejected_layout(accelerator: AcceleratorClass, layout: Layout, broken: Rejec
     )
 
 
+def requests_of(count: int, context: int) -> str:
+    """Returns so many requests of that length, with their nouns."""
+    return f"1 request of {context} tokens" if count == 1 else f"{count} requests of {context} tokens each"
+
+
 def gpus(count: int) -> str:
     """Returns the number with its noun."""
     return "1 GPU" if count == 1 else f"{count} GPUs"

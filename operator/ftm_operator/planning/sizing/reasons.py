@@ -3,7 +3,7 @@
 from ftm_jobs.contract.byte_counts import format_gib
 from ftm_operator.planning.memory.reserves import default_batch
 from ftm_operator.planning.model.padding import padded_widths
-from ftm_operator.planning.sizing.outcome import Sizing, gpus
+from ftm_operator.planning.sizing.outcome import Sizing, gpus, requests_of
 
 
 def reasons(sizing: Sizing) -> list[str]:
@@ -38,7 +38,7 @@ def _size_reason(sizing: Sizing) -> str:
         f"{option.layout.gpus} x {option.accelerator.name}: the fewest GPUs that hold {on_each}"
         f"{format_gib(memory.weights)} of weights, {format_gib(memory.held - memory.weights)} of reserves and "
         f"{format_gib(needed)} of KV cache for "
-        f"{request.concurrency} x {option.context} tokens in {format_gib(memory.budget)}"
+        f"{requests_of(request.concurrency, option.context)} in {format_gib(memory.budget)}"
     )
 
 
@@ -50,9 +50,9 @@ def _layout_reason(sizing: Sizing) -> str:
         "" if model.latent else f" and {model.key_value_heads} key-value heads"
     )
     sentence += (
-        " divide"
+        " divide by it"
         if model.latent or model.key_value_heads >= layout.tensor_parallel
-        else (" divide, the latter held by several GPUs each")
+        else (" divide by it, the latter held by several GPUs each")
     )
     if layout.nodes > 1:
         sentence += (
@@ -86,8 +86,8 @@ def _context_reason(sizing: Sizing) -> str:
     if option.context == limit:
         return f"context {option.context} tokens: the model's own limit"
     return (
-        f"context {option.context} tokens: the longest that fits {sizing.request.concurrency} times, rounded down to a "
-        f"block of {option.memory.cache.block_tokens}; the model's own limit is {limit}"
+        f"context {option.context} tokens: the longest of which {sizing.request.concurrency} requests fit at once, in "
+        f"whole blocks of {option.memory.cache.block_tokens} tokens; the model's own limit is {limit} tokens"
     )
 
 
@@ -95,12 +95,15 @@ def _batch_reason(sizing: Sizing) -> str:
     option = sizing.option
     accelerator = option.accelerator
     default = default_batch(accelerator.usable_bytes, accelerator.product or accelerator.name)
-    sentence = f"{option.batch.tokens} tokens of {option.batch.sequences} sequences at once: "
+    sentence = f"batch of {option.batch.tokens} tokens and {option.batch.sequences} sequences: "
     if sizing.request.batched_tokens or sizing.request.batched_sequences:
         return sentence + "from spec.serving.extraArgs"
     if option.batch == default:
         return sentence + f"vLLM's default for {accelerator.name}"
-    return sentence + f"vLLM's default of {default.tokens} and {default.sequences} leaves too little for the KV cache"
+    return (
+        sentence
+        + f"vLLM's default of {default.tokens} and {default.sequences} leaves too little memory for the KV cache"
+    )
 
 
 def _correction_reason(sizing: Sizing) -> list[str]:
@@ -108,4 +111,5 @@ def _correction_reason(sizing: Sizing) -> list[str]:
     if not correction:
         return []
     held = f"{format_gib(abs(correction))} {'more' if correction > 0 else 'less'}"
-    return [f"{held} of reserves than estimated: what vLLM was measured to hold of {sizing.option.accelerator.name}"]
+    kind = sizing.option.accelerator.name
+    return [f"{held} of reserves than estimated: by what vLLM was measured to hold of {kind}"]

@@ -11,7 +11,7 @@ from ftm_operator.planning.gpus.accelerators import KNOWN, AcceleratorClass, acc
 from ftm_operator.planning.model.architecture import Architecture
 from ftm_operator.planning.model.quantization import AWQ
 from ftm_operator.planning.sizing.choice import size
-from ftm_operator.planning.sizing.outcome import NoFit, Sizing, gpus
+from ftm_operator.planning.sizing.outcome import NoFit, Sizing
 from ftm_operator.planning.sizing.request import Request
 
 NODE_OF = 8
@@ -36,22 +36,23 @@ def _less(model: Architecture, request: Request, classes: Sequence[AcceleratorCl
     closest = found.closest
     if closest and closest.context >= SHORTEST_CONTEXT:
         yield (
-            f"a context of {closest.context} tokens fits {gpus(closest.layout.gpus)} of {closest.accelerator.name}: "
+            f"a context of {closest.context} tokens fits on {closest.layout.gpus} x {closest.accelerator.name}: "
             f"set spec.serving.maxModelLen to at most that"
         )
     for fewer in (4, 2, 1):
         if fewer < request.concurrency and isinstance(
             size(model, replace(request, concurrency=fewer), classes), Sizing
         ):
-            yield f"{fewer} at once instead of {request.concurrency} fit: set spec.serving.concurrency to {fewer}"
+            fitting = f"{fewer} requests at once fit instead of {request.concurrency}"
+            yield f"{fitting}: set spec.serving.concurrency to {fewer}"
             break
     if request.tensor_parallel or request.pipeline_parallel:
         free = size(model, replace(request, tensor_parallel=None, pipeline_parallel=None), classes)
         if isinstance(free, Sizing):
             yield (
-                f"{_placed(free)} fits: remove spec.serving.tensorParallelSize and let it be chosen"
-                if request.tensor_parallel
-                else f"{_placed(free)} fits"
+                f"it fits on {_placed(free)}: remove "
+                + ("spec.serving.tensorParallelSize" if request.tensor_parallel else "--pipeline-parallel-size")
+                + ", so that the size is chosen"
             )
 
 
@@ -61,7 +62,9 @@ def _fewer_bits(model: Architecture, request: Request, classes: Sequence[Acceler
     for group in (128, 64, 32):
         packed = size(model, replace(request, scheme=replace(AWQ, group=group)), classes)
         if isinstance(packed, Sizing):
-            yield f"with 4-bit weights (AWQ, groups of {group}) {_placed(packed)} fits"
+            yield (
+                f"4-bit weights (AWQ, groups of {group}) fit on {_placed(packed)}: set spec.quantization.method to AWQ"
+            )
             return
 
 
@@ -75,7 +78,7 @@ def _other_gpus(model: Architecture, request: Request, classes: Sequence[Acceler
     ]
     found = size(model, request, common)
     if isinstance(found, Sizing):
-        yield f"{_placed(found)} would hold it"
+        yield f"{_placed(found)} would hold it: offer such GPUs"
 
 
 def _more_nodes(model: Architecture, request: Request, classes: Sequence[AcceleratorClass]) -> Iterator[str]:

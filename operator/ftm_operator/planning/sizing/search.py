@@ -24,7 +24,7 @@ from ftm_operator.planning.rules.placement import (
 )
 from ftm_operator.planning.rules.rejection import Rejection
 from ftm_operator.planning.sizing.layouts import layouts
-from ftm_operator.planning.sizing.outcome import Option, RejectedLayout, rejected_layout
+from ftm_operator.planning.sizing.outcome import Option, RejectedLayout, rejected_layout, requests_of
 from ftm_operator.planning.sizing.request import Request
 
 LEAST_CONTEXT = 4096
@@ -140,9 +140,9 @@ class Search:
             "Memory",
             f"each GPU needs {format_gib(memory.held + needed)}: {format_gib(memory.weights)} of weights, "
             f"{format_gib(memory.held - memory.weights)} of reserves and {format_gib(needed)} of KV cache for "
-            f"{request.concurrency} x {context} tokens; it has {format_gib(memory.budget)}, "
+            f"{requests_of(request.concurrency, context)}; it has {format_gib(memory.budget)}, "
             f"{request.utilization:.0%} of {format_gib(option.accelerator.usable_bytes)}"
-            + (f" shared by {option.accelerator.shared_by}" if option.accelerator.shared_by > 1 else ""),
+            + (f", shared by {option.accelerator.shared_by} pods" if option.accelerator.shared_by > 1 else ""),
         )
 
 

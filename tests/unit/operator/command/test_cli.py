@@ -59,7 +59,7 @@ why
   not quantized: spec.objective is Quality
   0.25 GiB of BF16 weights, 134,515,008 parameters
   not sized: no kind of GPU is known, neither from nodes or their drivers nor by declaration
-  tensor-parallel size 1: the default; 9 attention and 3 key-value heads divide
+  tensor-parallel size 1: the default; 9 attention and 3 key-value heads divide by it
   dtype bfloat16: the weights' own
   context 8192 tokens: the model's own limit
 """,

@@ -66,14 +66,14 @@ why
   vLLM on GPUs: the default
   not quantized: spec.objective is Quality
   2 x a10g: the fewest GPUs that hold on each 6.74 GiB of weights, 1.53 GiB of reserves and 4.01 GiB of KV cache for \
-8 x 8192 tokens in 20.30 GiB
-  tensor-parallel size 2: 32 attention heads and 8 key-value heads divide
+8 requests of 8192 tokens each in 20.30 GiB
+  tensor-parallel size 2: 32 attention heads and 8 key-value heads divide by it
   dtype float16: from spec.serving.dtype
   context 8192 tokens: from spec.serving.maxModelLen
-  2048 tokens of 256 sequences at once: vLLM's default for a10g
+  batch of 2048 tokens and 256 sequences: vLLM's default for a10g
 rejected
   a10g, 1                    Memory: each GPU needs 22.60 GiB: 13.49 GiB of weights, 1.10 GiB of reserves and \
-8.02 GiB of KV cache for 8 x 8192 tokens; it has 20.30 GiB, 92% of 22.06 GiB
+8.02 GiB of KV cache for 8 requests of 8192 tokens each; it has 20.30 GiB, 92% of 22.06 GiB
 """,
         "",
     )
@@ -95,18 +95,18 @@ def test_what_does_not_fit_exits_with_3_and_says_what_would(capsys: pytest.Captu
     assert out.startswith(
         """\
 bot cannot be served as asked
-  Memory: a10g, tensor-parallel size 2 x 2 stages: each GPU needs 40.43 GiB: 32.85 GiB of weights, 2.57 GiB of \
-reserves and 5.00 GiB of KV cache for 8 x 8192 tokens; it has 20.30 GiB, 92% of 22.06 GiB
+  Memory: a10g, tensor-parallel size 2 and 2 pipeline stages: each GPU needs 40.43 GiB: 32.85 GiB of weights, 2.57 GiB \
+of reserves and 5.00 GiB of KV cache for 8 requests of 8192 tokens each; it has 20.30 GiB, 92% of 22.06 GiB
 what would fit
-  with 4-bit weights (AWQ, groups of 128) 4 x a10g (tensor-parallel size 4) fits
-  1 x NVIDIA-B200 (tensor-parallel size 1) would hold it
+  4-bit weights (AWQ, groups of 128) fit on 4 x a10g (tensor-parallel size 4): set spec.quantization.method to AWQ
+  1 x NVIDIA-B200 (tensor-parallel size 1) would hold it: offer such GPUs
 rejected
   a10g, 1                    Memory: """
     )
     code, out, _ = ftm(capsys, *arguments, "-o", "json")
     answer = json.loads(out)
     assert (code, answer["feasible"], answer["rule"]) == (3, False, "Memory")
-    assert answer["reasons"][1].startswith("with 4-bit weights")
+    assert answer["reasons"][1].startswith("4-bit weights")
     assert {each["rule"] for each in answer["rejected"]} == {"Memory", "AttentionHeads"}
 
 

@@ -72,7 +72,7 @@ def test_a_correction_is_held_and_its_items_still_sum_up() -> None:
     items = {name: value for name, value in answer["memory"].items() if name != "kvCacheNeeded"}
     assert items["measuredCorrection"] == GIB
     assert items.pop("total") == sum(items.values())
-    assert "1.00 GiB more of reserves than estimated: what vLLM was measured to hold of A10G" in answer["reasons"]
+    assert "1.00 GiB more of reserves than estimated: by what vLLM was measured to hold of A10G" in answer["reasons"]
     assert "measuredCorrection" not in sizing_json(plain)["memory"]
 
 

@@ -55,7 +55,7 @@ def test_what_the_spec_says_is_taken_and_said() -> None:
             {"attention_heads": 12, "key_value_heads": 3, "vocabulary_size": 32000},
             3,
             "PaddedVocabulary",
-            "32000 tokens, padded to 32000, do not divide by 3",
+            "vocabulary 32000, padded to 32000, does not divide by 3",
         ),
         (
             {"attention_heads": 8, "key_value_heads": 8, "intermediate_size": 1537},

@@ -66,7 +66,7 @@ def test_a_plan_that_nothing_holds_says_what_would() -> None:
     assert isinstance(found, Rejection)
     assert found.rule == "Memory"
     assert found.reason.startswith("A10G, tensor-parallel size 1: each GPU needs 22.60 GiB")
-    assert "; a context of 5824 tokens fits 1 GPU of A10G: set spec.serving.maxModelLen to at most that" in found.reason
+    assert "; a context of 5824 tokens fits on 1 x A10G: set spec.serving.maxModelLen to at most that" in found.reason
 
 
 def test_without_known_gpus_a_plan_is_what_it_was() -> None:

@@ -73,8 +73,8 @@ def test_without_a_context_the_longest_that_fits_is_taken_in_whole_blocks() -> N
     assert found.option.memory.fits(8, context)
     assert not found.option.memory.fits(8, context + 16)
     assert reasons(found)[3] == (
-        f"context {context} tokens: the longest that fits 8 times, rounded down to a block of 16; "
-        "the model's own limit is 32768"
+        f"context {context} tokens: the longest of which 8 requests fit at once, in whole blocks of 16 tokens; "
+        "the model's own limit is 32768 tokens"
     )
 
 
@@ -98,11 +98,17 @@ def test_fewer_gpus_win_then_fewer_nodes_then_the_cheaper_then_the_first() -> No
 def test_what_was_not_chosen_says_why() -> None:
     found = placed("mistral-7b-v0.1", Request(8192, dtype="float16"), A10G, {"name": "L4", "perNode": 4})
     rejected = {(each.accelerator, each.tensor_parallel, each.rule): each.reason for each in found.rejected}
-    assert rejected["A10G", 2, "HigherCost"] == "takes 2 GPUs too, and comes after L4 in the cost order"
+    assert rejected["A10G", 2, "HigherCost"] == "needs 2 GPUs as well, and comes after L4 in the cost order"
     assert rejected["L4", 1, "Memory"] == (
-        "each GPU needs 22.60 GiB: 13.49 GiB of weights, 1.10 GiB of reserves and 8.02 GiB of KV cache for 8 x 8192 "
-        "tokens; it has 20.27 GiB, 92% of 22.03 GiB"
+        "each GPU needs 22.60 GiB: 13.49 GiB of weights, 1.10 GiB of reserves and 8.02 GiB of KV cache for 8 requests "
+        "of 8192 tokens each; it has 20.27 GiB, 92% of 22.03 GiB"
     )
+
+
+def test_a_kind_of_which_more_are_needed_says_how_many_both_need() -> None:
+    found = placed("mistral-7b-v0.1", Request(8192, dtype="float16"), A10G, {"name": "H100", "perNode": 8})
+    (more,) = (each for each in found.rejected if each.rule == "MoreGPUs")
+    assert (more.accelerator, more.reason) == ("A10G", "needs 2 GPUs, and H100 needs 1 GPU")
 
 
 def test_heads_that_do_not_divide_are_served_by_pipeline_stages_in_the_node() -> None:
@@ -131,7 +137,7 @@ def test_a_size_that_is_asked_for_is_taken_or_refused_with_its_rule() -> None:
     found = refused("llama-3.1-70b", Request(8192, tensor_parallel=16), A100)
     assert (found.rule, found.reason) == (
         "GPUsPerNode",
-        "A100-80, tensor-parallel size 16: 16 GPUs are needed on a node and each has 8",
+        "A100-80, tensor-parallel size 16: 16 GPUs are needed on one node, and a node has 8",
     )
 
 
@@ -139,7 +145,7 @@ def test_a_context_beyond_the_models_own_is_refused_with_the_limit() -> None:
     found = refused("llama-3-8b", Request(9000), A100)
     assert (found.rule, found.reason) == (
         "ContextLength",
-        "9000 tokens exceed the model's limit of 8192; ask for at most that",
+        "spec.serving.maxModelLen 9000 exceeds the model's limit of 8192 tokens; ask for at most that",
     )
     assert remedies(model_of("llama-3-8b"), Request(9000), classes(A100), found) == []
 
@@ -150,7 +156,7 @@ def test_a_t4_computes_in_float16_and_refuses_bfloat16_by_name() -> None:
     assert found.option.dtype == "float16"
     assert reasons(found)[2] == "dtype float16: the weights are bfloat16, which T4 does not compute in"
     assert refused("qwen3-0.6b", Request(4096, dtype="bfloat16"), t4).rejected[0].reason == (
-        "bfloat16 needs compute capability 8.0 and it has 7.5; write dtype: float16"
+        "bfloat16 needs compute capability 8.0, and this GPU has 7.5; set spec.serving.dtype to float16"
     )
     assert option("mistral-7b-v0.1", Request(4096, scheme=AWQ), t4).dtype == "float16"
 
@@ -184,7 +190,8 @@ def test_a_batch_that_leaves_too_little_is_made_smaller_and_said() -> None:
     found = placed("qwen3-32b", Request(4096, concurrency=8), large)
     assert found.option.batch == Batch(2048, 256)
     assert reasons(found)[4] == (
-        "2048 tokens of 256 sequences at once: vLLM's default of 8192 and 1024 leaves too little for the KV cache"
+        "batch of 2048 tokens and 256 sequences: vLLM's default of 8192 and 1024 leaves too little memory for the KV "
+        "cache"
     )
 
 
@@ -215,11 +222,12 @@ def test_what_would_fit_is_said_and_true() -> None:
     request = Request(8192)
     found = refused("llama-3.1-70b", request, A10G)
     said = remedies(model_of("llama-3.1-70b"), request, classes(A10G), found)
+    four = "4 x A10G (tensor-parallel size 4)"
     assert said == [
-        "a context of 4240 tokens fits 8 GPUs of A10G: set spec.serving.maxModelLen to at most that",
-        "4 at once instead of 8 fit: set spec.serving.concurrency to 4",
-        "with 4-bit weights (AWQ, groups of 128) 4 x A10G (tensor-parallel size 4) fits",
-        "1 x NVIDIA-B200 (tensor-parallel size 1) would hold it",
+        "a context of 4240 tokens fits on 8 x A10G: set spec.serving.maxModelLen to at most that",
+        "4 requests at once fit instead of 8: set spec.serving.concurrency to 4",
+        f"4-bit weights (AWQ, groups of 128) fit on {four}: set spec.quantization.method to AWQ",
+        "1 x NVIDIA-B200 (tensor-parallel size 1) would hold it: offer such GPUs",
     ]
     assert option("llama-3.1-70b", Request(4240), A10G).context == 4240
     assert refused("llama-3.1-70b", Request(4240 + 16), A10G).rule == "Memory"
@@ -231,7 +239,8 @@ def test_a_size_that_stands_in_the_way_is_what_to_remove() -> None:
     request = Request(8192, tensor_parallel=3)
     found = refused("llama-3.1-70b", request, A100)
     assert remedies(model_of("llama-3.1-70b"), request, classes(A100), found)[0] == (
-        "4 x A100-80 (tensor-parallel size 4) fits: remove spec.serving.tensorParallelSize and let it be chosen"
+        "it fits on 4 x A100-80 (tensor-parallel size 4): "
+        "remove spec.serving.tensorParallelSize, so that the size is chosen"
     )
 
 

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 from ftm_operator.planning.gpus.accelerators import DeclaredClass
-from ftm_operator.planning.rules import placement, tensor_parallel
+from ftm_operator.planning.rules import context_length, placement, tensor_parallel
 from ftm_operator.planning.sizing import choice, offered_classes, search, spec_sizing
 
 PAGE = (Path(__file__).parents[4] / "docs" / "reference" / "sizing.md").read_text()
-MODULES = (choice, offered_classes, placement, search, spec_sizing, tensor_parallel)
+MODULES = (choice, context_length, offered_classes, placement, search, spec_sizing, tensor_parallel)
 
 
 def test_every_rule_is_on_the_page_and_no_other() -> None:
