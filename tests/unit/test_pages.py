@@ -35,7 +35,7 @@ def test_paths_exist(page: str, path: str) -> None:
     assert (ROOT / path).exists(), page
 
 
-def test_readme_lists_every_test_that_make_test_runs() -> None:
+def test_contributing_lists_every_suite_that_make_test_runs() -> None:
     (stages,) = re.findall(r"for stage in ([a-z0-9 -]+);", MAKEFILE)
     rows = {target for page, target in found(r"`make ([a-z0-9-]+)`") if page == "CONTRIBUTING.md"}
     assert set(stages.split()) <= rows | {"lint", "unit"}
