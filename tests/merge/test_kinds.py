@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ftm_jobs.checkpoint.index import INDEX_FILE
-from ftm_jobs.merge.nf4 import LEVELS
+from ftm_jobs.merge.arithmetic.nf4 import LEVELS
 from tests.models.families import Adapter, load, make_adapter, make_family, merged_by_peft
 from tests.places import Disk
 from tests.step_fixtures import Run

@@ -30,6 +30,8 @@ BREAKS = {
     "verify-layers": ("jobs/ftm_jobs/verify/tensors/sources.py", "import ftm_jobs.verify.models.groups"),
     "figures": ("jobs/ftm_jobs/verify/figures/checks.py", "import time"),
     "local": ("operator/ftm_operator/local/steps.py", "import ftm_operator.resources.job"),
+    "merge-layers": ("jobs/ftm_jobs/merge/blocks.py", "import ftm_jobs.merge.rewrite"),
+    "merge-torch": ("jobs/ftm_jobs/merge/plan.py", "import torch"),
     "one-client": ("operator/ftm_operator/runtime/controller.py", "import kubernetes"),
 }
 CLOCKS_AND_IO = {"now", "utcnow", "today", "open", "print", "read_text", "write_text", "getenv"}

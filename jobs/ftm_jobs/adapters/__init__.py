@@ -1,1 +1,1 @@
-"""Adapters: their tensors, the changes they make, and whether they fit a base."""
+"""Reads what adapters learned, matches it to a base, and says what an engine can serve unmerged."""

@@ -1,4 +1,4 @@
-"""Which tensor of a base an adapter means: names in memory are not always names on disk.
+"""Finds the tensor of a base that an adapter means: names in memory are not always names on disk.
 
 transformers moves what a vision-language model calls `language_model.model.layers` on disk, or plain `model.layers`,
 to `model.language_model.layers` in memory, and an adapter carries the names of the version it was trained with. Names
@@ -13,8 +13,8 @@ _RENAMED = (("mlp.experts", "block_sparse_moe.experts"), ("mlp.gate", "block_spa
 """Mixtral's and its relatives' names in memory, since transformers 5, and on disk."""
 
 
-class Names:
-    """The names of a base's tensors."""
+class BaseNames:
+    """Finds a base's tensors by the names that adapters have for them."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = frozenset(names)
@@ -23,18 +23,18 @@ class Names:
             self._by_core.setdefault(core(name), []).append(name)
 
     def find(self, name: str) -> str | None:
-        """The tensor that `name` means; None when there is none, or more than one."""
+        """Returns the tensor that `name` means; None when there is none, or more than one."""
         if name in self.names:
             return name
-        for spelled in _spellings(core(name)):
-            found = self._by_core.get(spelled, [])
-            if len(found) == 1:
-                return found[0]
+        for spelling in _spellings(core(name)):
+            same_core = self._by_core.get(spelling, [])
+            if len(same_core) == 1:
+                return same_core[0]
         return None
 
 
 def core(name: str) -> str:
-    """Without the leading words that mean the language model itself."""
+    """Returns a name without the leading words that mean the language model itself."""
     parts = name.split(".")
     first = next((place for place, part in enumerate(parts) if part not in _LEADING), 0)
     return ".".join(parts[first:])

@@ -1,6 +1,6 @@
-"""What an adapter can do to a tensor of the base, each as PEFT does it (peft/tuners/lora/layer.py and variants.py).
+"""Lists the changes that adapters make to a base's tensors, as PEFT does (peft/tuners/lora/layer.py, variants.py).
 
-Pure: this says which tensors of which adapter are used and with what scaling; `arithmetic` computes it.
+A change names the tensors of the adapter that it uses, and its scaling; merge/arithmetic computes it. Pure.
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from ftm_jobs.checkpoint.headers import Tensor
 from ftm_jobs.checkpoint.output_layout import TensorChange
 
 NF4_BLOCK = 64
-"""How many consecutive numbers share a scale in 4-bit NormalFloat."""
+"""Consecutive numbers that share a scale in 4-bit NormalFloat."""
 
 
 class Form(StrEnum):
-    """How B·A lies in the stored weight, with A (r, in) and B (out, r)."""
+    """Says how B·A lies in the stored weight, with A (r, in) and B (out, r)."""
 
     LINEAR = "linear"
     """(out, in)."""
@@ -24,13 +24,16 @@ class Form(StrEnum):
 
 @dataclass(frozen=True)
 class Expert:
-    """Whose share of A (experts·r, in) and B (out, r·experts) is used. B's last axis counts experts fastest."""
+    """Names the expert whose share of A (experts·r, in) and B (out, r·experts) is used.
+
+    B's last axis counts experts fastest.
+    """
 
     count: int
     index: int | None
     """None: the stored weight holds all experts, one after the other."""
     first_output: int = 0
-    """Of the fused output that this stored weight is a part of: up_proj follows gate_proj."""
+    """Place of its first output in the fused weight that it is a part of: up_proj follows gate_proj."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,14 @@ class AddBias(TensorChange):
 
 @dataclass(frozen=True)
 class Replace(TensorChange):
-    """The adapter's tensor instead of the base's (modules_to_save, saved embeddings, trained biases)."""
+    """Puts the adapter's tensor in the place of the base's (modules_to_save, saved embeddings, trained biases)."""
 
     tensor: Tensor
 
 
 @dataclass(frozen=True)
 class ReplaceRows(TensorChange):
-    """The adapter's rows instead of the base's at these indices (trainable_token_indices)."""
+    """Puts the adapter's rows in the place of the base's at these indices (trainable_token_indices)."""
 
     tensor: Tensor
     indices: tuple[int, ...]
@@ -80,4 +83,19 @@ class ReplaceRows(TensorChange):
 
 @dataclass(frozen=True)
 class RoundTrip(TensorChange):
-    """What 4-bit NormalFloat (NF4) leaves of the base's weight: what a QLoRA adapter was trained on."""
+    """Rounds the base's weight to 4-bit NormalFloat (NF4) and back: a QLoRA adapter was trained on the result."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """Changes one tensor of the merged model."""
+
+    weight: str
+    """Its name in the base, or in the merged model where the base has none."""
+    change: TensorChange
+    in_module: bool = False
+    """It replaces a module of its own (modules_to_save), so that it is tied to no other."""
+
+    @property
+    def low_rank(self) -> LowRank | None:
+        return self.change if isinstance(self.change, LowRank) else None

@@ -1,4 +1,4 @@
-"""LoRA on the experts of a mixture, which PEFT adapts as parameters: all experts' A and B in two matrices.
+"""Matches LoRA on the experts of a mixture, which PEFT adapts as parameters: all experts' A and B in two matrices.
 
 In memory transformers 5 holds the experts of a layer in two tensors, gate_up_proj and down_proj; on disk most models
 have one tensor for each expert and projection. PEFT names the adapters of the two by nesting: `experts.base_layer` is
@@ -6,13 +6,13 @@ the first that was targeted, `experts` the last (peft/tuners/lora/layer.py, Para
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from ftm_jobs.adapters.base_names import Names
-from ftm_jobs.adapters.changes import Expert, Form, LowRank
-from ftm_jobs.adapters.mismatch import Target, adapter_mismatch, shape_of, unsupported_adapter
-from ftm_jobs.adapters.tensors import Layer
-from ftm_jobs.checkpoint.adapter_config import AdapterConfig
+from ftm_jobs.adapters.adapter_tensors import AdaptedLayer, AppliedAdapter
+from ftm_jobs.adapters.base_tensors import BaseTensor, BaseTensors
+from ftm_jobs.adapters.changes import Expert, Form, LowRank, Update
+from ftm_jobs.adapters.mismatch import adapter_mismatch, shape_of, unsupported_adapter
 
 FUSED_IN_MEMORY = {
     *("mixtral", "minimax", "minimax_m2", "phimoe", "afmoe", "cohere2_moe", "deepseek_v2", "deepseek_v3"),
@@ -38,92 +38,116 @@ def is_router(model_type: str, module: str) -> bool:
     return model_type in FUSED_IN_MEMORY and module.endswith((".mlp.gate", ".block_sparse_moe.gate"))
 
 
-def expert_updates(
-    names: Names,
-    targets: Mapping[str, Target],
-    model_type: str,
-    file: str,
-    config: AdapterConfig,
-    number: int,
-    scale: float,
-    layer: Layer,
-) -> Iterator[tuple[str, LowRank]]:
-    """The base's tensors that `layer` adapts, and how. Raises InvalidInput naming file and tensor."""
+@dataclass(frozen=True)
+class _AdaptedParameter:
+    """A parameter of all experts of one module, and the adapter's layer that adapts it."""
+
+    adapter: AppliedAdapter
+    layer: AdaptedLayer
+    module: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.module}.{self.name}"
+
+    @property
+    def rank(self) -> int:
+        return self.adapter.config.rank_of(self.key)
+
+    def update(self, target: BaseTensor, form: Form, expert: Expert) -> Update:
+        adapter, layer = self.adapter, self.layer
+        scaling = adapter.config.scaling_of(self.key, adapter.scale)
+        change = LowRank(
+            adapter.number, self.key, form, layer.a, layer.b, self.rank, scaling, rounded=True, expert=expert
+        )
+        return Update(target.tensor.name, change)
+
+    def check(self, target: BaseTensor, count: int, outputs: int, inputs: int) -> None:
+        """Checks that A and B are those of `count` experts with so many outputs and inputs, as `target` is of one."""
+        a, b, rank = self.layer.a, self.layer.b, self.rank
+        for tensor, wanted in ((a, (count * rank, inputs)), (b, (outputs, count * rank))):
+            if tensor.shape != wanted:
+                raise adapter_mismatch(
+                    f'{self.adapter.file} tensor "{tensor.name}" of shape {shape_of(tensor)} needs '
+                    f"({wanted[0]}, {wanted[1]}) for {count} experts of rank {rank} like "
+                    f'"{target.tensor.name}" of shape {shape_of(target.tensor)} in {target.file}: '
+                    "use the base that the adapter was trained on"
+                )
+
+
+def expert_updates(base: BaseTensors, adapter: AppliedAdapter, layer: AdaptedLayer) -> Iterator[Update]:
+    """Yields what `layer` does to the base's tensors. Raises InvalidInput naming file and tensor."""
+    adapted = _adapted_parameter(adapter, layer)
+    fused = base.names.find(adapted.key)
+    if fused is not None:
+        yield _fused_update(base, adapted, fused)
+        return
+    experts = _unfused(base, adapted.module, adapted.name)
+    if not experts:
+        raise adapter_mismatch(
+            f'{adapter.file} tensor "{layer.a.name}" adapts "{adapted.key}", which the base does not have: '
+            "use the base that the adapter was trained on"
+        )
+    for index, parts in enumerate(experts):
+        outputs = sum(part.tensor.shape[0] for part in parts)
+        first = 0
+        for part in parts:
+            rows, columns = part.tensor.shape
+            adapted.check(part, len(experts), outputs, columns)
+            base.floating(part.tensor.name)
+            yield adapted.update(part, Form.LINEAR, Expert(len(experts), index, first))
+            first += rows
+
+
+def _adapted_parameter(adapter: AppliedAdapter, layer: AdaptedLayer) -> _AdaptedParameter:
+    """Returns the parameter that `layer` adapts, which PEFT's nesting tells."""
     depth = layer.module.count(_NESTED)
     module = layer.module.replace(_NESTED, "")
     targeted = [
         parameter
         for parameter in _PARAMETERS
-        if any(f".{module}.{parameter}".endswith(f".{name}") for name in config.target_parameters)
+        if any(f".{module}.{parameter}".endswith(f".{name}") for name in adapter.config.target_parameters)
     ]
     if depth >= len(targeted):
         raise adapter_mismatch(
-            f'{file} tensor "{layer.a.name}" adapts a parameter of "{module}" that is none of '
+            f'{adapter.file} tensor "{layer.a.name}" adapts a parameter of "{module}" that is none of '
             f"{', '.join(_PARAMETERS)} named in target_parameters: use the base that the adapter was trained on"
         )
-    parameter = targeted[len(targeted) - 1 - depth]
     if layer.magnitude or layer.bias or layer.embedding:
         raise unsupported_adapter(
-            f'{file} tensor "{layer.a.name}" comes with a DoRA magnitude or a bias, which PEFT has for no parameter: '
-            "save the adapter again"
+            f'{adapter.file} tensor "{layer.a.name}" comes with a DoRA magnitude or a bias, which PEFT has for no '
+            "parameter: save the adapter again"
         )
-    key = f"{module}.{parameter}"
-    rank, scaling = config.rank_of(key), config.scaling_of(key, scale)
-
-    def change(form: Form, expert: Expert) -> LowRank:
-        return LowRank(number, key, form, layer.a, layer.b, rank, scaling, rounded=True, expert=expert)
-
-    fused = names.find(key)
-    found = _fused(targets[fused], model_type, file, layer, rank) if fused else None
-    if found:
-        yield found[0], change(*found[1:])
-        return
-    parts = _unfused(names, targets, module, parameter)
-    if not parts:
-        raise adapter_mismatch(
-            f'{file} tensor "{layer.a.name}" adapts "{key}", which the base does not have: '
-            "use the base that the adapter was trained on"
-        )
-    count = len(parts)
-    for index, tensors in enumerate(parts):
-        first = 0
-        for target in tensors:
-            rows, columns = target.tensor.shape
-            _check(file, layer, rank, count, sum(part.tensor.shape[0] for part in tensors), columns, target)
-            yield target.tensor.name, change(Form.LINEAR, Expert(count, index, first))
-            first += rows
+    return _AdaptedParameter(adapter, layer, module, targeted[len(targeted) - 1 - depth])
 
 
-def _fused(target: Target, model_type: str, file: str, layer: Layer, rank: int) -> tuple[str, Form, Expert]:
+def _fused_update(base: BaseTensors, adapted: _AdaptedParameter, name: str) -> Update:
+    """Returns the update of one tensor that holds all experts."""
+    target, a = base.by_name[name], adapted.layer.a
     if len(target.tensor.shape) != 3:
         raise unsupported_adapter(
-            f'{file} tensor "{layer.a.name}" adapts "{target.tensor.name}" of shape {shape_of(target.tensor)} in '
-            f"{target.file}: only experts with three dimensions are supported"
+            f'{adapted.adapter.file} tensor "{a.name}" adapts "{target.tensor.name}" of shape '
+            f"{shape_of(target.tensor)} in {target.file}: only experts with three dimensions are supported"
         )
     count, first, second = target.tensor.shape
-    by_input = model_type in _STORED_BY_INPUT if first == second else layer.a.shape[-1] == first
+    by_input = base.model_type in _STORED_BY_INPUT if first == second else a.shape[-1] == first
     outputs, inputs = (second, first) if by_input else (first, second)
-    _check(file, layer, rank, count, outputs, inputs, target)
-    return target.tensor.name, Form.TRANSPOSED if by_input else Form.LINEAR, Expert(count, None)
+    adapted.check(target, count, outputs, inputs)
+    base.floating(name)
+    return adapted.update(target, Form.TRANSPOSED if by_input else Form.LINEAR, Expert(count, None))
 
 
-def _unfused(names: Names, targets: Mapping[str, Target], module: str, parameter: str) -> list[list[Target]]:
-    """Of each expert, the tensors that make up `parameter`."""
+def _unfused(base: BaseTensors, module: str, parameter: str) -> list[list[BaseTensor]]:
+    """Returns, for each expert, the tensors that make up `parameter`."""
     for spelling in _PARTS[parameter]:
-        experts: list[list[Target]] = []
-        while all(names.find(f"{module}.{len(experts)}.{part}.weight") for part in spelling):
-            found = [names.find(f"{module}.{len(experts)}.{part}.weight") for part in spelling]
-            experts.append([targets[name] for name in found if name])
+        experts: list[list[BaseTensor]] = []
+        while True:
+            names = [base.names.find(f"{module}.{len(experts)}.{part}.weight") for part in spelling]
+            parts = [base.by_name[name] for name in names if name]
+            if len(parts) < len(spelling):
+                break
+            experts.append(parts)
         if experts:
             return experts
     return []
-
-
-def _check(file: str, layer: Layer, rank: int, count: int, outputs: int, inputs: int, target: Target) -> None:
-    for tensor, wanted in ((layer.a, (count * rank, inputs)), (layer.b, (outputs, count * rank))):
-        if tensor.shape != wanted:
-            raise adapter_mismatch(
-                f'{file} tensor "{tensor.name}" of shape {shape_of(tensor)} needs ({wanted[0]}, {wanted[1]}) for '
-                f'{count} experts of rank {rank} like "{target.tensor.name}" of shape {shape_of(target.tensor)} in '
-                f"{target.file}: use the base that the adapter was trained on"
-            )

@@ -1,23 +1,8 @@
-"""How it is said that an adapter's tensor does not fit the base's. Pure."""
+"""Says that an adapter's tensor does not fit the base's, and what would. Pure."""
 
-from dataclasses import dataclass
-
+from ftm_jobs.adapters.base_tensors import BaseTensor
 from ftm_jobs.checkpoint.headers import Tensor
 from ftm_jobs.errors import InvalidInput, Reason
-
-
-@dataclass(frozen=True)
-class Target:
-    """A tensor of the base and where it is."""
-
-    uri: str
-    name: str
-    """Of the file."""
-    tensor: Tensor
-
-    @property
-    def file(self) -> str:
-        return f"{self.uri}/{self.name}"
 
 
 def adapter_mismatch(message: str) -> InvalidInput:
@@ -28,8 +13,8 @@ def unsupported_adapter(message: str) -> InvalidInput:
     return InvalidInput(Reason.UNSUPPORTED_ADAPTER, message)
 
 
-def check_pair(target: Target, file: str, a: Tensor, b: Tensor, *, transposed: bool) -> None:
-    """That A (r, in) and B (out, r) make a weight of (out, in), or of (in, out) where it is stored transposed."""
+def check_pair(target: BaseTensor, file: str, a: Tensor, b: Tensor, *, transposed: bool) -> None:
+    """Checks that A (r, in) and B (out, r) make the weight, which is (out, in), or (in, out) if `transposed`."""
     outputs, inputs = reversed(target.tensor.shape) if transposed else target.tensor.shape
     wrong = None
     if a.shape[1] != inputs:
@@ -45,7 +30,8 @@ def check_pair(target: Target, file: str, a: Tensor, b: Tensor, *, transposed: b
         )
 
 
-def check_shape(target: Target, file: str, tensor: Tensor, wanted: tuple[int, ...]) -> None:
+def check_shape(target: BaseTensor, file: str, tensor: Tensor, wanted: tuple[int, ...]) -> None:
+    """Checks that an adapter's tensor has the shape that the base's `target` asks for."""
     if tensor.shape != wanted:
         raise adapter_mismatch(
             f'{file} tensor "{tensor.name}" of shape {shape_of(tensor)} needs {_written(wanted)} to fit '

@@ -1,1 +1,1 @@
-"""Merging: exactly PEFT's arithmetic, streamed through blocks of bounded memory."""
+"""Merges adapters into a base: exactly PEFT's arithmetic, streamed through blocks of bounded memory."""

@@ -1,10 +1,11 @@
-"""How a weight file is cut into blocks, so that it streams through bounded memory.
+"""Cuts a weight file into blocks, so that it streams through bounded memory.
 
 A block is a run of bytes of the file, about as long as the source's store reads at once. Within it, pieces are rows of
 tensors that an adapter changes; all other bytes, the header included, pass as they are. Rows are cut at multiples of
 `chunk_rows`, counted from the tensor's first row, so a weight's arithmetic depends neither on where the tensor lies in
 the file nor on the blocks.
-Pure: offsets in, offsets out.
+
+Offsets come in, offsets go out. Pure.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from itertools import chain
 from ftm_jobs.checkpoint.output_layout import OutputFile, OutputTensor
 
 CHUNK_BYTES = 1024 * 1024
-"""Of fp32 that a chunk of rows becomes: small enough for a core's cache. The matrix kernel depends on the chunk's
+"""Bytes of a chunk of rows in fp32: small enough for a core's cache. The matrix kernel depends on the chunk's
 shape, and with this size the result equals that of whole matrices bit for bit; with 2 MiB, 2 of 1.1e9 elements
 differed."""
 
@@ -24,24 +25,27 @@ CHUNK_MULTIPLE = 16
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of a tensor; `offset` is where the first of them begins, from the block's start."""
+    """Names rows of a tensor that lie in a block."""
 
     tensor: OutputTensor
     first_row: int
     rows: int
     offset: int
+    """Place of the first row, from the block's start."""
 
 
 @dataclass(frozen=True)
 class Block:
+    """Names a run of bytes of a file, and the pieces in it."""
+
     offset: int
-    """From the start of the file."""
+    """Place of its first byte in the file."""
     size: int
     pieces: tuple[Piece, ...]
 
 
 def chunk_rows(tensor: OutputTensor) -> int:
-    """How many rows of a tensor are computed at once.
+    """Returns how many rows of a tensor are computed at once.
 
     All chunks but the last are equal, and none has fewer than CHUNK_MULTIPLE rows if that can be, however wide they
     are: few rows take another kernel, whose sums differ in the last bit.
@@ -62,7 +66,7 @@ def _leaves_few(rows: int, chunk: int) -> bool:
 
 
 def cut(file: OutputFile, block_bytes: int) -> Iterator[Block]:
-    """The file's blocks, in order, covering every byte once; tensors with changes have pieces."""
+    """Yields the file's blocks, in order, covering every byte once; tensors with changes have pieces."""
     offset, size = 0, 0
     pieces: list[Piece] = []
     for length, tensor, first_row in _parts(file, block_bytes):
@@ -77,7 +81,7 @@ def cut(file: OutputFile, block_bytes: int) -> Iterator[Block]:
 
 
 def _parts(file: OutputFile, block_bytes: int) -> Iterator[tuple[int, OutputTensor | None, int]]:
-    """(bytes, tensor, first row) of runs that are not cut further; the tensor is None for bytes that pass."""
+    """Yields (bytes, tensor, first row) of runs that are not cut further; the tensor is None for bytes that pass."""
     yield from _bytes(file.data_offset, block_bytes)
     for tensor in file.tensors:
         if not tensor.changes or not tensor.size:

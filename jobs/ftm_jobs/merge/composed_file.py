@@ -1,6 +1,6 @@
-"""A weight file that does not exist yet, read as if it did: a new header, and tensors wherever they lie in the base.
+"""Reads a weight file that does not exist yet: a new header, and tensors wherever they lie in the base.
 
-So whoever streams a file of the base streams this one the same way. What changes will make reads as zeros.
+It is streamed like a file of the base. A tensor that changes will make whole reads as zeros.
 """
 
 from bisect import bisect_right
@@ -13,7 +13,7 @@ from ftm_jobs.stores import Stat, Store
 
 
 class ComposedFile(Store):
-    """Only `read_into` and `stat` mean anything, and only for the one file."""
+    """Serves the one file as a store does."""
 
     def __init__(self, base: StoredBase, file: OutputFile) -> None:
         self.uri = base.store.uri
@@ -36,14 +36,14 @@ class ComposedFile(Store):
             self._read_part(part, within, buffer[place])
 
     def from_base(self, offset: int, size: int) -> Iterator[tuple[str, int, slice]]:
-        """What of a range is read from the base: its file, the offset there, and the place in the range."""
+        """Yields the parts of a range that are read from the base: file, offset there, and place in the range."""
         for part, within, place in self._parts(offset, size):
             origin = self._origin(part)
             if origin:
                 yield origin.file, origin.tensor.offset + within, place
 
     def _parts(self, offset: int, size: int) -> Iterator[tuple[int, int, slice]]:
-        """Of a range: which part (0 is the header), the offset in it, and the place in the range."""
+        """Yields a range's parts: their number (0 is the header), the offset in each, and the place in the range."""
         done = 0
         while done < size:
             part = bisect_right(self._starts, offset + done) - 1

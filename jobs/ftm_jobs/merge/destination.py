@@ -1,4 +1,4 @@
-"""Where a merge of a person's goes: a folder of their choice, which may hold something else.
+"""Claims the folder that a person named for a merge, which may hold something else.
 
 A marker with the merge's key is written before anything else and removed at the end, so that a folder is filled by one
 merge only, a killed merge can be run again, and a model that is there already is never written over.
@@ -17,13 +17,16 @@ LARGEST_MARKER_BYTES = 1024
 
 
 def claim(target: WritableStore, key: str) -> None:
-    """Raises InvalidInput (DestinationTaken) when the folder holds anything but this merge, finished or not."""
+    """Marks the folder as this merge's.
+
+    Raises InvalidInput (DestinationTaken) when the folder holds anything but this merge, finished or not.
+    """
     files = target.list()
     if MARKER in files:
         _check_marker(target, key, files[MARKER])
     elif MANIFEST_NAME in files:
-        found = read_manifest(target, files)
-        if found is None or found[0].key != key:
+        stored = read_manifest(target, files)
+        if stored is None or stored[0].key != key:
             raise _taken(f"{target.uri} holds another artifact")
     elif files:
         raise _taken(f'{target.uri} is not empty, it holds "{min(files)[:100]}"')
@@ -32,13 +35,13 @@ def claim(target: WritableStore, key: str) -> None:
 
 
 def release(target: WritableStore) -> None:
-    """The merge is complete."""
+    """Removes the mark of a merge that is complete."""
     if MARKER in target.list():
         target.delete(MARKER)
 
 
 def release_if_empty(target: WritableStore) -> None:
-    """After a failure: a folder in which nothing was written is left as it was found."""
+    """Removes the mark of a merge that failed before it wrote anything, so that the folder is as it was."""
     with suppress(StepError):
         if set(target.list()) == {MARKER}:
             target.delete(MARKER)

@@ -1,30 +1,34 @@
-"""The sources of a step, opened and checked against each other; no weights are read."""
+"""Opens the sources of a step and checks them against each other; no weights are read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ftm_jobs.adapters.match import BaseTensors, Update, match
+from ftm_jobs.adapters.adapter_tensors import AppliedAdapter
+from ftm_jobs.adapters.base_tensors import BaseTensors
+from ftm_jobs.adapters.changes import Update
+from ftm_jobs.adapters.match import match
 from ftm_jobs.checkpoint.output_layout import OutputLayout
 from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase, load_adapter, load_base
 from ftm_jobs.contract.keys import QuantizedBase
-from ftm_jobs.merge.plan import Documents, plan
+from ftm_jobs.merge.documents import Documents
+from ftm_jobs.merge.plan import plan
 from ftm_jobs.stores import open_store
 from ftm_jobs.stores.source import Source
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A base and adapters that fit it."""
+    """Holds a base and adapters that fit it."""
 
     base: StoredBase
     adapters: tuple[StoredAdapter, ...]
     updates: tuple[tuple[Update, ...], ...]
-    """Per adapter, in the adapters' order."""
+    """The updates of each adapter, in the adapters' order."""
     output: OutputLayout
-    """What they become."""
+    """The files that they become."""
     quantized_base: QuantizedBase
     max_shard_size: int | None
-    """Of the output's weight files, in bytes; None: they are the base's."""
+    """Bytes of the output's largest weight file; None where the files are the base's."""
 
 
 def load_inputs(
@@ -33,7 +37,7 @@ def load_inputs(
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
     max_shard_size: int | None = None,
 ) -> Inputs:
-    """Open, read and check all sources, without reading weights."""
+    """Opens, reads and checks all sources, without reading weights."""
     loaded_base = load_base(open_store(base), base)
     tensors = BaseTensors(
         loaded_base.store.uri, loaded_base.config.model_type, loaded_base.tied_embeddings, loaded_base.headers
@@ -42,12 +46,13 @@ def load_inputs(
     updates: list[tuple[Update, ...]] = []
     for number, source in enumerate(adapters):
         adapter = load_adapter(open_store(source), source)
-        updates.append(tuple(match(tensors, adapter.file, adapter.header, adapter.config, number, adapter.scale)))
+        applied = AppliedAdapter(number, adapter.file, adapter.config, adapter.scale)
+        updates.append(tuple(match(tensors, applied, adapter.header)))
         loaded.append(adapter)
     output = plan(
         tensors,
         Documents(loaded_base.config.content, loaded_base.index),
-        [(adapter.file, found) for adapter, found in zip(loaded, updates, strict=True)],
+        [(adapter.file, changes) for adapter, changes in zip(loaded, updates, strict=True)],
         nf4_base=quantized_base is QuantizedBase.NF4_ROUND_TRIP,
         max_shard_size=max_shard_size,
     )

@@ -1,4 +1,4 @@
-"""What a merge that was killed had finished, so that the next one keeps it.
+"""Remembers the weight files that a killed merge had finished, so that the next one keeps them.
 
 After each weight file a small journal beside it names the files that are done, with their sha256. The next run of the
 same key reads those again, which needs neither arithmetic nor upload, and keeps each whose bytes have that sha256. The
@@ -24,7 +24,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Journal:
-    """Of one key in one folder."""
+    """Holds the finished files of one key in one folder."""
 
     def __init__(self, target: WritableStore, key: str) -> None:
         self._target = target
@@ -34,7 +34,7 @@ class Journal:
         self._done: list[ManifestFile] = []
 
     def kept(self, path: str, size: int, progress: Progress) -> ManifestFile | None:
-        """The file that an earlier run finished, if it is there and its bytes are what that run wrote."""
+        """Returns the file that an earlier run finished, if it is there and its bytes are what that run wrote."""
         digest = self._before.get(path)
         if digest is None or self._sizes.get(path) != size:
             return None
@@ -47,7 +47,7 @@ class Journal:
         return ManifestFile(path=path, size=size, sha256=digest)
 
     def add(self, *files_done: ManifestFile) -> None:
-        """Remember files that are finished and whose sources are proven."""
+        """Adds files that are finished and whose sources are proven."""
         if not files_done:
             return
         self._done.extend(files_done)
@@ -58,7 +58,7 @@ class Journal:
             _log.warning("a run after this one could not resume it: %s", error.message)
 
     def _read(self) -> dict[str, str]:
-        """sha256 by file; nothing where the journal is not one of this key."""
+        """Returns sha256 by file; nothing where the journal is not one of this key."""
         size = self._sizes[JOURNAL_NAME]
         if size > LARGEST_JOURNAL_BYTES:
             return {}

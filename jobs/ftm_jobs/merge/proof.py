@@ -1,4 +1,4 @@
-"""That base files which are composed anew are what their store declares, hashed while they are read for that.
+"""Proves that base files are what their store declares, while other files are composed of them.
 
 The composed files are written in order and take a base file's tensors in the order of their bytes, so that each base
 file is hashed from its start; what no tensor takes (its header, what is replaced, what an earlier run has written) is
@@ -26,26 +26,26 @@ class _Reading:
 
 
 class Proof:
-    """Of the base files that `files` take tensors from, which are written in this order."""
+    """Hashes the base files that `files`, which are written in this order, take tensors from."""
 
     def __init__(self, base: StoredBase, files: Sequence[OutputFile]) -> None:
         self._base = base
         origins = {file.name: file.sources for file in files if file.base_file is None}
-        self._last = {origin: name for name, found in origins.items() for origin in found}
+        self._last = {origin: name for name, sources in origins.items() for origin in sources}
         unproven = [name for name in self._last if base.stats[name].sha256 and not base.stats[name].sealed]
         self._readings = {name: _Reading(base.stats[name]) for name in unproven}
 
     def holds(self, file: OutputFile) -> bool:
-        """Whether all that the written file was made from has been proven."""
+        """Returns whether all that the written file was made from has been proven."""
         return file.base_file is not None or all(
             self._readings[name].done for name in file.sources if name in self._readings
         )
 
-    def witness(self, file: OutputFile, composed: ComposedFile) -> "Witness":
-        return Witness(self, file, composed)
+    def observer(self, file: OutputFile, composed: ComposedFile) -> "ComposedFileObserver":
+        return ComposedFileObserver(self, file, composed)
 
     def take(self, name: str, offset: int, data: memoryview) -> None:
-        """The base file's bytes from `offset`; those that were seen before count once."""
+        """Hashes the base file's bytes from `offset`; those that were hashed before are passed over."""
         reading = self._readings.get(name)
         if reading is None or offset < reading.position:
             return
@@ -54,7 +54,7 @@ class Proof:
         reading.position += len(data)
 
     def conclude(self, file: OutputFile) -> Iterator[tuple[Stat, str]]:
-        """The base files that no file after this one takes from, and their sha256."""
+        """Yields the base files that no file after this one takes from, and their sha256."""
         for name in file.sources:
             reading = self._readings.get(name)
             if reading and self._last[name] == file.name:
@@ -69,17 +69,17 @@ class Proof:
             reading.position += size
 
 
-class Witness:
-    """Sees one composed file's bytes as they are read."""
+class ComposedFileObserver:
+    """Hands one composed file's bytes to the proof as they are read."""
 
     def __init__(self, proof: Proof, file: OutputFile, composed: ComposedFile) -> None:
         self._proof = proof
         self._file = file
         self._composed = composed
 
-    def see(self, block: Block, data: memoryview) -> None:
+    def observe(self, block: Block, data: memoryview) -> None:
         for name, offset, part in self._composed.from_base(block.offset, block.size):
             self._proof.take(name, offset, data[part])
 
-    def found(self) -> Iterator[tuple[Stat, str]]:
+    def digests(self) -> Iterator[tuple[Stat, str]]:
         yield from self._proof.conclude(self._file)

@@ -19,24 +19,25 @@ from ftm_jobs.stores.transfer import Buffers, at_once, check_sha256
 P = TypeVar("P")
 
 
+class BlockObserver(Protocol):
+    """Proves a file's bytes where they come from several others."""
+
+    def observe(self, block: Block, data: memoryview) -> None:
+        """Takes each block as it was read, in order."""
+
+    def digests(self) -> Iterable[tuple[Stat, str]]:
+        """Yields the files of the source that were read whole, and the sha256 of each."""
+
+
 @dataclass(frozen=True)
-class Change(Generic[P]):
-    """What happens to a block between reading and writing."""
+class BlockEdit(Generic[P]):
+    """Changes a block between reading and writing."""
 
     prepare: Callable[[Block], P]
     """Fetches what `apply` needs; runs beside the reading."""
     apply: Callable[[Block, memoryview, P], None]
     """Changes the block's bytes in place."""
-
-
-class Witness(Protocol):
-    """Knows what a file's bytes must be where they come from several others."""
-
-    def see(self, block: Block, data: memoryview) -> None:
-        """Called for each block as it was read, in order."""
-
-    def found(self) -> Iterable[tuple[Stat, str]]:
-        """Files of the source that were seen whole, and the sha256 of each."""
+    observer: BlockObserver | None = None
 
 
 def rewrite(
@@ -44,12 +45,11 @@ def rewrite(
     stat: Stat,
     target: WritableStore,
     blocks: Iterable[Block],
-    change: Change[P],
+    edit: BlockEdit[P],
     progress: Progress,
-    witness: Witness | None = None,
 ) -> ManifestFile:
-    """The file with `change` applied to each of `blocks`, which cover it in order."""
-    rewriting = _Rewriting(source, stat, change, witness)
+    """Writes the file with `edit` applied to each of `blocks`, which cover it in order."""
+    rewriting = _Rewriting(source, stat, edit)
     with target.writer(stat.path, stat.size) as writer:
 
         def write(loaded: _Loaded[P]) -> None:
@@ -57,9 +57,9 @@ def rewrite(
             rewriting.reuse(loaded)
             progress.add(loaded.block.size)
 
-        seen = [] if stat.sealed else [Stage(rewriting.see, ordered=True)]
+        observed = [] if stat.sealed else [Stage(rewriting.observe, ordered=True)]
         changed = [Stage(rewriting.apply), Stage(rewriting.hash, ordered=True), Stage(write, ordered=True)]
-        through(blocks, rewriting.read, [*seen, *changed], **at_once(source))
+        through(blocks, rewriting.read, [*observed, *changed], **at_once(source))
         rewriting.prove()
     return ManifestFile(path=stat.path, size=stat.size, sha256=rewriting.after.hexdigest())
 
@@ -72,28 +72,28 @@ class _Loaded(Generic[P]):
 
 
 class _Rewriting(Generic[P]):
-    """What is done to each block, stage by stage."""
+    """Does to each block, stage by stage, what rewriting means."""
 
-    def __init__(self, source: Store, stat: Stat, change: Change[P], witness: Witness | None) -> None:
-        self._source, self._stat, self._change, self._witness = source, stat, change, witness
+    def __init__(self, source: Store, stat: Stat, edit: BlockEdit[P]) -> None:
+        self._source, self._stat, self._edit = source, stat, edit
         self._before = None if stat.sealed or not stat.sha256 else hashlib.sha256()
         self.after = hashlib.sha256()
         self._buffers = Buffers(source.block_bytes)
 
     def read(self, block: Block) -> _Loaded[P]:
         data = self._buffers.take(block.size)
-        prepared = self._change.prepare(block)
+        prepared = self._edit.prepare(block)
         self._source.read_into(self._stat.path, block.offset, data)
         return _Loaded(block, data, prepared)
 
-    def see(self, loaded: _Loaded[P]) -> None:
+    def observe(self, loaded: _Loaded[P]) -> None:
         if self._before:
             self._before.update(loaded.data)
-        if self._witness:
-            self._witness.see(loaded.block, loaded.data)
+        if self._edit.observer:
+            self._edit.observer.observe(loaded.block, loaded.data)
 
     def apply(self, loaded: _Loaded[P]) -> None:
-        self._change.apply(loaded.block, loaded.data, loaded.prepared)
+        self._edit.apply(loaded.block, loaded.data, loaded.prepared)
 
     def hash(self, loaded: _Loaded[P]) -> None:
         self.after.update(loaded.data)
@@ -104,5 +104,5 @@ class _Rewriting(Generic[P]):
     def prove(self) -> None:
         if self._before:
             check_sha256(self._source, self._stat, self._before.hexdigest())
-        for stat, found in self._witness.found() if self._witness else ():
-            check_sha256(self._source, stat, found)
+        for stat, digest in self._edit.observer.digests() if self._edit.observer else ():
+            check_sha256(self._source, stat, digest)

@@ -1,4 +1,4 @@
-"""What adapters do to rows of a base's weights. Imports torch; only merge and verify may import this."""
+"""Reads what changes to a base's weights need of the adapters, and applies them to rows."""
 
 from functools import lru_cache
 
@@ -8,18 +8,20 @@ from ftm_jobs.adapters.changes import AddBias, LowRank, Replace, ReplaceRows, Ro
 from ftm_jobs.checkpoint.headers import Tensor
 from ftm_jobs.checkpoint.output_layout import OutputTensor, TensorChange
 from ftm_jobs.checkpoint.sources import ADAPTER_FILE
-from ftm_jobs.merge import lora
+from ftm_jobs.merge.arithmetic import rows
+from ftm_jobs.merge.arithmetic.factors import Factors
 from ftm_jobs.merge.blocks import Block, Piece
 from ftm_jobs.merge.inputs import Inputs
 
 CACHED_WEIGHTS = 4
-"""Whose A and B are kept: a weight larger than a block needs its own again for the next one."""
+"""Weights whose A and B are kept: one larger than a block needs them again for its next block."""
 
-Prepared = tuple[tuple[lora.Prepared, ...], ...]
+PreparedBlock = tuple[tuple[rows.Prepared, ...], ...]
+"""The changes to each piece of a block, with the tensors that they need."""
 
 
-class Changes:
-    """What a change needs is read when its weight is reached, so that memory does not grow with the adapters."""
+class RowChanges:
+    """Reads what a change needs when its weight is reached, so that memory does not grow with the adapters."""
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
@@ -27,35 +29,35 @@ class Changes:
         self._kept = lru_cache(kept)(self._read_change)
         self._factor = lru_cache(2 * kept)(self._read_fp32)
 
-    def of(self, tensor: OutputTensor) -> tuple[lora.Prepared, ...]:
-        """What changes all rows of a tensor."""
+    def of(self, tensor: OutputTensor) -> tuple[rows.Prepared, ...]:
+        """Returns the changes to all rows of a tensor."""
         whole = Piece(tensor, 0, tensor.rows, 0)
         return tuple(self._read_rows(change, whole) or self._kept(change) for change in tensor.changes)
 
-    def prepare(self, block: Block) -> Prepared:
+    def prepare(self, block: Block) -> PreparedBlock:
         return tuple(
             tuple(self._read_rows(change, piece) or self._kept(change) for change in piece.tensor.changes)
             for piece in block.pieces
         )
 
-    def apply(self, block: Block, data: memoryview, prepared: Prepared) -> None:
+    def apply(self, block: Block, data: memoryview, prepared: PreparedBlock) -> None:
         for piece, changes in zip(block.pieces, prepared, strict=True):
             size = piece.rows * (piece.tensor.size // piece.tensor.rows)
-            lora.change(piece.tensor, data[piece.offset : piece.offset + size], piece.first_row, changes)
+            rows.apply_changes(piece.tensor, data[piece.offset : piece.offset + size], piece.first_row, changes)
 
-    def _read_rows(self, change: TensorChange, piece: Piece) -> lora.Prepared | None:
-        """Only the rows that a piece needs of what replaces a whole weight; None for other changes."""
+    def _read_rows(self, change: TensorChange, piece: Piece) -> rows.Prepared | None:
+        """Reads only the rows that a piece needs of what replaces a whole weight. Returns None for other changes."""
         if not isinstance(change, Replace):
             return None
         row_bytes = change.tensor.size // piece.tensor.rows
         store = self._inputs.adapters[change.adapter].store
         data = store.read(ADAPTER_FILE, change.tensor.offset + piece.first_row * row_bytes, piece.rows * row_bytes)
-        return lora.Rows(lora.matrix(change.tensor, data, (piece.rows, piece.tensor.columns)), piece.first_row)
+        return rows.Rows(rows.matrix(change.tensor, data, (piece.rows, piece.tensor.columns)), piece.first_row)
 
-    def _read_change(self, change: TensorChange) -> lora.Prepared:
+    def _read_change(self, change: TensorChange) -> rows.Prepared:
         match change:
             case LowRank():
-                return lora.Factors(
+                return Factors(
                     self._factor(change.adapter, change.a),
                     self._factor(change.adapter, change.b),
                     change.scaling,
@@ -65,13 +67,13 @@ class Changes:
                     change.expert,
                 )
             case AddBias():
-                return lora.Bias(self._factor(change.adapter, change.tensor), change.scaling)
+                return rows.Bias(self._factor(change.adapter, change.tensor), change.scaling)
             case ReplaceRows():
-                return lora.ChosenRows(self._factor(change.adapter, change.tensor), change.indices)
+                return rows.ChosenRows(self._factor(change.adapter, change.tensor), change.indices)
             case RoundTrip():
-                return lora.QuantizedBase()
+                return rows.Nf4RoundTrip()
         raise AssertionError(change)
 
     def _read_fp32(self, adapter: int, tensor: Tensor) -> torch.Tensor:
         data = self._inputs.adapters[adapter].store.read(ADAPTER_FILE, tensor.offset, tensor.size)
-        return lora.matrix(tensor, data).float()
+        return rows.matrix(tensor, data).float()

@@ -7,9 +7,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from math import sqrt
 
-from ftm_jobs.adapters.changes import LowRank
+from ftm_jobs.adapters.changes import LowRank, Update
 from ftm_jobs.adapters.dynamic_serving import kinds, objections
-from ftm_jobs.adapters.match import Update
 from ftm_jobs.checkpoint.headers import main_dtype
 from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase
 from ftm_jobs.checkpoint.tensor_groups import tensor_groups

@@ -21,9 +21,10 @@ from torch.nn import functional
 from ftm_jobs.adapters.changes import Form, LowRank, RoundTrip
 from ftm_jobs.checkpoint.configs import CONFIG_FILE
 from ftm_jobs.checkpoint.output_layout import OutputTensor
-from ftm_jobs.merge import lora
+from ftm_jobs.merge.arithmetic.factors import Factors
+from ftm_jobs.merge.arithmetic.rows import apply_changes
 from ftm_jobs.merge.inputs import Inputs
-from ftm_jobs.merge.row_changes import Changes
+from ftm_jobs.merge.row_changes import RowChanges
 from ftm_jobs.verify.models.skeleton import Skeleton
 from ftm_jobs.verify.tensors.sources import TensorSource
 from ftm_jobs.verify.yardsticks import rounding
@@ -36,7 +37,7 @@ class AdaptedModel:
     """What the adapters make of a base's tensors."""
 
     inputs: Inputs
-    changes: Changes
+    changes: RowChanges
     by_name: Mapping[str, OutputTensor]
 
     @cached_property
@@ -62,7 +63,7 @@ class AdaptedModel:
 
 def adapted(inputs: Inputs) -> AdaptedModel:
     tensors = {tensor.name: tensor for file in inputs.output.files for tensor in file.tensors}
-    return AdaptedModel(inputs, Changes(inputs), tensors)
+    return AdaptedModel(inputs, RowChanges(inputs), tensors)
 
 
 class UnmergedTensors:
@@ -123,12 +124,12 @@ class UnmergedLayers:
                 tensor = self.adapters.by_name[name]
                 low_rank = tuple(change for change in tensor.changes if isinstance(change, LowRank))
                 factors = self.adapters.changes.of(dataclasses.replace(tensor, changes=low_rank))
-                added = [found for found in factors if isinstance(found, lora.Factors)]
+                added = [found for found in factors if isinstance(found, Factors)]
                 handles.append(modules[module].register_forward_hook(_add(added)))
         return handles
 
 
-def _add(factors: list[lora.Factors]) -> Any:
+def _add(factors: list[Factors]) -> Any:
     def hook(_: nn.Module, given: tuple[torch.Tensor, ...], found: torch.Tensor) -> torch.Tensor:
         for each in factors:
             inner = functional.linear(given[0], each.a.to(found.device))
@@ -146,7 +147,7 @@ def _changed(base: TensorSource, adapters: AdaptedModel, tensor: OutputTensor) -
     else:
         found = base.read(tensor.origin.tensor.name).float().clone().contiguous()
     exact = dataclasses.replace(tensor, dtype="F32")
-    lora.change(exact, _bytes(found), 0, adapters.changes.of(tensor))
+    apply_changes(exact, _bytes(found), 0, adapters.changes.of(tensor))
     return found
 
 

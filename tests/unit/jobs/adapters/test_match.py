@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from ftm_jobs.adapters.changes import LowRank
-from ftm_jobs.adapters.match import BaseTensors, Update, match
+from ftm_jobs.adapters.adapter_tensors import AppliedAdapter
+from ftm_jobs.adapters.base_tensors import BaseTensors
+from ftm_jobs.adapters.changes import LowRank, Update
+from ftm_jobs.adapters.match import match
 from ftm_jobs.checkpoint.adapter_config import parse_adapter_config
 from ftm_jobs.errors import InvalidInput, Reason
 from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, Q_PROJ, Shapes, header
@@ -23,7 +25,8 @@ def fit(
     **config: Any,
 ) -> list[Update]:
     tensors = BaseTensors("s3://models/base", model_type, tied, [header(base)])
-    return match(tensors, FILE, header(shapes), parse_adapter_config("adapter_config.json", ADAPTER_CONFIG | config))
+    parsed = parse_adapter_config("adapter_config.json", ADAPTER_CONFIG | config)
+    return match(tensors, AppliedAdapter(0, FILE, parsed, 1.0), header(shapes))
 
 
 def refusal(**changes: Any) -> tuple[Reason, str]:

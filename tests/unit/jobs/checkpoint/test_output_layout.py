@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftm_jobs.adapters.match import BaseTensors
+from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.checkpoint.headers import SIZE_BYTES, parse_header
 from ftm_jobs.checkpoint.output_layout import (
     OutputFile,
@@ -19,7 +19,8 @@ from ftm_jobs.checkpoint.output_layout import (
 )
 from ftm_jobs.contract.keys import QuantizedBase, merge_key
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.merge.plan import Documents, plan
+from ftm_jobs.merge.documents import Documents
+from ftm_jobs.merge.plan import plan
 from tests.unit.jobs.files import BASE_SHAPES, LLAMA_CONFIG, Shapes, header
 
 INDEX = "model.safetensors.index.json"

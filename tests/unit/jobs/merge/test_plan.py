@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 
+from ftm_jobs.adapters.adapter_tensors import AppliedAdapter
+from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import Expert, Form, LowRank, Replace, RoundTrip
 from ftm_jobs.adapters.dynamic_serving import kinds, objections
-from ftm_jobs.adapters.match import BaseTensors, match
+from ftm_jobs.adapters.match import match
 from ftm_jobs.checkpoint.adapter_config import parse_adapter_config
 from ftm_jobs.checkpoint.output_layout import OutputLayout, OutputTensor
 from ftm_jobs.errors import InvalidInput
-from ftm_jobs.merge.plan import Documents, plan
+from ftm_jobs.merge.documents import Documents
+from ftm_jobs.merge.plan import plan
 from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, LLAMA_CONFIG, Q_PROJ, Shapes, header
 
 PREFIX = "base_model.model."
@@ -29,7 +32,12 @@ def planned(base: Shapes, *adapters: Adapter, nf4_base: bool = False) -> OutputL
     found = []
     for number, (shapes, config) in enumerate(adapters):
         parsed = parse_adapter_config("adapter_config.json", ADAPTER_CONFIG | config)
-        found.append((f"adapter {number}", match(tensors, f"adapter {number}", header(shapes), parsed, number)))
+        found.append(
+            (
+                f"adapter {number}",
+                match(tensors, AppliedAdapter(number, f"adapter {number}", parsed, 1.0), header(shapes)),
+            )
+        )
     index = {"metadata": {"total_size": 0}, "weight_map": dict.fromkeys(base, "model.safetensors")}
     config = LLAMA_CONFIG | {"tie_word_embeddings": HEAD not in base}
     return plan(tensors, Documents(config, index), found, nf4_base=nf4_base)
@@ -210,6 +218,6 @@ def test_inspect_says_what_an_adapter_is_and_why_vllm_cannot_serve_it_unmerged(
 ) -> None:
     config = parse_adapter_config("adapter_config.json", ADAPTER_CONFIG | adapter[1])
     base = BaseTensors("s3://models/base", "llama", False, [header(BASE_SHAPES)])
-    updates = match(base, "adapter", header(adapter[0]), config)
+    updates = match(base, AppliedAdapter(0, "adapter", config, 1.0), header(adapter[0]))
     assert kinds(updates) == wanted
     assert objections(config, updates, scale) == why

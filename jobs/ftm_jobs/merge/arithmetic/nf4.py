@@ -1,8 +1,8 @@
-"""4-bit NormalFloat, there and back: what QLoRA's base was while the adapter was trained. Imports torch.
+"""Rounds weights to 4-bit NormalFloat and back, as QLoRA's base was while the adapter was trained.
 
-As bitsandbytes quantizes with quant_type nf4, a block size of 64 and no double quantization: each 64 consecutive
-numbers are divided by the largest of them and rounded to the nearest of 16 levels (Dettmers et al., arXiv 2305.14314,
-appendix E).
+The result is that of bitsandbytes with quant_type nf4, a block size of 64 and no double quantization: each 64
+consecutive numbers are divided by the largest of them and rounded to the nearest of 16 levels (Dettmers et al., arXiv
+2305.14314, appendix E).
 """
 
 import torch
@@ -33,7 +33,7 @@ _MIDDLES = (LEVELS[1:] + LEVELS[:-1]) / 2
 
 
 def round_trip(weight: torch.Tensor) -> None:
-    """Quantize and dequantize rows in place; a row's length must be a multiple of NF4_BLOCK."""
+    """Quantizes and dequantizes rows in place; a row's length must be a multiple of NF4_BLOCK."""
     blocks = weight.float().view(-1, NF4_BLOCK)
     largest = blocks.abs().amax(dim=1, keepdim=True)
     scaled = blocks * torch.where(largest > 0, 1 / largest, largest)

@@ -7,10 +7,16 @@ import torch
 
 from ftm_jobs.checkpoint.output_layout import OutputTensor
 from ftm_jobs.errors import InvalidInput
-from ftm_jobs.merge import lora
+from ftm_jobs.merge.arithmetic.factors import Factors
+from ftm_jobs.merge.arithmetic.rows import apply_changes, compute_on_one_thread
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 BITS = {2: torch.int16, 4: torch.int32}
+
+
+@pytest.fixture(autouse=True)
+def threads_of_a_merge() -> None:
+    compute_on_one_thread()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -30,7 +36,7 @@ def test_a_low_rank_update_is_added_to_the_bit(dtype: str, scaling: float, rows:
 
     data = bytearray(stored.view(torch.uint8).numpy().tobytes())
     tensor = OutputTensor("model.layers.0.self_attn.q_proj.weight", dtype, (rows, columns), None)
-    lora.change(tensor, memoryview(data), 0, [lora.Factors(a, b, scaling)])
+    apply_changes(tensor, memoryview(data), 0, [Factors(a, b, scaling)])
 
     found = torch.frombuffer(data, dtype=stored.dtype).view(rows, columns)
     bits = BITS[stored.element_size()]
@@ -50,7 +56,7 @@ def test_large_numbers_are_merged_and_those_too_large_for_the_dtype_are_refused(
     data = bytearray(stored.view(torch.uint8).numpy().tobytes())
     tensor = OutputTensor("model.layers.0.self_attn.q_proj.weight", dtype, (64, 64), None)
     if fits:
-        lora.change(tensor, memoryview(data), 0, [lora.Factors(a, b, scaling)])
+        apply_changes(tensor, memoryview(data), 0, [Factors(a, b, scaling)])
     else:
         with pytest.raises(InvalidInput, match=r'"model.layers.0.self_attn.q_proj.weight" would hold NaN or infinity'):
-            lora.change(tensor, memoryview(data), 0, [lora.Factors(a, b, scaling)])
+            apply_changes(tensor, memoryview(data), 0, [Factors(a, b, scaling)])

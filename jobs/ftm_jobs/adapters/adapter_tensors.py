@@ -1,4 +1,4 @@
-"""An adapter's tensors, sorted by the layer they belong to and the part they play, from PEFT's names for them.
+"""Sorts an adapter's tensors by the layer they belong to and the part they play, from PEFT's names for them.
 
 Pure: names, dtypes and shapes come in, from the header. A tensor that is not understood is refused by name, so that
 nothing an adapter learned is dropped in silence.
@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ftm_jobs.checkpoint.adapter_config import AdapterConfig
 from ftm_jobs.checkpoint.headers import FLOATING_DTYPES, Header, Tensor
 from ftm_jobs.errors import InvalidInput, Reason
 
@@ -30,8 +31,20 @@ _FOREIGN = {
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One adapted layer: A and B, and what may come with them."""
+class AppliedAdapter:
+    """An adapter as one of those that are applied to a base, in order."""
+
+    number: int
+    """Its place in the order, from 0."""
+    file: str
+    """Its weight file, as messages name it."""
+    config: AdapterConfig
+    scale: float
+
+
+@dataclass(frozen=True)
+class AdaptedLayer:
+    """One layer that an adapter adapts: A and B, and what may come with them."""
 
     module: str
     a: Tensor
@@ -43,16 +56,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class AdapterTensors:
-    layers: list[Layer] = field(default_factory=list)
+    layers: list[AdaptedLayer] = field(default_factory=list)
     rows: dict[str, Tensor] = field(default_factory=dict)
     """Trained token rows, by embedding."""
     whole: dict[str, Tensor] = field(default_factory=dict)
-    """What replaces tensors of the base, by PEFT's name of them."""
+    """Tensors that replace the base's, by PEFT's name of those."""
 
 
 def sort_tensors(file: str, header: Header) -> AdapterTensors:
-    """Raises InvalidInput (AdapterMismatch, UnsupportedAdapter) naming file and tensor."""
-    found = AdapterTensors()
+    """Sorts the tensors of one file.
+
+    Raises InvalidInput (AdapterMismatch, UnsupportedAdapter) naming file and tensor.
+    """
+    sorted_tensors = AdapterTensors()
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in header.tensors.items():
         if tensor.dtype not in FLOATING_DTYPES:
@@ -62,18 +78,18 @@ def sort_tensors(file: str, header: Header) -> AdapterTensors:
             )
         match = _PART.fullmatch(name)
         if match is None:
-            found.whole[_replaced(file, name)] = tensor
+            sorted_tensors.whole[_replaced(file, name)] = tensor
         elif match["part"] == ROWS:
-            found.rows[match["module"]] = tensor
+            sorted_tensors.rows[match["module"]] = tensor
         else:
             parts.setdefault(match["module"], {})[match["part"]] = tensor
-    found.layers.extend(_layers(file, parts))
+    sorted_tensors.layers.extend(_layers(file, parts))
     if not header.tensors:
         raise InvalidInput(Reason.ADAPTER_MISMATCH, f"{file} holds no tensors: save the adapter again after training")
-    return found
+    return sorted_tensors
 
 
-def _layers(file: str, parts: dict[str, dict[str, Tensor]]) -> Iterator[Layer]:
+def _layers(file: str, parts: dict[str, dict[str, Tensor]]) -> Iterator[AdaptedLayer]:
     for module, tensors in parts.items():
         for part, tensor in tensors.items():
             other = _PAIRS.get(part) or (EMBEDDING_A if EMBEDDING_B in tensors else A)
@@ -91,11 +107,11 @@ def _layers(file: str, parts: dict[str, dict[str, Tensor]]) -> Iterator[Layer]:
             )
         embedding = EMBEDDING_A in tensors
         a, b = (tensors[EMBEDDING_A], tensors[EMBEDDING_B]) if embedding else (tensors[A], tensors[B])
-        yield Layer(module, a, b, embedding, tensors.get(BIAS), tensors.get(MAGNITUDE))
+        yield AdaptedLayer(module, a, b, embedding, tensors.get(BIAS), tensors.get(MAGNITUDE))
 
 
 def _replaced(file: str, name: str) -> str:
-    """PEFT's name of the base's tensor that `name` replaces."""
+    """Returns PEFT's name of the base's tensor that `name` replaces."""
     replaced = name.removeprefix(PREFIX)
     for wrapper in _WRAPPERS:
         replaced = replaced.replace(wrapper, ".")

@@ -1,0 +1,1 @@
+"""Computes what adapters make of a weight's rows, exactly as PEFT does."""
