@@ -16,7 +16,7 @@ class TensorGroup(Contract):
     """Tensors that are alike: one per layer, or one per layer and expert."""
 
     name: str
-    """Their name, with `*` for each number in it: model.layers.*.self_attn.q_proj.weight."""
+    """The name that they share, with `*` for each number in it: model.layers.*.self_attn.q_proj.weight."""
     shape: tuple[int, ...]
     """The shape of each."""
     dtype: str
@@ -29,7 +29,7 @@ class BaseFacts(Contract):
     """Facts of a base model, from its configs and safetensors headers; no weights are read."""
 
     uri: str
-    """Resolved: an hf:// URI carries the commit."""
+    """The URI as it was resolved: an hf:// URI carries the commit."""
     digest: str
     """`sha256:…` over names, sizes and content identities of the files that a merge reads or copies."""
     architecture: str
@@ -61,7 +61,7 @@ class BaseFacts(Contract):
     tied_embeddings: bool
     """True when the output layer shares the embedding's weights."""
     tensors: tuple[TensorGroup, ...] | None = None
-    """All tensors of the weight files, alike ones together; absent if an older version looked."""
+    """All tensors of the weight files, alike ones together; absent if an older version inspected the model."""
     config: dict[str, str] | None = None
     """The fields of config.json that planning reads: JSON by dotted name, as in text_config.num_hidden_layers.
     Absent if an older version looked."""
@@ -71,7 +71,7 @@ class AdapterFacts(Contract):
     """Facts of an adapter, from adapter_config.json and its safetensors header."""
 
     uri: str
-    """Resolved: an hf:// URI carries the commit."""
+    """The URI as it was resolved: an hf:// URI carries the commit."""
     digest: str
     """`sha256:…` over names, sizes and content identities of the files that a merge reads."""
     rank: int

@@ -11,7 +11,7 @@ HELD_OUT_TOKENS = 1024
 
 
 class Check(Contract):
-    """One thing that was measured, beside what it may be."""
+    """One measured figure, with its bound."""
 
     name: str
     """MergeAgrees, AdapterEffect, QuantizedDivergence, …"""

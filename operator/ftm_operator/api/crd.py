@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, made from the models. Pure; `ftm crd` prints it.
+"""Makes the CustomResourceDefinition from the models. Pure; `ftm crd` prints it.
 
 pydantic writes JSON Schema and Kubernetes reads a stricter dialect of it, a structural schema: definitions are written
 where they are used, an optional field is one that may be absent, and unknown fields are dropped (or refused, by
@@ -52,7 +52,7 @@ class NotStructural(Exception):
 
 
 def crd() -> Schema:
-    """The CustomResourceDefinition as `kubectl apply` takes it."""
+    """Returns the CustomResourceDefinition as `kubectl apply` takes it."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -101,7 +101,7 @@ def _column(column: v1alpha1.Column) -> Schema:
 
 
 def schema() -> Schema:
-    """The structural schema of a FineTunedModel."""
+    """Returns the structural schema of a FineTunedModel."""
     source = v1alpha1.FineTunedModel.model_json_schema(by_alias=True, mode="validation")
     definitions = source.get("$defs", {})
     root = structural(source, definitions, ())
@@ -133,7 +133,7 @@ def _with_former_names(root: Schema) -> Schema:
 
 
 def _let_status_grow(found: Schema, keys: Iterable[str] = ()) -> None:
-    """Nothing but the keys of lists is required in a status: a stored one stays valid when a field is added."""
+    """Requires nothing in a status but the keys of lists: a stored one stays valid when a field is added."""
     found.pop("required", None)
     if keys:
         found["required"] = list(keys)
@@ -144,7 +144,7 @@ def _let_status_grow(found: Schema, keys: Iterable[str] = ()) -> None:
 
 
 def _of_name(rule: Schema) -> Schema:
-    """A rule about metadata.name, which only the root may look at, and which an API server cannot point to."""
+    """Returns a rule about metadata.name as a rule of the root, which alone may look at it."""
     return {
         "rule": rule["rule"].replace("self", "self.metadata.name"),
         "message": f"metadata.name: {rule['message']}",
@@ -170,7 +170,7 @@ def structural(source: Schema, definitions: dict[str, Schema], path: tuple[str, 
 
 
 def _flatten(source: Schema, definitions: dict[str, Schema], path: tuple[str, ...]) -> Schema:
-    """One level of the schema, without references, unions with null, and keywords that say nothing to Kubernetes."""
+    """Returns one level of the schema, without references, unions with null, and keywords unknown to Kubernetes."""
     if len(path) > 32:
         raise NotStructural(f"{'.'.join(path[:4])}…: refers to itself")
     flat = dict(source)

@@ -1,4 +1,4 @@
-"""What a user reads when a manifest is refused: a sentence per problem, naming the field, its value and the remedy."""
+"""Words the refusal of a manifest: a sentence for each problem, with the field, its value and the remedy."""
 
 import difflib
 import json
@@ -21,7 +21,7 @@ WANTED = {
     "tuple_type": "a list",
     "list_type": "a list",
 }
-"""What to write instead, by pydantic's name of the problem."""
+"""The kind of value to write instead, by pydantic's name of the problem."""
 
 
 BOUNDS = {
@@ -50,7 +50,7 @@ class InvalidManifest(Exception):
 
 
 def parse(model: type[Model], document: object) -> Model:
-    """The document as a `model`. Raises InvalidManifest with all its problems."""
+    """Returns the document as a `model`. Raises InvalidManifest with all its problems."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -58,20 +58,20 @@ def parse(model: type[Model], document: object) -> Model:
 
 
 def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One sentence per problem, in the manifest's order. `model` is what was validated."""
+    """Returns one sentence per problem, in the manifest's order. `model` is what was validated."""
     return [
         f"{path(details['loc'])}: {_sentence(details, model)}" for details in error.errors() if not _is_echo(details)
     ]
 
 
 def path(location: Location) -> str:
-    """Where a problem is, as kubectl writes it: spec.adapters[0].uri."""
+    """Returns the place of a problem as kubectl writes it: spec.adapters[0].uri."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return text.lstrip(".") or "manifest"
 
 
 def _is_echo(details: ErrorDetails) -> bool:
-    """pydantic counts the good items of a list: with a bad one among them it calls the list too short as well."""
+    """Returns whether the problem is another's echo: pydantic counts the good items of a list only."""
     return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
 
 
@@ -102,7 +102,7 @@ def _unknown_field(location: Location, model: type[BaseModel]) -> str:
 
 
 def _model_at(location: Location, model: type[BaseModel]) -> type[BaseModel]:
-    """The model of the object at `location`, found through the types of the fields on the way."""
+    """Returns the model of the object at `location`, found through the types of the fields on the way."""
     for part in location:
         if isinstance(part, str):
             field = next(each for name, each in model.model_fields.items() if part in (each.alias, name))

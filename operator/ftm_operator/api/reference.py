@@ -49,7 +49,7 @@ WRITE = "; write "
 
 
 def reference() -> str:
-    """The page as Markdown."""
+    """Returns the page as Markdown."""
     root = schema()
     head = INTRODUCTION.replace("{description}", root["description"])
     sections = [section for field in ("spec", "status") for section in _sections(field, root["properties"][field])]
@@ -57,7 +57,7 @@ def reference() -> str:
 
 
 def _sections(path: str, found: Schema) -> list[str]:
-    """A section for this object, and one for each object in it."""
+    """Returns a section for this object, and one for each object in it."""
     fields = found["properties"].items()
     table = ["| field | type | default | |", "| --- | --- | --- | --- |"]
     table += [_row(name, field, name in found.get("required", ())) for name, field in fields]
@@ -122,7 +122,7 @@ def _bounds(field: Schema) -> list[str]:
 
 
 def _instructions(found: Schema) -> list[str]:
-    """What the rules ask for: `… is not a source; write hf://org/name` is told as `Write hf://org/name`."""
+    """Returns the remedies of the rules: `… is not a source; write hf://org/name` is told as `Write hf://org/name`."""
     told = [rule["message"].rpartition(WRITE)[2] for rule in found.get(VALIDATIONS, ()) if WRITE in rule["message"]]
     return [f"Write {how}." for how in dict.fromkeys(told) if how not in found["description"]]
 

@@ -1,4 +1,4 @@
-"""How the API's models say once what both Python and an API server must check.
+"""Lets the API's models say once a promise that both Python and an API server check.
 
 A `Rule` holds one promise about a value: the CEL expression that goes into the CRD, the same predicate in Python, and
 the sentence that a user reads when it is broken. `Resource` models carry rules over several fields in `rules`.
@@ -36,9 +36,9 @@ class Rule:
 
     message: str
     cel: str | None
-    """What an API server checks; None if only `ftm run` must."""
+    """The check of an API server; None if only `ftm run` checks."""
     holds: Callable[[Any], bool] | None
-    """What Python checks; None where `ftm run` accepts more than a cluster does."""
+    """The check in Python; None where `ftm run` accepts more than a cluster does."""
 
     def check(self, value: Any) -> Any:
         if self.holds and not self.holds(value):
@@ -48,7 +48,7 @@ class Rule:
         return value
 
     def validations(self) -> list[dict[str, str]]:
-        """The rule as entries of x-kubernetes-validations."""
+        """Returns the rule as entries of x-kubernetes-validations."""
         if self.cel is None:
             return []
         entry = {"rule": self.cel, "message": self.message.replace("{value}", "this")}
@@ -66,13 +66,13 @@ class Rule:
 
 
 def full_match(pattern: str) -> Callable[[str], bool]:
-    """Whether a whole string matches `pattern`, in Python."""
+    """Returns a test in Python whether a whole string matches `pattern`."""
     compiled = re.compile(pattern)
     return lambda value: compiled.fullmatch(value) is not None
 
 
 def full_match_cel(pattern: str, variable: str = "self") -> str:
-    """The same in CEL. A pattern must mean the same to Python and to RE2: no look-around, no back-references."""
+    """Returns the same test in CEL. A pattern must mean the same to RE2, without look-around."""
     return f"{variable}.matches({json.dumps(f'^({pattern})$')})"
 
 

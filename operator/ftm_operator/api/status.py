@@ -1,7 +1,7 @@
-"""The status of a FineTunedModel: what the operator observed and decided. Written by the operator alone.
+"""Holds the status of a FineTunedModel, which the operator alone writes.
 
-An operator must read what an older or newer one wrote: unknown fields are ignored, and `readable` leaves out what has
-another meaning now, so that it is observed again.
+An operator reads the status that an older or newer one wrote: unknown fields are ignored, and `readable` leaves out
+those that have another meaning now, so that they are observed again.
 """
 
 from typing import Annotated, Any, Literal
@@ -22,17 +22,17 @@ class Condition(Tolerant):
     """One observation, as kstatus reads it: Stalled and Reconciling exist only while they are True."""
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
-    """What is observed: Ready, Reconciling or Stalled."""
+    """The aspect that is observed, such as Ready, Reconciling or Stalled."""
     status: ConditionStatus
-    """Whether it holds."""
+    """True, False or Unknown."""
     observed_generation: Annotated[int, Field(ge=0)] = 0
     """The generation of the resource that this condition was observed at."""
     last_transition_time: AwareDatetime
-    """When `status` last changed."""
+    """The time of the last change of `status`."""
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
-    """Why, in one CamelCase word; the reason of the Event as well."""
+    """The reason in one CamelCase word, which the Event has as well."""
     message: Annotated[str, Field(max_length=32768)] = ""
-    """Why, in one sentence: what was found, where, and what to do."""
+    """The reason in one sentence: the object, the fault or the progress, and the remedy."""
 
 
 class Sources(Tolerant):
@@ -43,107 +43,107 @@ class Sources(Tolerant):
 
 
 class RejectedSize(Tolerant):
-    """A kind of GPU and a size that were not chosen."""
+    """A kind of GPU and a number of GPUs that were not chosen."""
 
     accelerator: str
     """The kind of GPU."""
     tensor_parallel_size: int
-    """Over how many of them, within a node."""
+    """GPUs that each layer would be split over."""
     pipeline_parallel_size: int | None = None
-    """And in how many stages."""
+    """Stages that the layers would be in; absent: one."""
     rule: str
-    """What it breaks, in one CamelCase word."""
+    """The rule that it breaks, in one CamelCase word."""
     reason: str
-    """Why, with the numbers."""
+    """The explanation, with the numbers."""
 
 
 class Measured(Tolerant):
-    """What vLLM said of a GPU's memory when it started under this plan; of several ranks, the one that holds most."""
+    """The memory that vLLM reported when it started under this plan, for the GPU that holds most."""
 
     weight_bytes: int | None = None
-    """What loading the weights took, in bytes."""
+    """Bytes that the weights took."""
     kv_cache_bytes: int | None = None
-    """What was left for the KV cache, in bytes."""
+    """Bytes that were left for the KV cache."""
     kv_cache_tokens: int | None = None
-    """How many tokens of requests that holds."""
+    """Tokens of requests that the KV cache holds."""
     max_concurrency: float | None = None
-    """How many requests of the whole context that holds at once."""
+    """Requests of the whole context that the KV cache holds at once."""
     input_hash: str | None = None
     """A hash of the pod template that the measured engine ran from."""
 
 
 class Shortage(Tolerant):
-    """A start that vLLM gave up for lack of memory, and which this plan answers."""
+    """A start that vLLM gave up for lack of memory."""
 
     accelerator_class: str
     """The kind of GPU."""
     tensor_parallel_size: int
-    """Over how many of them each layer was split."""
+    """GPUs that each layer was split over."""
     pipeline_parallel_size: int
-    """In how many stages the layers were."""
+    """Stages that the layers were in."""
     planned_bytes: int
-    """What was planned for the KV cache of each GPU, in bytes."""
+    """Bytes that were planned for the KV cache of each GPU."""
     found_bytes: int | None = None
-    """What vLLM found for it, in bytes; absent if it did not say."""
+    """Bytes that vLLM had left for it; absent if vLLM did not say."""
     correction_bytes: int
-    """How much more than estimated is held by a plan of these sizes, in bytes."""
+    """Bytes that plans of these sizes add to the estimate because of it."""
 
 
 class Plan(Tolerant):
-    """What the operator decided from the facts and the spec."""
+    """The operator's decisions, made from the facts and the spec."""
 
     mode: str | None = None
-    """How the adapters are applied: Merged."""
+    """The way that the adapters are applied: Merged."""
     engine: str | None = None
-    """What serves the model: vLLM or LlamaCpp."""
+    """The engine that serves the model: vLLM or LlamaCpp."""
     quantization: str | None = None
-    """How the weights are quantized: AWQ, GGUF with its type, or None, if they are served as they were merged."""
+    """The quantization of the weights: AWQ, GGUF with its type, or None if they are served as they were merged."""
     group_size: int | None = None
-    """How many weights share a scale, at most; with AWQ."""
+    """The most weights that share a scale, with AWQ."""
     quantizer: str | None = None
-    """What makes the AWQ weights: autoawq or llm-compressor."""
+    """The program that makes the AWQ weights: autoawq or llm-compressor."""
     dtype: str | None = None
     """The dtype that vLLM computes in."""
     max_model_len: int | None = None
     """The longest context the engine accepts, prompt and answer together, in tokens."""
     concurrency: int | None = None
-    """How many requests of the whole context a replica holds at once."""
+    """Requests of the whole context that a replica holds at once."""
     tensor_parallel_size: int | None = None
-    """Over how many accelerators each layer is split."""
+    """Accelerators that each layer is split over."""
     pipeline_parallel_size: int | None = None
-    """In how many stages the layers are, if in more than one."""
+    """Stages that the layers are in; absent: one."""
     nodes: int | None = None
-    """Over how many nodes a replica is spread, if over more than one."""
+    """Nodes that a replica spans; absent: one."""
     accelerator: str | None = None
     """The extended resource that each replica asks for; absent on CPU."""
     accelerator_class: str | None = None
     """The kind of GPU that was chosen; absent where none is known."""
     gpus: int | None = None
-    """How many accelerators one replica asks for; 0 on CPU."""
+    """Accelerators that one replica asks for; 0 on CPU."""
     device_selector: str | None = None
-    """Which devices a ResourceClaim takes, in CEL; absent where GPUs are an extended resource."""
+    """The devices that a ResourceClaim takes, as a CEL expression; absent where GPUs are an extended resource."""
     node_selector: dict[str, str] | None = None
     """The labels of the nodes that have that kind of GPU."""
     gpu_memory_utilization: float | None = None
     """The share of a GPU's memory that vLLM takes."""
     max_num_batched_tokens: int | None = None
-    """How many tokens vLLM computes in one step, at most."""
+    """The most tokens that vLLM computes in one step."""
     max_num_seqs: int | None = None
-    """How many requests vLLM computes in one step, at most."""
+    """The most requests that vLLM computes in one step."""
     kv_cache_tokens: int | None = None
-    """How many tokens of requests a replica holds, by the estimate."""
+    """Tokens of requests that a replica holds, by the estimate."""
     memory: dict[str, int] | None = None
-    """What takes the memory of the GPU that holds most, in bytes by item."""
+    """Bytes of the GPU that holds most, by item."""
     host: dict[str, str] | None = None
-    """What the engine's container asks of its node: cpu, memory and sharedMemory."""
+    """Amounts that the engine's container asks of its node: cpu, memory and sharedMemory."""
     served_model_name: str | None = None
-    """What requests call the model."""
+    """The model's name in requests."""
     reasons: tuple[str, ...] = ()
-    """Why each of these was chosen, one sentence each."""
+    """Reasons for these decisions, one sentence each."""
     rejected: Annotated[tuple[RejectedSize, ...], Field(max_length=MOST_REJECTED)] | None = None
-    """What was not chosen, and why."""
+    """Kinds and numbers of GPUs that were not chosen, with reasons."""
     measured: Measured | None = None
-    """What the engine said of its memory when it started."""
+    """The memory that the engine reported when it started."""
     shortage: Shortage | None = None
     """The failed start of the engine under the plan before this one; this plan leaves more memory because of it."""
     input_hash: str | None = None
@@ -152,26 +152,26 @@ class Plan(Tolerant):
 
 
 class Artifacts(Tolerant):
-    """What was built and can be used again."""
+    """The artifacts that are built and can be used again."""
 
     merged: Artifact | None = None
     """The base with the adapters merged into it."""
     quantized: Artifact | None = None
-    """What was quantized from that."""
+    """The merged model, quantized."""
     quantized_input_hash: str | None = None
     """A hash of the merged model and of the settings that it was quantized with."""
     notes: Annotated[tuple[str, ...], Field(max_length=64)] | None = None
-    """What the quantizer says of its result: tensors that fell back to other types, widths that were padded."""
+    """The quantizer's remarks on its result: tensors that fell back to other types, widths that were padded."""
     report: Artifact | None = None
     """The verification's figures and its page for people."""
     verified_input_hash: str | None = None
     """A hash of the models that were verified and of the settings that they were measured with."""
     verification: Verification | None = None
-    """Whether what is served says what was trained, figure by figure."""
+    """The verdict on the model, figure by figure."""
 
 
 class FineTunedModelStatus(Tolerant):
-    """What the operator observed and decided."""
+    """The operator's observations and decisions."""
 
     observed_generation: Annotated[int, Field(ge=-1)] = -1
     """The generation of the spec that this status describes; -1 until the operator has seen the resource."""
@@ -180,19 +180,19 @@ class FineTunedModelStatus(Tolerant):
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16), MapList("type")] = ()
     """Ready is always there once the operator has seen the resource; Reconciling and Stalled while they are True."""
     sources: Sources | None = None
-    """Which inputs the facts describe."""
+    """The inputs that the facts describe."""
     facts: Facts | None = None
-    """What the inspect step learned from configs and safetensors headers."""
+    """Facts that the inspect step learned from configs and safetensors headers."""
     plan: Plan | None = None
-    """How the model is built and served, and why."""
+    """The way that the model is built and served, with reasons."""
     artifacts: Artifacts | None = None
-    """What has been built."""
+    """The artifacts that are built."""
     endpoint: str | None = None
     """The OpenAI-compatible base URL inside the cluster."""
     replicas: Annotated[int, Field(ge=0)] | None = None
-    """How many serving pods exist."""
+    """The number of replicas that exist."""
     ready_replicas: Annotated[int, Field(ge=0)] | None = None
-    """How many serving pods answer requests."""
+    """The number of replicas that answer requests."""
     selector: str | None = None
     """The label selector of the serving pods, for the scale subresource."""
 
@@ -204,8 +204,8 @@ FORMER_NAMES = (
     (("artifacts",), "quantizedBy", "quantizedInputHash"),
     (("artifacts",), "verifiedBy", "verifiedInputHash"),
 )
-"""Where a field is, its name in a status that an earlier version wrote, and its name now. The CRD declares the former
-names as well: an API server prunes a stored field that its schema does not have before anyone can read it."""
+"""The place of a field, its name in a status that an earlier version wrote, and its name now. The CRD declares the
+former names as well: an API server prunes a stored field that its schema does not have before anyone can read it."""
 
 
 def readable(status: Any) -> Any:

@@ -1,6 +1,6 @@
-"""FineTunedModel, ftm.dev/v1alpha1: the resource as an API server returns it, and how it shows to kubectl.
+"""Holds FineTunedModel, ftm.dev/v1alpha1, as an API server returns it, with its columns in kubectl.
 
-The spec is in spec.py, the status in status.py; everything that other packages need is named here.
+The spec is in spec/, the status in status.py; everything that other packages need is named here.
 """
 
 from dataclasses import dataclass
@@ -9,27 +9,19 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BeforeValidator, Field
 
 from ftm_operator.api.schema import Resource, Tolerant, matches
-from ftm_operator.api.spec import (
-    AWQ,
-    GGUF,
-    Accelerator,
-    Adapter,
-    ArtifactStore,
-    Base,
-    Calibration,
+from ftm_operator.api.spec.jobs import Jobs
+from ftm_operator.api.spec.kubernetes_fields import (
     EnvVar,
     EnvVarSource,
-    FineTunedModelSpec,
-    Jobs,
-    Message,
-    Prompt,
-    Quantization,
     ResourceRequirements,
     SecretKeySelector,
-    Serving,
     Toleration,
-    Verification,
 )
+from ftm_operator.api.spec.model_spec import FineTunedModelSpec
+from ftm_operator.api.spec.quantization import AWQ, GGUF, Quantization
+from ftm_operator.api.spec.serving import Accelerator, ServingSpec
+from ftm_operator.api.spec.sources import Adapter, ArtifactStore, Base, Calibration
+from ftm_operator.api.spec.verification import Message, Prompt, VerificationSpec
 from ftm_operator.api.status import (
     MOST_REJECTED,
     Artifacts,
@@ -83,11 +75,11 @@ __all__ = [
     "RejectedSize",
     "ResourceRequirements",
     "SecretKeySelector",
-    "Serving",
+    "ServingSpec",
     "Shortage",
     "Sources",
     "Toleration",
-    "Verification",
+    "VerificationSpec",
 ]
 
 GROUP, VERSION, KIND, PLURAL = "ftm.dev", "v1alpha1", "FineTunedModel", "finetunedmodels"
@@ -99,7 +91,7 @@ REFRESH_ANNOTATION = f"{GROUP}/refresh"
 
 @dataclass(frozen=True)
 class Column:
-    """What `kubectl get` prints; wide ones only with -o wide."""
+    """A column of `kubectl get`; wide ones are printed with -o wide only."""
 
     name: str
     json_path: str
@@ -110,12 +102,14 @@ class Column:
 
 COLUMNS = (
     Column("Phase", ".status.phase", "A summary of the conditions."),
-    Column("Quantization", ".status.plan.quantization", "How the weights are quantized."),
-    Column("GPUs", ".status.plan.gpus", "How many accelerators one replica asks for.", "integer"),
-    Column("Ready", ".status.readyReplicas", "How many serving pods answer requests.", "integer"),
+    Column("Quantization", ".status.plan.quantization", "The quantization of the weights."),
+    Column("GPUs", ".status.plan.gpus", "Accelerators that one replica asks for.", "integer"),
+    Column("Ready", ".status.readyReplicas", "The number of replicas that answer requests.", "integer"),
     Column("Endpoint", ".status.endpoint", "The OpenAI-compatible base URL inside the cluster."),
-    Column("Age", ".metadata.creationTimestamp", "When the resource was created.", "date"),
-    Column("Message", '.status.conditions[?(@.type=="Ready")].message', "Why it is or is not ready.", wide=True),
+    Column("Age", ".metadata.creationTimestamp", "The age of the resource.", "date"),
+    Column(
+        "Message", '.status.conditions[?(@.type=="Ready")].message', "The reason that it is or is not ready.", wide=True
+    ),
 )
 SCALE = {
     "specReplicasPath": ".spec.serving.replicas",
@@ -131,7 +125,7 @@ RESOURCE_NAME = matches(
 
 
 class ObjectMeta(Tolerant):
-    """What is used of Kubernetes' own metadata."""
+    """The part of Kubernetes' own metadata that is used."""
 
     name: Annotated[str, RESOURCE_NAME]
     namespace: str = "default"
@@ -155,9 +149,9 @@ class FineTunedModel(Resource):
     metadata: ObjectMeta
     """Kubernetes' own metadata. The name also names the Service and the Jobs: at most 40 characters."""
     spec: FineTunedModelSpec
-    """What to build and how to serve it."""
+    """The model to build, and the way to serve it."""
     status: Annotated[FineTunedModelStatus | None, BeforeValidator(readable)] = None
-    """What the operator observed and decided; nobody else writes it."""
+    """The operator's observations and decisions; nobody else writes them."""
 
     @property
     def served_model_name(self) -> str:

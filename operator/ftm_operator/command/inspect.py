@@ -9,7 +9,7 @@ import typer
 from ftm_jobs.contract.byte_counts import format_bytes_in_column
 from ftm_jobs.contract.facts import AdapterFacts, Facts
 from ftm_jobs.contract.steps import Step
-from ftm_operator.command.facts_files import facts_of_config_file
+from ftm_operator.command.input_files import facts_of_config_file
 from ftm_operator.command.options import OutputFormat, OutputOption
 from ftm_operator.command.sources import ADAPTER_HELP, ADAPTER_METAVAR, URI_HELP, source_flags
 from ftm_operator.local import steps as local

@@ -8,8 +8,7 @@ import typer
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.command import sizing_table
-from ftm_operator.command.facts_files import facts_of_file
-from ftm_operator.command.gpu_classes_file import read_classes
+from ftm_operator.command.input_files import facts_of_file, read_classes
 from ftm_operator.command.options import ManifestArgument, OutputFormat, OutputOption
 from ftm_operator.local import steps as local
 from ftm_operator.local.errors import Infeasible

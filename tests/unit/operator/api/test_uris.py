@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ftm_jobs.errors import InvalidInput
 from ftm_jobs.stores.source import parse_uri
 from ftm_operator.api.errors import InvalidManifest, parse
-from ftm_operator.api.spec import CLAIM, HUGGING_FACE, S3, Base
+from ftm_operator.api.spec.sources import CLAIM, HUGGING_FACE, S3, Base
 
 ROOT = Path(__file__).parents[4]
 MAKINGS = "s3://hf:pvc:file/-_.@aAb01,\\ %~"

@@ -1,14 +1,16 @@
-"""Reads a model's facts from a file: those that `ftm inspect -o json` wrote, or the ones that a config.json implies."""
+"""Reads the files that commands take: a model's facts, its config.json, and the kinds of GPU to choose from."""
 
 import hashlib
 import json
 from pathlib import Path
 
+import yaml
 from pydantic import ValidationError
 
 from ftm_jobs.contract.config import UnreadableConfig
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.errors import InvalidManifest
+from ftm_operator.planning.gpus.accelerators import AcceleratorClass, UnknownMemory, declared_classes
 from ftm_operator.planning.model.config_facts import facts_of_config
 
 
@@ -44,3 +46,23 @@ def facts_of_config_file(path: Path) -> Facts:
     except UnreadableConfig as error:
         raise InvalidManifest([f"{path} {error}"]) from None
     return Facts(base=base, adapters=())
+
+
+def read_classes(path: Path) -> list[AcceleratorClass]:
+    """Returns the kinds of GPU that a YAML file lists. Raises InvalidManifest naming the file, or each wrong field."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidManifest([f"{path}: {error.strerror}; name a YAML file that lists kinds of GPU"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidManifest([f"{path} is not YAML: {' '.join(str(error).split())}"]) from None
+    if not isinstance(document, list | dict):
+        raise InvalidManifest(
+            [f"{path} is not a list; write one item for each kind of GPU: - {{name: A10G, perNode: 4}}"]
+        )
+    try:
+        return declared_classes(document)
+    except InvalidManifest as error:
+        raise InvalidManifest([f"{path}: {problem}" for problem in error.problems]) from None
+    except UnknownMemory as error:
+        raise InvalidManifest([f"{path}: {error}"]) from None

@@ -1,0 +1,138 @@
+"""Holds the settings of serving, with the flags that the operator sets itself."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ftm_operator.api.schema import ATOMIC_LIST, MapList, Resource, Rule, full_match, full_match_cel, matches
+from ftm_operator.api.spec.kubernetes_fields import (
+    DNS_SUBDOMAIN,
+    EnvVar,
+    NodeSelector,
+    ObjectName,
+    ResourceRequirements,
+    Tolerations,
+)
+
+MANAGED_FLAGS = {
+    "--model": "the artifact is served",
+    "--host": "probes and the Service need it",
+    "--port": "probes and the Service need it",
+    "--uds": "probes and the Service need the port",
+    "--api-key": "set spec.serving.apiKeySecretName",
+    "--served-model-name": "set spec.serving.servedModelName",
+    "--max-model-len": "set spec.serving.maxModelLen",
+    "--dtype": "set spec.serving.dtype",
+    "--tensor-parallel-size": "set spec.serving.tensorParallelSize",
+    "-tp": "set spec.serving.tensorParallelSize",
+    "--gpu-memory-utilization": "set spec.serving.gpuMemoryUtilization",
+    "-m": "the artifact is served",
+    "--alias": "set spec.serving.servedModelName",
+    "-a": "set spec.serving.servedModelName",
+    "--ctx-size": "set spec.serving.maxModelLen",
+    "-c": "set spec.serving.maxModelLen",
+    "--parallel": "set spec.serving.concurrency",
+    "-np": "set spec.serving.concurrency",
+    "--threads": "set spec.serving.resources.limits.cpu",
+    "-t": "set spec.serving.resources.limits.cpu",
+    "--shutdown-timeout": "a Pod is given as long as it has to finish what it answers",
+}
+"""vLLM's and llama-server's flags that the operator sets, and what to do instead of writing them in extraArgs."""
+
+
+def _managed_flag(flag: str, instead: str) -> Rule:
+    """vLLM takes _ for - in a flag's name, and --flag=value for --flag value."""
+    written = flag.replace("-", "[-_]") + r"(=(.|\n)*)?"
+    holds = full_match(written)
+    return Rule(
+        f"{flag} is the operator's to set: {instead}",
+        f"!self.exists(argument, {full_match_cel(written, 'argument')})",
+        lambda arguments: not any(holds(argument) for argument in arguments),
+    )
+
+
+EXTRA_ARGS_RULES = tuple(_managed_flag(flag, instead) for flag, instead in MANAGED_FLAGS.items())
+
+
+class Accelerator(Resource):
+    """The kind of device that each replica asks for."""
+
+    resource: Annotated[
+        str,
+        Field(min_length=1, max_length=317),
+        matches(
+            rf"{DNS_SUBDOMAIN}/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?",
+            "{value} is not an extended resource; write domain/name, as in nvidia.com/gpu",
+        ),
+    ] = "nvidia.com/gpu"
+    """The extended resource that a device plugin offers."""
+    allocation: Literal["DevicePlugin", "DynamicResources"] = "DevicePlugin"
+    """The way that Pods get their GPUs. DevicePlugin: as that extended resource. DynamicResources: by a ResourceClaim,
+    from the ResourceSlices that a driver publishes; any GPU with the planned memory will do."""
+
+
+class ServingSpec(Resource):
+    """The engine that serves the model, its Pods and their hardware."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "apiKeySecretName sets VLLM_API_KEY already; remove VLLM_API_KEY from env",
+            "!has(self.apiKeySecretName) || !has(self.env) || !self.env.exists(e, e.name == 'VLLM_API_KEY')",
+            lambda serving: (
+                serving.api_key_secret_name is None or all(each.name != "VLLM_API_KEY" for each in serving.env)
+            ),
+        ),
+    )
+    engine: Literal["Auto", "vLLM", "LlamaCpp"] = "Auto"
+    """The engine; Auto: llama.cpp for GGUF and on CPUs, else vLLM."""
+    device: Literal["Auto", "GPU", "CPU"] = "Auto"
+    """The device that the model is served on; Auto: CPUs with llama.cpp, else GPUs."""
+    concurrency: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
+    """Requests of the whole context that a replica holds at once. With llama.cpp these are its slots; absent: 4. With
+    vLLM, GPUs are chosen for this number, and more requests share the cache if they are shorter; absent: 8."""
+    replicas: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
+    """The number of replicas, which `kubectl scale` and autoscalers set. 0 keeps the artifact and serves nothing."""
+    max_model_len: Annotated[int, Field(strict=True, ge=1, le=100_000_000)] | None = None
+    """The longest context, prompt and answer together, in tokens; absent: the model's own limit, or as much of it as
+    fits."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """The dtype that the engine computes in; auto: that of the merged weights."""
+    tensor_parallel_size: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
+    """Accelerators that each layer is split over; the model's attention heads must divide by the number. Absent: the
+    smallest number that fits the known kinds of GPU, or 1 where none is known."""
+    accelerator: Accelerator = Accelerator()
+    """The kind of device that each replica asks for."""
+    gpu_memory_utilization: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] | None = None
+    """The share of each accelerator's memory that the engine may fill, from 0 to 1; absent: the engine's own
+    default."""
+    served_model_name: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=128),
+            matches(
+                r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*",
+                "{value} cannot be a served model's name; write letters, digits and . _ : / @ + -, without spaces",
+            ),
+        ]
+        | None
+    ) = None
+    """The model's name in the field `model` of requests; absent: the resource's name."""
+    api_key_secret_name: ObjectName | None = None
+    """A Secret in this namespace; every request must carry the value of its key VLLM_API_KEY as a bearer token. Absent:
+    no key is asked for."""
+    extra_args: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...],
+        Field(max_length=64),
+        ATOMIC_LIST,
+        *EXTRA_ARGS_RULES,
+    ] = ()
+    """More arguments for the engine, one per item: --enforce-eager, --max-num-seqs=64. Arguments that another field
+    sets are refused."""
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=64), MapList("name")] = ()
+    """Environment variables of the serving container."""
+    resources: ResourceRequirements | None = None
+    """CPU and memory of the serving container; absent: worked out from the model's size."""
+    node_selector: NodeSelector = Field(default_factory=dict)
+    """Labels that a node must have to run serving Pods."""
+    tolerations: Tolerations = ()
+    """Taints that serving Pods tolerate."""
