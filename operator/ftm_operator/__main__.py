@@ -8,11 +8,12 @@ import sys
 
 import kopf
 
+from ftm_operator.environment import SettingsError, from_environment
 from ftm_operator.runtime import handlers
 from ftm_operator.runtime.cluster import Cluster
 from ftm_operator.runtime.controller import Controller
 from ftm_operator.runtime.health import Health, serve
-from ftm_operator.settings import Settings, SettingsError, from_environment
+from ftm_operator.settings import Settings
 
 
 async def operate(settings: Settings) -> None:
@@ -45,6 +46,7 @@ async def operate(settings: Settings) -> None:
 
 
 def main() -> int:
+    """Runs the operator and returns its exit code."""
     try:
         settings = from_environment(os.environ)
     except SettingsError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ftm_operator.settings import from_environment
+from ftm_operator.environment import from_environment
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.helm import helm
 from tests.cluster.kubectl import Kubectl, Manifest

@@ -1,6 +1,6 @@
-"""`ftm artifacts list|show|verify|gc`: a store of artifacts, for people.
+"""Shows and cleans a store of artifacts: `ftm artifacts list|show|verify|gc`.
 
-The Jobs' own command does the work; here the cluster is asked what it refers to, and results are printed.
+The Jobs' own command does the work; this asks the cluster for the artifacts that it refers to, and prints results.
 """
 
 import asyncio
@@ -43,12 +43,12 @@ def show(
     store: StoreArgument, key: Annotated[str, typer.Argument(metavar="KEY")], output: OutputOption = OutputFormat.TABLE
 ) -> None:
     """Show what an artifact was made of, and its files."""
-    found = _run("show", store, key)
-    assert found.manifest is not None
+    catalogue = _run("show", store, key)
+    assert catalogue.manifest is not None
     if output is OutputFormat.JSON:
-        print(json.dumps(found.manifest.to_json(), indent=2))
+        print(json.dumps(catalogue.manifest.to_json(), indent=2))
     else:
-        print(format_manifest(found.manifest))
+        print(format_manifest(catalogue.manifest))
 
 
 @artifacts.command()
@@ -82,18 +82,19 @@ def gc(
     _show(_run("gc", store, *(["--delete"] if delete else []), "--keep", *kept), output)
 
 
-def format_artifacts(found: Catalogue, now: datetime) -> str:
-    """A row for each artifact, its inputs and what is to be said of it below."""
+def format_artifacts(catalogue: Catalogue, now: datetime) -> str:
+    """Returns a row for each artifact, with its inputs and notes below."""
     lines: list[str] = []
-    for each in found.artifacts:
-        state = "complete" if each.complete else "incomplete"
-        lines.append(f"{each.key}  {state:<10}  {column(each.total_bytes):>10}  {_age(each, now)}".rstrip())
-        lines += [f"  {one.role:<8} {one.uri}" + _scale(one.scale) for one in each.inputs]
-        lines += [f"  note     {note}" for note in each.notes]
-    return "\n".join([*lines, found.message])
+    for artifact in catalogue.artifacts:
+        state = "complete" if artifact.complete else "incomplete"
+        lines.append(f"{artifact.key}  {state:<10}  {column(artifact.total_bytes):>10}  {_age(artifact, now)}".rstrip())
+        lines += [f"  {one.role:<8} {one.uri}" + _scale(one.scale) for one in artifact.inputs]
+        lines += [f"  note     {note}" for note in artifact.notes]
+    return "\n".join([*lines, catalogue.message])
 
 
 def format_manifest(manifest: Manifest) -> str:
+    """Returns an artifact's manifest in words: its recipe, tools, inputs, measurements and files."""
     lines = [manifest.key, f"  {'made by':<9} {manifest.step}, recipe {manifest.recipe}"]
     if manifest.quantized_base is not QuantizedBase.FULL_PRECISION:
         lines.append(f"  {'base as':<9} {manifest.quantized_base}")
@@ -113,10 +114,10 @@ def _scale(scale: float | None) -> str:
     return "" if scale in (None, 1) else f" x {scale:g}"
 
 
-def _age(found: StoredArtifact, now: datetime) -> str:
-    if found.written is None:
+def _age(artifact: StoredArtifact, now: datetime) -> str:
+    if artifact.written is None:
         return ""
-    minutes = max(0, int((now - found.written).total_seconds() // 60))
+    minutes = max(0, int((now - artifact.written).total_seconds() // 60))
     for unit, size in (("d", 1440), ("h", 60)):
         if minutes >= size:
             return f"{minutes // size}{unit}"
@@ -127,20 +128,20 @@ def _run(action: str, store: str, *arguments: str) -> Catalogue:
     """Raises LocalError unless the command did what it was asked, or found artifacts that are wrong."""
     code, line = local.last_line(Step.ARTIFACTS, [action, source(store), *arguments])
     try:
-        found = Catalogue.model_validate_json(line)
+        catalogue = Catalogue.model_validate_json(line)
     except ValidationError:
         raise LocalError(f"artifacts {action} ended with exit code {code} and no answer") from None
-    if found.outcome != Outcome.DONE and not found.artifacts:
-        raise StepFailed(f"{found.reason}: {found.message}", code)
-    return found
+    if catalogue.outcome != Outcome.DONE and not catalogue.artifacts:
+        raise StepFailed(f"{catalogue.reason}: {catalogue.message}", code)
+    return catalogue
 
 
-def _show(found: Catalogue, output: OutputFormat) -> None:
+def _show(catalogue: Catalogue, output: OutputFormat) -> None:
     if output is OutputFormat.JSON:
-        print(json.dumps(found.to_json(), indent=2))
+        print(json.dumps(catalogue.to_json(), indent=2))
     else:
-        print(format_artifacts(found, datetime.now(UTC)))
-    if found.outcome != Outcome.DONE:
+        print(format_artifacts(catalogue, datetime.now(UTC)))
+    if catalogue.outcome != Outcome.DONE:
         raise typer.Exit(WrongUse.exit_code)
 
 
@@ -149,16 +150,18 @@ def _referred_to() -> set[str]:
     try:
         models, children = asyncio.run(_observe())
     except (ApiError, NoCluster) as error:
-        message = f"what refers to the artifacts is not known: {error}; name what to keep: --keep KEY"
+        message = (
+            f"the cluster cannot be asked which artifacts it refers to: {error}; name the artifacts to keep: --keep KEY"
+        )
         raise WrongUse(message) from None
-    found = references(models, children)
-    if not found:
+    keys = references(models, children)
+    if not keys:
         raise WrongUse(
             f"the cluster's {len(models)} FineTunedModels refer to no artifact, so all would go; if this is the right "
-            "cluster, name what to keep: --keep KEY"
+            "cluster, name the artifacts to keep: --keep KEY"
         )
-    local.say(f"{len(models)} FineTunedModels refer to {len(found)} artifacts")
-    return found
+    local.say(f"{len(models)} FineTunedModels refer to {len(keys)} artifacts")
+    return keys
 
 
 async def _observe() -> tuple[list[dict[str, object]], list[dict[str, object]]]:

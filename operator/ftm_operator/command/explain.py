@@ -1,4 +1,4 @@
-"""`ftm explain`: how a model in the cluster is placed, and why, as its status says."""
+"""Explains from its status how a model in the cluster is placed: `ftm explain`."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The files that are made from the models, and where they are kept. Running this module writes them.
+"""Makes the files that come from the models; running this module writes them.
 
 Run it at the root of the repository after a change of a model; a test fails when a file differs.
 """
@@ -27,7 +27,7 @@ metadata:
 
 
 def files() -> dict[str, str]:
-    """Contents by path from the root of the repository."""
+    """Returns contents by path from the root of the repository."""
     return {
         "crds/ftm.dev_finetunedmodels.yaml": f"# {MADE_FROM}\n{crd_yaml()}",
         "charts/ftm-operator/templates/crd.yaml": chart_template(),
@@ -36,7 +36,7 @@ def files() -> dict[str, str]:
 
 
 def chart_template() -> str:
-    """The CRD as a template of the chart, where values decide whether it is installed and kept."""
+    """Returns the CRD as a template of the chart, where values decide whether it is installed and kept."""
     document = crd()
     spec = to_yaml({"spec": document["spec"]})
     if "{{" in spec:

@@ -1,4 +1,4 @@
-"""`ftm report`: the figures of a model's verification, and its page, for people."""
+"""Shows the figures of a model's verification, and brings its page: `ftm report`."""
 
 import json
 
@@ -30,12 +30,14 @@ def report(
     print(f"page {local.fetch(built.report) / PAGE}")
 
 
-def format_verification(found: Verification) -> str:
-    """A row for each figure, beside its bound."""
-    width = max((len(check.name) for check in found.checks), default=0)
+def format_verification(verification: Verification) -> str:
+    """Returns a row for each figure, beside its bound."""
+    width = max((len(check.name) for check in verification.checks), default=0)
     rows = [
         f"{'ok' if check.passed else 'FAILED':<6}  {check.name:<{width}}  {check.value:>10.4g}  "
         f"bound {check.bound:>10.4g}  {check.unit}"
-        for check in found.checks
+        for check in verification.checks
     ]
-    return "\n".join([*rows, "verified" if found.passed else "not verified: nothing was rolled out under policy Block"])
+    return "\n".join(
+        [*rows, "verified" if verification.passed else "not verified: nothing was rolled out under policy Block"]
+    )

@@ -16,17 +16,17 @@ FILE_SCHEME = "file://"
 
 
 def read_manifest(path: Path) -> FineTunedModel:
-    """The one FineTunedModel in a file. Raises InvalidManifest naming the file, or each wrong field."""
+    """Returns the one FineTunedModel in a file. Raises InvalidManifest naming the file, or each wrong field."""
     try:
         documents = [each for each in yaml.safe_load_all(path.read_text(encoding="utf-8")) if each]
     except OSError as error:
         raise InvalidManifest([f"{path}: {error.strerror}; name a YAML file that holds a {KIND}"]) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidManifest([f"{path} is not YAML: {' '.join(str(error).split())}"]) from None
-    found = [each for each in documents if isinstance(each, dict) and each.get("kind") == KIND]
-    if len(found) != 1:
-        raise InvalidManifest([f"{path} holds {len(found)} objects of kind {KIND}; write exactly one"])
-    return parse(FineTunedModel, _with_absolute_uris(found[0], path.resolve().parent))
+    models = [each for each in documents if isinstance(each, dict) and each.get("kind") == KIND]
+    if len(models) != 1:
+        raise InvalidManifest([f"{path} holds {len(models)} objects of kind {KIND}; write exactly one"])
+    return parse(FineTunedModel, _with_absolute_uris(models[0], path.resolve().parent))
 
 
 def _with_absolute_uris(value: Any, folder: Path) -> Any:
@@ -51,5 +51,5 @@ def _absolute(uri: str, folder: Path) -> str:
 
 
 def file_path(uri: str) -> Path:
-    """The path that a file:// URI names; %20 and the like are unquoted."""
+    """Returns the path that a file:// URI names; %20 and the like are unquoted."""
     return Path(unquote(uri.removeprefix(FILE_SCHEME)))

@@ -23,56 +23,59 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Asked:
+class _Question:
     log: EngineLog
     tries: int = 0
     read_again: float = 0.0
-    """By the event loop's clock."""
-    heard: EngineMemory | None = None
+    """The earliest time of the next try, by the event loop's clock."""
+    memory: EngineMemory | None = None
 
     @property
     def is_settled(self) -> bool:
-        return self.heard is not None or self.tries >= TRIES
+        return self.memory is not None or self.tries >= TRIES
 
 
 class EngineLogs:
+    """The log that each model's passes ask about."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._asked: dict[Key, _Asked] = {}
+        self._questions: dict[Key, _Question] = {}
 
     def ask(self, key: Key, wanted: EngineLog | None) -> float | None:
-        """What a pass needs next. Returns in how many seconds the log is to be read; None: it is not."""
+        """Notes the log that a pass wants read. Returns the seconds until it is to be read; None if it is not."""
         if wanted is None:
-            self._asked.pop(key, None)
+            self._questions.pop(key, None)
             return None
-        asked = self._asked.get(key)
-        if asked is None or asked.log != wanted:
-            asked = self._asked[key] = _Asked(wanted)
-        asked.log = wanted
-        if asked.is_settled:
+        question = self._questions.get(key)
+        if question is None or question.log != wanted:
+            question = self._questions[key] = _Question(wanted)
+        question.log = wanted
+        if question.is_settled:
             return None
-        return max(0.0, asked.read_again - asyncio.get_running_loop().time())
+        return max(0.0, question.read_again - asyncio.get_running_loop().time())
 
     async def read(self, key: Key) -> None:
         """Reads what the last pass asked for, if it is due."""
-        asked, now = self._asked.get(key), asyncio.get_running_loop().time()
-        if asked is None or asked.is_settled or now < asked.read_again:
+        question, now = self._questions.get(key), asyncio.get_running_loop().time()
+        if question is None or question.is_settled or now < question.read_again:
             return
-        asked.tries += 1
-        asked.read_again = now + RETRY_SECONDS
-        wanted = asked.log
+        question.tries += 1
+        question.read_again = now + RETRY_SECONDS
+        wanted = question.log
         try:
             if wanted.failed:
                 text = await self._cluster.log_end(key[0], wanted.pod, CONTAINER, previous=wanted.previous)
-                heard = EngineMemory(lack=lack_in(text))
+                memory = EngineMemory(lack=lack_in(text))
             else:
                 text = await self._cluster.log_beginning(key[0], wanted.pod, CONTAINER)
-                heard = EngineMemory(measured=measured_in(text))
+                memory = EngineMemory(measured=measured_in(text))
         except ApiError as error:
             log.debug("%s/%s: %s", *key, error)
             return
-        asked.heard = heard if heard != EngineMemory() else None
+        question.memory = memory if memory != EngineMemory() else None
 
-    def heard(self, key: Key) -> Mapping[EngineLog, EngineMemory]:
-        asked = self._asked.get(key)
-        return {asked.log: asked.heard} if asked and asked.heard else {}
+    def memory_of(self, key: Key) -> Mapping[EngineLog, EngineMemory]:
+        """Returns the memory that the model's engine logged, by the log that says so."""
+        question = self._questions.get(key)
+        return {question.log: question.memory} if question and question.memory else {}

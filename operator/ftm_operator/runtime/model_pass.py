@@ -79,6 +79,6 @@ class ModelPass:
             accelerators=self._view.gpus.classes,
             several_nodes=LEADER_WORKER_SET in self._view.optional_kinds,
             progress=self._progress.by_pod(key),
-            engine_memory=self._engine_logs.heard(key),
+            engine_memory=self._engine_logs.memory_of(key),
             measurements=measurements,
         )

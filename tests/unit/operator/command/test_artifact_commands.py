@@ -174,7 +174,7 @@ def test_gc_refuses_when_nothing_refers_to_anything(
     assert (code, command.ran) == (2, [])
     assert err == (
         "ftm: the cluster's 0 FineTunedModels refer to no artifact, so all would go; if this is the right cluster, "
-        "name what to keep: --keep KEY\n"
+        "name the artifacts to keep: --keep KEY\n"
     )
 
 
@@ -185,7 +185,7 @@ def test_gc_refuses_without_a_cluster(
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     code, _, err = ftm(capsys, "artifacts", "gc", STORE, "--delete")
     assert (code, command.ran) == (2, [])
-    assert "ftm: what refers to the artifacts is not known: kubeconfig names no cluster" in err
+    assert "ftm: the cluster cannot be asked which artifacts it refers to: kubeconfig names no cluster" in err
 
 
 def test_what_is_being_built_and_what_a_pod_fetches_is_referred_to() -> None:

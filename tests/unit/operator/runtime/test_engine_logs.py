@@ -75,7 +75,9 @@ async def test_a_log_is_read_once_when_a_pass_asked_for_it() -> None:
     await listening.read(KEY)
     assert listening.ask(KEY, STARTED) == 0.0
     await listening.read(KEY)
-    assert listening.heard(KEY) == {STARTED: EngineMemory(measured=Measured(kv_cache_tokens=1024, max_concurrency=2.0))}
+    assert listening.memory_of(KEY) == {
+        STARTED: EngineMemory(measured=Measured(kv_cache_tokens=1024, max_concurrency=2.0))
+    }
     for _ in range(3):
         assert listening.ask(KEY, STARTED) is None
         await listening.read(KEY)
@@ -96,7 +98,7 @@ async def test_a_log_that_says_nothing_is_tried_three_times_a_minute_apart(log: 
         clock[0] += RETRY_SECONDS / 2
     assert counted == [1, 1, 2, 2, *[TRIES] * 16]
     assert listening.ask(KEY, STARTED) is None
-    assert listening.heard(KEY) == {}
+    assert listening.memory_of(KEY) == {}
 
 
 async def test_of_a_failed_start_the_end_of_the_run_that_failed_is_read() -> None:
@@ -105,8 +107,8 @@ async def test_of_a_failed_start_the_end_of_the_run_that_failed_is_read() -> Non
     listening.ask(KEY, FAILED)
     await listening.read(KEY)
     assert api.reads == ["team-a/support-bot-1 vllm end of the last run"]
-    heard = listening.heard(KEY)[replace(FAILED, previous=False)]
-    assert heard.lack
+    memory = listening.memory_of(KEY)[replace(FAILED, previous=False)]
+    assert memory.lack
 
 
 async def test_what_no_pass_asks_for_any_more_is_forgotten() -> None:
@@ -114,7 +116,7 @@ async def test_what_no_pass_asks_for_any_more_is_forgotten() -> None:
     listening.ask(KEY, STARTED)
     await listening.read(KEY)
     assert listening.ask(KEY, None) is None
-    assert listening.heard(KEY) == {}
+    assert listening.memory_of(KEY) == {}
 
 
 async def test_what_was_measured_is_read_once_and_written_in_full_when_it_is_new() -> None:
