@@ -14,8 +14,9 @@ from safetensors import safe_open
 
 from ftm_jobs.stores.source import parse_source
 from ftm_jobs.verify.figures.divergence import Divergence, total
+from ftm_jobs.verify.figures.model_names import MERGED, QUANTIZED
 from ftm_jobs.verify.model_folder import open_model_folder
-from ftm_jobs.verify.models import groups as subjects
+from ftm_jobs.verify.models.groups import awq_groups, merged_group
 from ftm_jobs.verify.models.hf_tokenizer import HfTokenizer
 from ftm_jobs.verify.models.layerwise import compare
 from ftm_operator.planning.model.quantization import Scheme
@@ -65,12 +66,10 @@ def losses(model: Path, quantized: Path, text: str, tokens: int, piece: int, wor
     """Returns the divergence of the quantized model from the one that it was made of."""
     merged = open_model_folder(parse_source(model.as_uri()), _new(work / "merged-small"))
     packed = open_model_folder(parse_source(quantized.as_uri()), _new(work / "packed-small"))
-    group = subjects.of_merged(merged)
-    other, _ = subjects.add_awq(merged, group, packed)
-    del group.models[subjects.PLAIN]
+    group, other = merged_group(merged), awq_groups(merged, packed).groups[1]
     prompts = _pieces(HfTokenizer(model).encode_text(text)[:tokens], piece)
-    reference = group.run(prompts, lambda _: None)[subjects.MERGED]
-    measured = total(compare(reference, other.run(prompts, lambda _: None)[subjects.QUANTIZED]))
+    reference = group.run(prompts, lambda _: None)[MERGED]
+    measured = total(compare(reference, other.run(prompts, lambda _: None)[QUANTIZED]))
     for each in (group, other):
         each.shared.close()
     return measured

@@ -13,8 +13,9 @@ from ftm_jobs.merge.artifact import merge
 from ftm_jobs.stores import open_artifacts
 from ftm_jobs.stores.source import parse_source
 from ftm_jobs.verify.figures.divergence import Divergence, total
+from ftm_jobs.verify.figures.model_names import ADAPTED, BASE, COARSE, MERGED
 from ftm_jobs.verify.model_folder import open_model_folder
-from ftm_jobs.verify.models.groups import ADAPTED, BASE, COARSE, MERGED, of_base, of_merged
+from ftm_jobs.verify.models.groups import base_group, merged_group
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, compare, run
 from ftm_jobs.verify.tensors.merged_weights import MergedWeights
 from tests.models.families import Adapter, load, make_adapter, make_family
@@ -71,8 +72,9 @@ def test_base_with_adapters_is_as_peft_computes_it(tmp_path: Path, case: str) ->
         make_adapter(tmp_path / f"adapter{number}", family, base, torch.bfloat16, kind, seed=number)
         for number, kind in enumerate(kinds)
     ]
-    group, changed, apart = of_base(inputs_of(base, adapters), stored(base), base, _edited(tmp_path, base, adapters))
-    assert len(changed.changed) - len(apart) == through_merge
+    adapted = base_group(inputs_of(base, adapters), stored(base), base, _edited(tmp_path, base, adapters))
+    assert adapted.through_merge == through_merge
+    group = adapted.group
     run([group.models[name] for name in (BASE, ADAPTED, COARSE)], PROMPTS, group.shared)
     peft = by_peft(family, base, adapters)
     effect, rounding = Divergence(), Divergence()
@@ -91,7 +93,7 @@ def test_a_quantized_base_is_rounded_before_it_is_adapted(tmp_path: Path) -> Non
     adapter = make_adapter(tmp_path / "adapter", "wide llama", base, torch.bfloat16, CASES["plain"][1][0])
     found = []
     for kind in QuantizedBase:
-        group, _, _ = of_base(inputs_of(base, [adapter], kind), stored(base), base, base)
+        group = base_group(inputs_of(base, [adapter], kind), stored(base), base, base).group
         run([group.models[ADAPTED]], PROMPTS, group.shared)
         found.append(logits(group.models[ADAPTED], 0))
     assert (found[0] - found[1]).abs().max() > 0.01
@@ -120,9 +122,9 @@ def test_a_merge_is_closer_than_its_bound_in_every_dtype(tmp_path: Path, dtype: 
     report = merge(inputs_of(base, adapters), open_artifacts(parse_source((tmp_path / "store").as_uri())))
     assert report.artifact
     weights = MergedWeights(stored(tmp_path / "store" / report.artifact.key))
-    group, _, _ = of_base(inputs_of(base, adapters), stored(base), base, base, weights.see)
+    group = base_group(inputs_of(base, adapters), stored(base), base, base, weights.see).group
     run(list(group.models.values()), PROMPTS, group.shared)
-    merged = of_merged(open_model_folder(parse_source(report.artifact.uri), tmp_path / "small"))
+    merged = merged_group(open_model_folder(parse_source(report.artifact.uri), tmp_path / "small"))
     run(list(merged.models.values()), PROMPTS, merged.shared)
     found = total(compare(group.models[ADAPTED], merged.models[MERGED])).kl
     bound = total(compare(group.models[ADAPTED], group.models[COARSE])).kl

@@ -52,7 +52,7 @@ def test_a_second_verification_repeats_the_verdict_without_computing(
     verify: Run, small: Merged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = verify(small)
-    monkeypatch.setattr("ftm_jobs.verify.measurements.measure", lambda _: pytest.fail("measured again"))
+    monkeypatch.setattr("ftm_jobs.verify.artifact.measure", lambda _: pytest.fail("measured again"))
     second = verify(small)
     assert second.reused
     assert not first.reused

@@ -8,11 +8,12 @@ import torch
 
 from ftm_jobs.errors import Failed, Reason
 from ftm_jobs.text.prompts import Question, TokenizedQuestion
-from ftm_jobs.verify.models import groups as subjects
+from ftm_jobs.verify.models import groups
 from ftm_jobs.verify.models.answers import answer_layerwise
 from ftm_jobs.verify.models.groups import ModelGroup
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, NotStreamable
 from ftm_jobs.verify.models.skeleton import Skeleton
+from ftm_jobs.verify.tensors.sources import SharedTensors
 from tests.models.families import make_family
 from tests.places import S3
 from tests.verify.conftest import Merged, Run
@@ -25,20 +26,20 @@ PROMPTS = [[5, 6, 7, 8], [9, 10, 11]]
 @pytest.fixture
 def group(tmp_path: Path) -> ModelGroup:
     folder = make_family(tmp_path, "llama", torch.bfloat16)
-    made = ModelGroup(stored(folder))
-    made.models["merged"] = LayerwiseModel(Skeleton(folder, made.shared.names), made.shared)
-    return made
+    tensors = stored(folder)
+    shared = SharedTensors(tensors)
+    return ModelGroup(tensors, shared, {"merged": LayerwiseModel(Skeleton(folder, shared.names), shared)})
 
 
 def test_a_model_that_does_not_fit_memory_answers_the_same(group: ModelGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [TokenizedQuestion(Question("?"), tuple(tokens)) for tokens in PROMPTS]
     model = group.models["merged"]
-    whole, was_whole = subjects.answers_of(model, group.shared, asked, set())
+    whole, was_whole = groups.answers_of(model, group.shared, asked, set())
     layerwise = answer_layerwise(model, group.shared, asked, set(), 6)
     assert was_whole
     assert [each.tokens for each in layerwise] == [each.tokens[:6] for each in whole]
-    monkeypatch.setattr(subjects, "free_memory", lambda: 0)
-    cut, was_whole = subjects.answers_of(model, group.shared, asked, set())
+    monkeypatch.setattr(groups, "free_memory", lambda: 0)
+    cut, was_whole = groups.answers_of(model, group.shared, asked, set())
     assert not was_whole
     assert [each.tokens for each in cut] == [each.tokens[: len(cut[0].tokens)] for each in whole]
 
@@ -51,9 +52,9 @@ def test_a_family_that_cannot_be_streamed_is_run_whole_if_it_fits(
     def refuse(*_: object) -> NoReturn:
         raise NotStreamable(Reason.OUT_OF_MEMORY, "it computes between its layers")
 
-    monkeypatch.setattr(subjects, "run", refuse)
+    monkeypatch.setattr(groups, "run", refuse)
     torch.testing.assert_close(_logits(group), streamed, rtol=1e-5, atol=1e-5)
-    monkeypatch.setattr(subjects, "free_memory", lambda: 1000)
+    monkeypatch.setattr(groups, "free_memory", lambda: 1000)
     with pytest.raises(Failed, match=r"computes between its layers, which takes .* but 1.0 kB are free: give the Job"):
         group.run(PROMPTS, lambda _: None)
 

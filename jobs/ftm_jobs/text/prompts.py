@@ -99,7 +99,7 @@ def _is_message(entry: Any) -> bool:
     return isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in ("role", "content"))
 
 
-def ask(
+def tokenize_questions(
     questions: Sequence[Question], tokenizer: TextTokenizer, template: ChatTemplate | None
 ) -> list[TokenizedQuestion]:
     found = []

@@ -1,8 +1,8 @@
-"""The verify step: is what would be served what was trained?
+"""Verifies that what would be served is what was trained, as an artifact.
 
-Base, adapters, the merged model and what was quantized from it are measured against each other; the figures, each
-beside its bound, become an artifact: verification.json for programs, report.html for people, manifest.json last. The
-step is done whatever it finds: that a gate failed is a result, and what follows from it is the operator's policy.
+Base, adapters, the merged model and the quantized one are measured against each other. The figures, each beside its
+bound, become an artifact: verification.json for programs, report.html for people, manifest.json last. The step is done
+whatever it finds: a check that failed is a result, and what follows from it is the operator's policy.
 The key says what was compared with what settings, so a second run finds the artifact and repeats its verdict.
 """
 
@@ -28,8 +28,12 @@ from ftm_jobs.stores import WritableStore, open_artifacts
 from ftm_jobs.stores.source import Source
 from ftm_jobs.text.calibration import CalibrationText, load_calibration
 from ftm_jobs.text.prompts import read_questions
-from ftm_jobs.verify.measurements import Task, measure
+from ftm_jobs.verify.measurements.measure import measure
+from ftm_jobs.verify.measurements.task import VerificationTask
 from ftm_jobs.verify.model_folder import ModelFolder, bring_gguf, open_model_folder
+from ftm_jobs.verify.models.devices import cores, torch_threads
+from ftm_jobs.verify.report_page.page import render_page
+from ftm_jobs.verify.verification_json import verification_content
 
 VERIFICATION_FILE = "verification.json"
 REPORT_FILE = "report.html"
@@ -39,6 +43,8 @@ _TOOLS = ("torch", "transformers", "llama-cpp-python")
 
 @dataclass(frozen=True)
 class VerifyRequest:
+    """What a verification is asked for, by the sources of its models."""
+
     base: Source
     adapters: Sequence[Source]
     model: Source
@@ -49,13 +55,13 @@ class VerifyRequest:
     """A file, or a list in JSON."""
     calibration: Source | None = None
     max_divergence: float | None = None
-    """In nats per token."""
+    """Nats per token."""
     tokens: int = HELD_OUT_TOKENS
-    """Of hold-out text, at most."""
+    """Tokens of hold-out text, at most."""
 
 
 def verify(request: VerifyRequest) -> Report:
-    """Raises InvalidInput and Failed."""
+    """Verifies, or repeats the verdict of the artifact that is there. Raises InvalidInput and Failed."""
     root = scratch_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -88,7 +94,7 @@ def _verify(request: VerifyRequest, folder: Path) -> Report:
         return _repeated(target, found)
     with scratch(key, quantized.gguf_bytes if quantized else 0) as kept:
         gguf = bring_gguf(quantized, kept) if quantized else None
-        task = Task(inputs, merged, quantized, calibration, questions, request.tokens, folder, gguf)
+        task = VerificationTask(inputs, merged, quantized, calibration, questions, request.tokens, folder, gguf)
         content, page = _compute(task, request.max_divergence)
     files = [put(target, VERIFICATION_FILE, _encoded(content)), put(target, REPORT_FILE, page.encode())]
     manifest = Manifest(
@@ -122,16 +128,10 @@ def _inputs(
     return found
 
 
-def _compute(task: Task, max_divergence: float | None) -> tuple[dict[str, Any], str]:
+def _compute(task: VerificationTask, max_divergence: float | None) -> tuple[dict[str, Any], str]:
     """Returns the content of verification.json and report.html."""
-    import torch
-
-    from ftm_jobs.verify import verification_json as verification_report
-    from ftm_jobs.verify.models.groups import cores
-    from ftm_jobs.verify.report_page.page import render_page
-
-    torch.set_num_threads(cores())
-    measured = measure(task)
+    with torch_threads(cores()):
+        measured = measure(task)
     inputs, merged, quantized = task.inputs, task.merged, task.quantized
     notes = [*(quantized.manifest.notes if quantized and quantized.manifest else ()), *measured.notes]
     names = {
@@ -140,7 +140,7 @@ def _compute(task: Task, max_divergence: float | None) -> tuple[dict[str, Any], 
         "merged": merged.uri,
         "quantized": quantized.uri if quantized else None,
     }
-    content = verification_report.content(measured, names, notes, max_divergence)
+    content = verification_content(measured, names, notes, max_divergence)
     return content, render_page(content)
 
 

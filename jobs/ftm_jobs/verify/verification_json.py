@@ -1,6 +1,6 @@
-"""verification.json: each figure beside its bound, a verdict and a sentence per check. `verification_page` draws it.
+"""Makes the content of verification.json: each figure beside its bound, a verdict and a sentence per check.
 
-Pure: what was measured comes in.
+The report page draws it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from typing import Any
 from ftm_jobs.verify.figures import checks
 from ftm_jobs.verify.figures.checks import Finding
 from ftm_jobs.verify.figures.divergence import Divergence
-from ftm_jobs.verify.measurements import Comparison, VerificationMeasurements
+from ftm_jobs.verify.figures.model_names import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED
+from ftm_jobs.verify.measurements.measure import Comparison, VerificationMeasurements
 from ftm_jobs.verify.models.answers import Answer
-from ftm_jobs.verify.models.groups import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED
 
 SCHEMA_VERSION = 1
 SHOWN_AROUND_FLIP = 12
@@ -26,25 +26,25 @@ MEANINGS = {
 
 
 def findings(measured: VerificationMeasurements, quantized: bool, maximum: float | None) -> list[Finding]:
-    """In the order of their weight: the first that failed is the verification's reason."""
+    """Returns the findings by weight: the first that failed is the verification's reason."""
     rounding = measured.kl(ADAPTED, COARSE)
     found = [
         checks.adapter_effect(measured.kl(ADAPTED, BASE), rounding),
         checks.merge_agrees(measured.kl(ADAPTED, MERGED), rounding),
-        checks.merged_weights(measured.weights, measured.compared),
-        checks.config_parity(measured.config),
+        checks.merged_weights(measured.weights, measured.compared_weights),
+        checks.config_parity(measured.files.config),
     ]
     if quantized:
         kl = measured.kl(MERGED, QUANTIZED)
-        found.append(checks.tokenizer_parity(measured.tokens, measured.tricky))
+        found.append(checks.tokenizer_parity(measured.files.tokenizer.differences, measured.files.tokenizer.texts))
         found.append(checks.better_than_rounding(kl, measured.kl(MERGED, PLAIN), measured.yardstick))
         if maximum is not None:
             found.append(checks.max_divergence(kl, maximum))
-    expected = [(place, text) for place, asked in enumerate(measured.asked) for text in asked.question.expect]
+    expected = [(place, text) for place, asked in enumerate(measured.questions) for text in asked.question.expect]
     if expected:
         served = QUANTIZED if quantized else MERGED
         missing = [
-            (measured.asked[place].question.prompt, text, _says(measured, ADAPTED, place, text))
+            (measured.questions[place].question.prompt, text, _says(measured, ADAPTED, place, text))
             for place, text in expected
             if not _says(measured, served, place, text)
         ]
@@ -52,10 +52,10 @@ def findings(measured: VerificationMeasurements, quantized: bool, maximum: float
     return found
 
 
-def content(
+def verification_content(
     measured: VerificationMeasurements, names: Mapping[str, Any], notes: Sequence[str], maximum: float | None
 ) -> dict[str, Any]:
-    """`names` are the models' URIs."""
+    """Returns the content; `names` are the models' URIs."""
     quantized = names["quantized"] is not None
     found = findings(measured, quantized, maximum)
     verdict = checks.verification(found)
@@ -73,8 +73,8 @@ def content(
         "answers": _answers(measured),
         "differences": {
             "weights": [str(each) for each in measured.weights],
-            "config": [str(each) for each in measured.config],
-            "tokenizer": [str(each) for each in measured.tokens],
+            "config": [str(each) for each in measured.files.config],
+            "tokenizer": [str(each) for each in measured.files.tokenizer.differences],
         },
         "notes": list(notes),
     }
@@ -117,7 +117,7 @@ def _figures(found: Divergence) -> dict[str, Any]:
 
 def _answers(measured: VerificationMeasurements) -> list[dict[str, Any]]:
     found = []
-    for place, asked in enumerate(measured.asked):
+    for place, asked in enumerate(measured.questions):
         given = {name: answers[place] for name, answers in measured.answers.items() if answers}
         reference = given.get(ADAPTED)
         found.append(
@@ -141,7 +141,7 @@ def _answers(measured: VerificationMeasurements) -> list[dict[str, Any]]:
 
 
 def _flip(measured: VerificationMeasurements, reference: Answer | None, answer: Answer) -> dict[str, Any]:
-    """Where an answer leaves the reference's, and how sure each was there."""
+    """Returns where an answer leaves the reference's, and how sure each was there; empty where it does not."""
     if reference is None or reference is answer:
         return {}
     pairs = zip(reference.tokens, answer.tokens, strict=False)
@@ -174,5 +174,5 @@ def _before(measured: VerificationMeasurements, text: int, position: int) -> str
 
 
 def _rounded(value: float) -> float | None:
-    """None for what is not finite: JSON has no word for it."""
+    """Returns six digits, or None for what is not finite: JSON has no word for it."""
     return float(f"{value:.6g}") if value == value and abs(value) != float("inf") else None

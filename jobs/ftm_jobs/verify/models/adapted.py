@@ -1,17 +1,15 @@
-"""A base with its adapters as it was trained: what they add stays beside the weights, and nothing is rounded.
+"""Computes a base with its adapters as it was trained: updates stay beside the weights, and nothing is rounded.
 
-Where an adapter is plain LoRA on a Linear layer, y = W·x + scaling·B·(A·x) is computed as training computed it, so
-that it shares no arithmetic with the merge. What else an adapter can do (embeddings, DoRA, experts, whole modules,
-biases, Conv1D) goes through the merge's own formulae, in fp32 and without rounding to the weight's dtype: there the
-comparison proves what was written, not the formula. `apart` names the former. NF4RoundTrip is done to the base's
-weights in both cases.
+Where an adapter is plain LoRA on a Linear layer, y = W·x + scaling·B·(A·x) is computed as training computed it, apart
+from the merge's arithmetic. Other updates (embeddings, DoRA, experts, whole modules, biases, Conv1D) go through the
+merge's own formulae, in fp32 and without rounding to the weight's dtype: there the comparison proves the file that was
+written, not the formula. A round trip through NF4 is done to the base's weights in both cases.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +17,6 @@ from torch import nn
 from torch.nn import functional
 
 from ftm_jobs.adapters.changes import Form, LowRank, RoundTrip
-from ftm_jobs.checkpoint.configs import CONFIG_FILE
 from ftm_jobs.checkpoint.output_layout import OutputTensor
 from ftm_jobs.merge.arithmetic.factors import Factors
 from ftm_jobs.merge.arithmetic.rows import apply_changes
@@ -34,7 +31,7 @@ Compare = Callable[[str, torch.Tensor, torch.Tensor], None]
 
 @dataclass(frozen=True)
 class AdaptedModel:
-    """What the adapters make of a base's tensors."""
+    """The tensors that adapters make of a base's."""
 
     inputs: Inputs
     changes: RowChanges
@@ -42,32 +39,29 @@ class AdaptedModel:
 
     @cached_property
     def roundings(self) -> int:
-        """How often a merge rounds a weight, at most."""
-        return max((sum(_roundings(change) for change in found.changes) for found in self.by_name.values()), default=1)
+        """Returns how often a merge rounds a weight, at most."""
+        counts = (sum(_roundings(change) for change in tensor.changes) for tensor in self.by_name.values())
+        return max(counts, default=1)
 
     @property
     def changed(self) -> list[OutputTensor]:
         return [tensor for tensor in self.by_name.values() if tensor.changes]
 
     def apart(self, skeleton: Skeleton) -> frozenset[str]:
-        """The changed tensors that need none of the merge's formulae: what is added stays beside them."""
+        """Returns the changed tensors that need none of the merge's formulae, since updates stay beside them."""
         return frozenset(
             tensor.name for tensor in self.changed if _is_plain(tensor) and skeleton.module_of(tensor.name)
         )
 
-    def write_config(self, folder: Path) -> None:
-        """config.json as the adapters change it, over the base's."""
-        if CONFIG_FILE in self.inputs.output.documents:
-            (folder / CONFIG_FILE).write_bytes(self.inputs.output.documents[CONFIG_FILE])
 
-
-def adapted(inputs: Inputs) -> AdaptedModel:
+def adapt(inputs: Inputs) -> AdaptedModel:
+    """Plans what the adapters make of the base's tensors; none is read."""
     tensors = {tensor.name: tensor for file in inputs.output.files for tensor in file.tensors}
     return AdaptedModel(inputs, RowChanges(inputs), tensors)
 
 
 class UnmergedTensors:
-    """The base's tensors; those that are not adapted apart are changed, in fp32."""
+    """Reads the base's tensors; those that are not adapted apart are changed, in fp32."""
 
     def __init__(self, base: TensorSource, adapters: AdaptedModel, apart: frozenset[str]) -> None:
         self._base = base
@@ -84,7 +78,7 @@ class UnmergedTensors:
 
 
 class CoarselyMergedTensors:
-    """Merged, then rounded to a float of so few bits that this one rounding is coarser than all of a merge's.
+    """Merges, then rounds to a float of so few bits that this one rounding is coarser than all of a merge's.
 
     In F32 a merge rounds no coarser than the arithmetic of a layer, which rounds once for each product that it sums:
     those are counted along. `compare` sees each tensor before and after.
@@ -98,14 +92,14 @@ class CoarselyMergedTensors:
 
     def read(self, name: str) -> torch.Tensor:
         tensor = self._adapters.by_name[name]
-        found = _changed(self._base, self._adapters, tensor)
-        coarse = found
+        exact = _changed(self._base, self._adapters, tensor)
+        coarse = exact
         if tensor.changes:
             sums = tensor.columns if tensor.dtype == "F32" else 0
             spare = rounding.spare_bits(self._adapters.roundings + sums)
-            coarse = rounding.to_mantissa(found, rounding.MANTISSA_BITS[tensor.dtype] - spare)
+            coarse = rounding.to_mantissa(exact, rounding.MANTISSA_BITS[tensor.dtype] - spare)
         if self._compare:
-            self._compare(name, found, coarse)
+            self._compare(name, exact, coarse)
         return coarse
 
 
@@ -130,11 +124,11 @@ class UnmergedLayers:
 
 
 def _add(factors: list[Factors]) -> Any:
-    def hook(_: nn.Module, given: tuple[torch.Tensor, ...], found: torch.Tensor) -> torch.Tensor:
-        for each in factors:
-            inner = functional.linear(given[0], each.a.to(found.device))
-            found = found + each.scaling * functional.linear(inner, each.b.to(found.device))
-        return found
+    def hook(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        for update in factors:
+            inner = functional.linear(inputs[0], update.a.to(output.device))
+            output = output + update.scaling * functional.linear(inner, update.b.to(output.device))
+        return output
 
     return hook
 
@@ -143,12 +137,12 @@ def _changed(base: TensorSource, adapters: AdaptedModel, tensor: OutputTensor) -
     if not tensor.changes:
         return base.read(tensor.name)
     if tensor.replaced or tensor.origin is None:
-        found = torch.zeros(tensor.shape)
+        changed = torch.zeros(tensor.shape)
     else:
-        found = base.read(tensor.origin.tensor.name).float().clone().contiguous()
+        changed = base.read(tensor.origin.tensor.name).float().clone().contiguous()
     exact = dataclasses.replace(tensor, dtype="F32")
-    apply_changes(exact, _bytes(found), 0, adapters.changes.of(tensor))
-    return found
+    apply_changes(exact, _bytes(changed), 0, adapters.changes.of(tensor))
+    return changed
 
 
 def _is_plain(tensor: OutputTensor) -> bool:
@@ -172,6 +166,6 @@ def _roundings(change: Any) -> int:
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
-    """A contiguous tensor's memory."""
+    """Returns a contiguous tensor's memory."""
     array: Any = tensor.view(-1).numpy()
     return memoryview(array).cast("B")

@@ -1,6 +1,6 @@
-"""A GGUF model as llama.cpp runs it: logits, answers, tokens, and what types its tensors are stored in.
+"""Runs a GGUF model by llama.cpp: logits, answers and tokens; and reads the types of its tensors.
 
-Python's binding and GGUF's table of names are those of the pinned llama.cpp build that converts and serves; they are
+Python's binding and GGUF's table of names are those of the pinned llama.cpp build that converts and serves. They are
 imported when a model is opened, so that verifying another kind needs neither.
 """
 
@@ -17,6 +17,7 @@ import torch
 from ftm_jobs.errors import Failed, InvalidInput, Reason
 from ftm_jobs.quantize.gguf.header import GgufHeader, InvalidGguf, read_gguf
 from ftm_jobs.quantize.gguf.llama_cpp import find_llama_cpp
+from ftm_jobs.verify.models.devices import cores
 from ftm_jobs.verify.models.layerwise import Tokens
 
 _SUFFIXES = (".weight", ".bias")
@@ -24,7 +25,7 @@ ENGINE = "llama.cpp"
 
 
 class GgufModel:
-    """Next-token logits of prompts (`layerwise.Logits`); one prompt's are in memory at a time."""
+    """Computes next-token logits of prompts (`layerwise.Logits`), and keeps one prompt's at a time."""
 
     def __init__(self, path: Path, prompts: Sequence[Tokens], threads: int, room: int = 0) -> None:
         """`room` is how many tokens an answer may have."""
@@ -45,7 +46,7 @@ class GgufModel:
         return torch.from_numpy(self._llama.scores[first : first + count].copy())
 
     def start(self, tokens: Tokens) -> torch.Tensor:
-        """Logits of what follows these tokens: (vocabulary,)."""
+        """Returns the logits of the token after these: (vocabulary,)."""
         self._evaluated = -1
         self._llama.reset()
         self._llama.eval(list(tokens))
@@ -63,18 +64,18 @@ class GgufModel:
 
 
 class GgufTokenizer:
-    """The tokenizer in a GGUF file (`tokenizer_parity.Tokenizer`)."""
+    """Runs the tokenizer in a GGUF file (`tokenizer_parity.Tokenizer`)."""
 
     def __init__(self, path: Path) -> None:
         self._llama = open_llama(path, vocab_only=True)
 
     def encode(self, text: str) -> list[int]:
-        found: list[int] = self._llama.tokenize(text.encode(), add_bos=False, special=True)
-        return found
+        tokens: list[int] = self._llama.tokenize(text.encode(), add_bos=False, special=True)
+        return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
-        found: bytes = self._llama.detokenize(list(tokens), special=True)
-        return found.decode(errors="replace")
+        text: bytes = self._llama.detokenize(list(tokens), special=True)
+        return text.decode(errors="replace")
 
     @property
     def special(self) -> dict[str, int | None]:
@@ -88,21 +89,31 @@ class GgufTokenizer:
 
     @property
     def adds_first(self) -> bool:
-        """Whether a text gets the token that begins one."""
+        """Says whether a text gets the token that begins one."""
         library = _build("python", "llama_cpp")
         return bool(library.llama_vocab_get_add_bos(library.llama_model_get_vocab(self._llama.model)))
 
     @property
     def chat_template(self) -> str | None:
-        found = self._llama.metadata.get("tokenizer.chat_template")
-        return str(found) if found else None
+        template = self._llama.metadata.get("tokenizer.chat_template")
+        return str(template) if template else None
 
     def close(self) -> None:
         self._llama.close()
 
 
+@contextmanager
+def running(path: Path, prompts: Sequence[Tokens], room: int) -> Iterator[GgufModel]:
+    """Loads a model that computes these prompts and answers of `room` tokens, and closes it at the end."""
+    model = GgufModel(path, prompts, cores(), room)
+    try:
+        yield model
+    finally:
+        model.close()
+
+
 def open_llama(path: Path, **settings: Any) -> Any:
-    """llama-cpp-python's model. Raises Failed when there is no llama.cpp, InvalidInput when it refuses the file."""
+    """Opens llama-cpp-python's model. Raises Failed without a llama.cpp, InvalidInput when it refuses the file."""
     try:
         return _build("python", "llama_cpp").Llama(str(path), verbose=False, seed=0, **settings)
     except ValueError as error:
@@ -110,17 +121,17 @@ def open_llama(path: Path, **settings: Any) -> Any:
 
 
 def tensor_kinds(path: Path) -> dict[str, str]:
-    """GGUF types by GGUF's tensor names; nothing of the tensors is read."""
+    """Returns GGUF types by GGUF's tensor names; no tensor is read."""
     return {name: tensor.storage for name, tensor in _header(path).tensors.items()}
 
 
 def kinds_of(path: Path, names: Iterable[str], layers: int) -> dict[str, str]:
-    """GGUF types by the names that safetensors have; a name that GGUF does not map has the commonest quantized type."""
+    """Returns GGUF types by safetensors' names; a name that GGUF does not map has the commonest quantized type."""
     kinds = tensor_kinds(path)
     mapped = _names(path, names, layers)
     weights = Counter(kind for name, kind in kinds.items() if kind != "F32")
     usual = weights.most_common(1)[0][0] if weights else "F32"
-    return {name: kinds.get(found, usual) for name, found in mapped.items()}
+    return {name: kinds.get(gguf_name, usual) for name, gguf_name in mapped.items()}
 
 
 def _names(path: Path, names: Iterable[str], layers: int) -> Mapping[str, str]:
@@ -144,13 +155,25 @@ def _header(path: Path) -> GgufHeader:
 
 
 def _build(folder: str, module: str) -> Any:
-    """A module of the pinned llama.cpp build."""
-    found = str(find_llama_cpp().folder / folder)
-    if found not in sys.path:
-        sys.path.append(found)
+    """Returns a module of the pinned llama.cpp build. Raises Failed when it cannot be imported."""
+    place = str(find_llama_cpp().folder / folder)
     try:
-        return import_module(module)
+        with _importable(place):
+            return import_module(module)
     except (ImportError, OSError, RuntimeError) as error:
         raise Failed(
-            Reason.INTERNAL_ERROR, f"{module} of {found} cannot be imported: {error}; build it again"
+            Reason.INTERNAL_ERROR, f"{module} of {place} cannot be imported: {error}; build it again"
         ) from error
+
+
+@contextmanager
+def _importable(folder: str) -> Iterator[None]:
+    """Adds a folder to the end of the import path: llama.cpp's build is no installed package."""
+    if folder in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

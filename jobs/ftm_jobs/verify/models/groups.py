@@ -1,27 +1,14 @@
-"""The models of a verification, and how each is run: from safetensors layer by layer, or by llama.cpp.
+"""Groups the models of a verification by the files that their tensors come from, and runs each group together."""
 
-base       as it is stored
-adapted    base+adapter as it was trained: the reference for the merge
-coarse     merged, with a bit less per changed weight than a merge keeps: what rounding explains
-merged     the merged artifact: the reference for what is quantized
-plain      merged, plainly rounded as the quantized model is: the yardstick
-quantized  the quantized artifact, dequantized or in its engine
-"""
-
-import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.errors import Failed, Reason
 from ftm_jobs.merge.inputs import Inputs
-from ftm_jobs.runtime.limits import processors
 from ftm_jobs.text.prompts import TokenizedQuestion
+from ftm_jobs.verify.figures.model_names import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED
 from ftm_jobs.verify.model_folder import ModelFolder
 from ftm_jobs.verify.models.adapted import (
     AdaptedModel,
@@ -29,7 +16,7 @@ from ftm_jobs.verify.models.adapted import (
     Compare,
     UnmergedLayers,
     UnmergedTensors,
-    adapted,
+    adapt,
 )
 from ftm_jobs.verify.models.answers import (
     MOST_TOKENS,
@@ -38,37 +25,38 @@ from ftm_jobs.verify.models.answers import (
     WholeModel,
     answer,
     answer_layerwise,
-    free_memory,
 )
+from ftm_jobs.verify.models.devices import torch_device
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, Logits, NotStreamable, Tokens, WholeLogits, run
+from ftm_jobs.verify.models.memory import free_memory, whole_bytes
 from ftm_jobs.verify.models.plainly_rounded import GgufRounding, awq_rounding
 from ftm_jobs.verify.models.skeleton import Skeleton
 from ftm_jobs.verify.tensors.awq_formats import DequantizedTensors, read_format
 from ftm_jobs.verify.tensors.sources import SharedTensors, StoredTensors
 from ftm_jobs.verify.yardsticks import gguf as gguf_yardsticks
 
-BASE, ADAPTED, COARSE, MERGED, PLAIN, QUANTIZED = "base", "base+adapter", "coarse", "merged", "plain", "quantized"
-WORKING_BYTES = 512 * 1024 * 1024
-"""What running a model takes beside its weights, at least."""
+OWN_ENGINE = "transformers, layer by layer, fp32"
 
 
-@dataclass
+@dataclass(frozen=True)
 class ModelGroup:
     """Models whose tensors come from the same files."""
 
     stored: StoredTensors
-    models: dict[str, LayerwiseModel] = field(default_factory=dict)
-    shared: SharedTensors = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.shared = SharedTensors(self.stored)
+    shared: SharedTensors
+    """The same tensors, read once for all models."""
+    models: Mapping[str, LayerwiseModel]
 
     @property
     def total_bytes(self) -> int:
         return sum(self.stored.bytes_by_name.values())
 
     def run(self, prompts: Sequence[Tokens], count: Callable[[int], None]) -> dict[str, Logits]:
-        """Logits by model; of a family that cannot be streamed, with all weights in memory if they fit."""
+        """Returns logits by model; `count` takes the bytes that are done with.
+
+        A family that cannot be streamed is run with all weights in memory. Raises Failed (OutOfMemory) when it does
+        not fit.
+        """
         sizes = self.stored.bytes_by_name
         try:
             run(
@@ -90,93 +78,111 @@ class ModelGroup:
         return dict(self.models)
 
 
-def torch_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+@dataclass(frozen=True)
+class BaseGroup:
+    """The models that are made of the base's files: base, base+adapter and coarse."""
+
+    group: ModelGroup
+    adapters: AdaptedModel
+    apart: frozenset[str]
+    """Changed tensors that need none of the merge's formulae."""
+
+    @property
+    def through_merge(self) -> int:
+        """How many changed tensors go through the merge's formulae."""
+        return len(self.adapters.changed) - len(self.apart)
 
 
-def cores() -> int:
-    """How many threads compute: OMP_NUM_THREADS, else the machine's or the container's share of it."""
-    return max(1, int(os.environ.get("OMP_NUM_THREADS") or processors()))
+@dataclass(frozen=True)
+class QuantizedGroups:
+    """The models that a quantized artifact adds, and how it is measured."""
+
+    groups: tuple[ModelGroup, ...]
+    """The merged model with its yardstick; the quantized model, unless llama.cpp runs it."""
+    yardstick: str
+    """The plain rounding that the quantized model is held against, in words."""
+    engine: str
+    """Runs the quantized model."""
+    notes: tuple[str, ...] = ()
 
 
-def of_base(
+def base_group(
     inputs: Inputs, stored: StoredTensors, folder: Path, edited: Path, compare: Compare | None = None
-) -> tuple[ModelGroup, AdaptedModel, frozenset[str]]:
-    """`folder` holds the base's config, `edited` the same as the adapters change it. Also: what needs no merge code.
+) -> BaseGroup:
+    """Groups what is made of the base's files.
 
-    `compare` sees each merged tensor as it is computed here.
+    `folder` holds the base's config, `edited` the same as the adapters change it. `compare` sees each merged tensor
+    as it is computed here.
     """
-    group = ModelGroup(stored)
-    adapters = adapted(inputs)
+    adapters, shared = adapt(inputs), SharedTensors(stored)
     skeleton = _skeleton(edited, adapters.by_name)
     apart = adapters.apart(skeleton)
-    group.models[BASE] = LayerwiseModel(_skeleton(folder, stored.names), group.shared)
-    group.models[ADAPTED] = LayerwiseModel(
-        skeleton, UnmergedTensors(group.shared, adapters, apart), UnmergedLayers(adapters, apart).attach
-    )
-    coarse = CoarselyMergedTensors(group.shared, adapters, compare)
-    group.models[COARSE] = LayerwiseModel(_skeleton(edited, coarse.names), coarse)
-    return group, adapters, apart
+    coarse = CoarselyMergedTensors(shared, adapters, compare)
+    models = {
+        BASE: LayerwiseModel(_skeleton(folder, stored.names), shared),
+        ADAPTED: LayerwiseModel(
+            skeleton, UnmergedTensors(shared, adapters, apart), UnmergedLayers(adapters, apart).attach
+        ),
+        COARSE: LayerwiseModel(_skeleton(edited, coarse.names), coarse),
+    }
+    return BaseGroup(ModelGroup(stored, shared, models), adapters, apart)
 
 
-def of_merged(merged: ModelFolder) -> ModelGroup:
-    assert merged.tensors
-    group = ModelGroup(merged.tensors)
-    group.models[MERGED] = LayerwiseModel(_skeleton(merged.local, group.shared.names), group.shared)
-    return group
+def merged_group(merged: ModelFolder) -> ModelGroup:
+    """Groups the merged model alone."""
+    stored, shared = _tensors(merged)
+    return ModelGroup(stored, shared, {MERGED: LayerwiseModel(_skeleton(merged.local, shared.names), shared)})
 
 
-def add_awq(merged: ModelFolder, merged_group: ModelGroup, quantized: ModelFolder) -> tuple[ModelGroup, str]:
-    """The dequantized model's group; and in words, what plain rounding it is held against."""
-    assert quantized.tensors
-    found = read_format(quantized.uri, quantized.quantization)
-    group = ModelGroup(quantized.tensors)
-    source = DequantizedTensors(group.shared, found)
-    group.models[QUANTIZED] = LayerwiseModel(_skeleton(quantized.local, source.names), source)
-    plain = awq_rounding(merged_group.shared, source.quantized, found.bits, found.group_size)
-    merged_group.models[PLAIN] = LayerwiseModel(_skeleton(merged.local, plain.names), plain)
-    width = f"groups of {found.group_size}" if found.group_size > 0 else "a group per row"
-    return group, f"{found.bits} bit in {width}"
+def awq_groups(merged: ModelFolder, quantized: ModelFolder) -> QuantizedGroups:
+    """Groups the merged model with its plain rounding, and the AWQ model, dequantized."""
+    packing = read_format(quantized.uri, quantized.quantization)
+    stored, shared = _tensors(quantized)
+    source = DequantizedTensors(shared, packing)
+    group = ModelGroup(stored, shared, {QUANTIZED: LayerwiseModel(_skeleton(quantized.local, source.names), source)})
+    of_merged = merged_group(merged)
+    plain = awq_rounding(of_merged.shared, source.quantized, packing.bits, packing.group_size)
+    width = f"groups of {packing.group_size}" if packing.group_size > 0 else "a group per row"
+    rounded = LayerwiseModel(_skeleton(merged.local, plain.names), plain)
+    return QuantizedGroups((_with_yardstick(of_merged, rounded), group), f"{packing.bits} bit in {width}", OWN_ENGINE)
 
 
-def add_gguf(merged: ModelFolder, merged_group: ModelGroup, path: Path) -> tuple[str, str]:
-    """In words: what plain rounding the GGUF model is held against, and what types its tensors have."""
-    from ftm_jobs.verify.models.gguf import kinds_of, tensor_kinds
+def gguf_groups(merged: ModelFolder, path: Path) -> QuantizedGroups:
+    """Groups the merged model with its plain rounding; the GGUF model at `path` is llama.cpp's to run."""
+    from ftm_jobs.verify.models.gguf import ENGINE, kinds_of, tensor_kinds
 
-    model = merged_group.models[MERGED]
+    of_merged = merged_group(merged)
+    model = of_merged.models[MERGED]
     kinds = kinds_of(path, model.source.names, model.layers)
-    rule = GgufRounding(kinds, str(merged.config.get("model_type", "")))
-    plain = rule.tensors(merged_group.shared)
-    merged_group.models[PLAIN] = LayerwiseModel(_skeleton(merged.local, plain.names), plain, rule.attach)
+    rounding = GgufRounding(kinds, str(merged.config.get("model_type", "")))
+    plain = rounding.tensors(of_merged.shared)
+    rounded = LayerwiseModel(_skeleton(merged.local, plain.names), plain, rounding.attach)
     types = gguf_yardsticks.describe(tensor_kinds(path).values())
-    return f"tensor by tensor, {gguf_yardsticks.describe_yardsticks(kinds.values())}", types
-
-
-def whole_bytes(model: LayerwiseModel) -> int:
-    """In fp32."""
-    numbers: int = sum(parameter.numel() for parameter in model.skeleton.model.parameters())
-    return 4 * numbers + WORKING_BYTES
+    return QuantizedGroups(
+        (_with_yardstick(of_merged, rounded),),
+        f"tensor by tensor, {gguf_yardsticks.describe_yardsticks(kinds.values())}",
+        ENGINE,
+        (f"the GGUF file's tensors are {types}",),
+    )
 
 
 def answers_of(
     model: LayerwiseModel, shared: SharedTensors, asked: Sequence[TokenizedQuestion], ends: Collection[int]
 ) -> tuple[list[Answer], bool]:
-    """And whether the model was whole in memory."""
+    """Returns the model's answers, and whether it was whole in memory."""
     if whole_bytes(model) <= free_memory():
         with model.whole() as whole:
             return answer(WholeModel(whole, model.skeleton.device), asked, ends, MOST_TOKENS), True
     return answer_layerwise(model, shared, asked, ends, MOST_TOKENS_LAYERWISE), False
 
 
-@contextmanager
-def gguf_logits(path: Path, prompts: Sequence[Tokens], room: int) -> Iterator[Any]:
-    from ftm_jobs.verify.models.gguf import GgufModel
+def _tensors(folder: ModelFolder) -> tuple[StoredTensors, SharedTensors]:
+    assert folder.tensors
+    return folder.tensors, SharedTensors(folder.tensors)
 
-    model = GgufModel(path, prompts, cores(), room)
-    try:
-        yield model
-    finally:
-        model.close()
+
+def _with_yardstick(merged: ModelGroup, rounded: LayerwiseModel) -> ModelGroup:
+    return ModelGroup(merged.stored, merged.shared, {**merged.models, PLAIN: rounded})
 
 
 def _skeleton(folder: Path, names: Collection[str]) -> Skeleton:
