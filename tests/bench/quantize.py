@@ -23,9 +23,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from ftm_jobs.contract.report import Report
+from ftm_jobs.quantize.gguf.file_types import STORAGE, TYPES, stored_bytes
 from ftm_jobs.quantize.gguf.header import read_gguf
 from ftm_jobs.quantize.gguf.llama_cpp import LlamaCpp, find_llama_cpp
-from ftm_jobs.quantize.gguf.types import STORAGE, TYPES, stored_bytes
 from ftm_jobs.runtime.limits import processors
 from tests import assets
 from tests.awq.environments import jobs_environment, python_of

@@ -12,9 +12,11 @@ from transformers import LlamaConfig, MixtralConfig, PretrainedConfig
 from ftm_jobs import __main__ as command_line
 from ftm_jobs.contract.manifest import Manifest
 from ftm_jobs.contract.report import Report
+from ftm_jobs.quantize.gguf.fallbacks import fallback_notes, fallback_storage
+from ftm_jobs.quantize.gguf.file_types import STORAGE, TYPES, stored_bytes
 from ftm_jobs.quantize.gguf.header import read_gguf
 from ftm_jobs.quantize.gguf.llama_cpp import LlamaCpp
-from ftm_jobs.quantize.gguf.types import STORAGE, TYPES, GgufArchitecture, fallback_notes, stored, stored_bytes, wanted
+from ftm_jobs.quantize.gguf.mixture import GgufArchitecture, asked_storage
 from tests.gguf.models import make_model
 from tests.step_fixtures import Run
 
@@ -67,9 +69,9 @@ def made(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ma
 @pytest.mark.parametrize("type", [name for name, type in TYPES.items() if type.quantized])
 def test_each_tensor_is_stored_as_the_type_says_or_as_it_falls_back(made: dict[str, Made], type: str) -> None:
     header = read_gguf(made[type].file)
-    asked = wanted(header.weights.values(), SMOLLM2, TYPES[type])
+    asked = asked_storage(header.weights.values(), SMOLLM2, TYPES[type])
     for name, tensor in header.tensors.items():
-        assert tensor.storage == (stored(tensor.weight, asked[name]) if name in asked else "F32"), name
+        assert tensor.storage == (fallback_storage(tensor.weight, asked[name]) if name in asked else "F32"), name
 
 
 @pytest.mark.parametrize("type", TYPES)
@@ -167,10 +169,10 @@ def test_other_models_are_stored_as_the_types_say(kind: str, tmp_path: Path) -> 
             config.num_key_value_heads,
             getattr(config, "num_local_experts", 0),
         )
-        asked = wanted(header.weights.values(), architecture, TYPES[type])
+        asked = asked_storage(header.weights.values(), architecture, TYPES[type])
         for name in asked:
             tensor = header.tensors[name]
-            assert tensor.storage == stored(tensor.weight, asked[name]), name
+            assert tensor.storage == fallback_storage(tensor.weight, asked[name]), name
         assert made.report.notes == fallback_notes(TYPES[type], header.weights, asked)
         assert bool(made.report.notes) == (kind == "widths of no 32, biases, 32 bits")
 

@@ -1,1 +1,1 @@
-"""Quantizing: what AWQ and GGUF share, and a package for each."""
+"""Quantizes models: the artifact is made in one way, and AWQ and GGUF have a package each."""

@@ -1,4 +1,4 @@
-"""What every quantization does around its own work: one artifact per key, complete once its manifest.json exists.
+"""Quantizes a model into one artifact per key, which is complete once its manifest.json exists.
 
     1. Open the model, a merged artifact or a plain folder, and refuse what headers and configs rule out.
     2. An artifact that is complete under the key is reused.
@@ -39,7 +39,7 @@ class Quantized:
     """Describes what a quantizer made, for the manifest and for people."""
 
     quantization: Mapping[str, str | int | bool]
-    """As in the manifest: method, type or bits and group size, engine."""
+    """The manifest's fields: method, type or bits and group size, engine."""
     notes: tuple[str, ...] = ()
     """Sentences for people: tensors that fell back to another type, widths that were padded."""
     measurements: Mapping[str, int | float] = field(default_factory=dict)
@@ -51,22 +51,22 @@ class Method:
 
     recipe: int
     key: Callable[[str], str]
-    """Of the artifact, from the model's."""
+    """Makes the artifact's key from the model's."""
     convert: Callable[[Path, Path], Quantized]
     """Reads the model's folder and fills an empty one. May raise InvalidInput and Failed."""
     check: Callable[[StoredModel], None] = lambda _: None
     """Refuses a model by its headers and configs, before anything is fetched."""
     disk_bytes: Callable[[StoredModel], int] = lambda model: model.total_bytes
-    """What `convert` writes at most, the result included."""
+    """Bytes that `convert` writes at most, the result included."""
     memory_bytes: Callable[[StoredModel], int] = lambda model: model.total_bytes
-    """What `convert` needs, roughly; said when memory runs out."""
+    """Bytes of memory that `convert` needs, roughly; told when memory runs out."""
     inputs: tuple[ManifestInput, ...] = ()
     """Besides the model."""
     tools: Mapping[str, str] = field(default_factory=dict)
 
 
 def quantize(source: Source, artifacts: Source, method: Method) -> Report:
-    """The quantized model under its key. Raises InvalidInput and Failed; then nothing under the key looks complete."""
+    """Puts the quantized model under its key. Raises InvalidInput and Failed; then no artifact looks complete."""
     model = open_unquantized_model(source)
     key = method.key(model.key)
     target = open_artifacts(artifacts).child(key)

@@ -1,1 +1,1 @@
-"""Text for models: calibration, chat templates, tokenizers and blocks of tokens."""
+"""Turns text into what models see: calibration, chat templates, tokenizers and blocks of tokens."""

@@ -1,4 +1,4 @@
-"""Text that a quantizer looks at and that its result is measured on: JSONL from a store, or the bundled set.
+"""Reads the text that a quantizer is fitted to and its result is measured on: JSONL from a store, or a bundled set.
 
 Each line is {"text": "…"} or {"messages": [{"role": "user", "content": "…"}, …]}. The last quarter of the samples is
 the hold-out: nothing is quantized with it, so that what is measured on it was not fitted to it. Nothing is downloaded
@@ -33,7 +33,7 @@ class ChatMessage:
 @dataclass(frozen=True)
 class Sample:
     where: str
-    """How a message names it: the file and the line."""
+    """The file and the line, for sentences."""
     text: str | None = None
     messages: tuple[ChatMessage, ...] = ()
     """A conversation, where there is no text."""
@@ -45,21 +45,21 @@ class CalibrationText:
     digest: str
     """`sha256:…` of the file's bytes."""
     uri: str | None = None
-    """Of the file; None for the bundled set."""
+    """URI of the file; None for the bundled set."""
 
     @property
     def fitted(self) -> tuple[Sample, ...]:
-        """What a quantizer may look at: all but the last quarter."""
+        """Returns the samples that a quantizer may look at: all but the last quarter."""
         return self.samples[: len(self.samples) - len(self.samples) // 4]
 
     @property
     def held_out(self) -> tuple[Sample, ...]:
-        """What its result is measured on: the last quarter."""
+        """Returns the samples that a result is measured on: the last quarter."""
         return self.samples[len(self.fitted) :]
 
 
 def load_calibration(source: Source | None) -> CalibrationText:
-    """The samples at `source`, or the bundled ones without it.
+    """Returns the samples at `source`, or the bundled ones without it.
 
     The source is a .jsonl file or a folder with one. Raises InvalidInput: the file is missing, is not the one of
     `source.digest`, or is no calibration text; and what its store raises.
@@ -68,7 +68,7 @@ def load_calibration(source: Source | None) -> CalibrationText:
 
 
 def bundled() -> CalibrationText:
-    """Prose, code and conversations in several languages, written for this and free to use."""
+    """Returns the bundled set: prose, code and conversations in several languages, free to use."""
     return parse(BUNDLED_FILE, files("ftm_jobs").joinpath("data", BUNDLED_FILE).read_bytes())
 
 
@@ -107,7 +107,7 @@ def _read(source: Source) -> CalibrationText:
 
 
 def _split(source: Source) -> tuple[Source, str | None]:
-    """The folder, and the name of the file in it; None when the source is a folder."""
+    """Returns the folder, and the name of the file in it; None when the source is a folder."""
     location = source.location
     path = location.root if location.scheme == "file" else location.prefix
     folder, _, name = path.rpartition("/")
@@ -120,7 +120,7 @@ def _split(source: Source) -> tuple[Source, str | None]:
 
 
 def parse(what: str, data: bytes) -> CalibrationText:
-    """The samples in a file's bytes. Raises InvalidInput (InvalidCalibration) that names `what` and the line."""
+    """Returns the samples in a file's bytes. Raises InvalidInput (InvalidCalibration) naming `what` and the line."""
     if not data.strip():
         _refuse(what, f"is empty: write at least {SMALLEST_SAMPLES} lines like {FORM}")
     samples = tuple(
@@ -136,7 +136,7 @@ def parse(what: str, data: bytes) -> CalibrationText:
 
 
 def _lines(what: str, data: bytes) -> Iterator[str]:
-    """Split at line feeds alone, since JSON strings may hold other line separators."""
+    """Yields lines, split at line feeds alone: JSON strings may hold other line separators."""
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         try:
             yield line.decode("utf-8")
@@ -178,7 +178,7 @@ def _text(where: str, field: str, value: Any) -> str:
 
 
 def evenly(samples: Sequence[Sample], most: int) -> list[Sample]:
-    """At most `most` samples from all over the file, in its order; equal files give equal samples."""
+    """Returns at most `most` samples from all over the file, in its order; equal files give equal samples."""
     count = min(most, len(samples))
     return [samples[place * len(samples) // count] for place in range(count)]
 

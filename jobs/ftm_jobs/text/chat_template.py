@@ -1,4 +1,4 @@
-"""Conversations as the text that a model sees: its own chat template, rendered as transformers renders it.
+"""Renders conversations by a model's own chat template, as transformers renders it.
 
 The template and the special tokens are read from the model's files; no tokenizer class is loaded, since the class
 that a file names may be unknown to the libraries beside this. Templates come from strangers: they run in jinja2's
@@ -25,11 +25,11 @@ OLD_TEMPLATE_FILE = "chat_template.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 DEFAULT_TEMPLATE = "default"
 TODAY = datetime(2024, 7, 26, tzinfo=UTC)
-"""What templates that print the date are told, so that equal inputs give equal text."""
+"""The date for templates that print one, so that equal inputs give equal text."""
 
 
 class ChatTemplate:
-    """How a model wants its conversations written."""
+    """Writes conversations as a model wants them."""
 
     def __init__(self, what: str, source: str, special_tokens: Mapping[str, str]) -> None:
         self._what = what
@@ -56,7 +56,7 @@ class ChatTemplate:
 
 
 def load_template(model: Path) -> ChatTemplate | None:
-    """The model's chat template; None when it has none. Raises InvalidInput for one that cannot be read."""
+    """Returns the model's chat template; None when it has none. Raises InvalidInput for one that cannot be read."""
     config = _json(model / TOKENIZER_CONFIG_FILE)
     tokens = {name: text for name, value in config.items() if name.endswith("_token") and (text := _token(value))}
     beside = model / TEMPLATE_FILE
@@ -73,7 +73,7 @@ def load_template(model: Path) -> ChatTemplate | None:
 
 
 def render(samples: Sequence[Sample], template: ChatTemplate | None) -> list[str]:
-    """Each sample as text, in order.
+    """Returns each sample as text, in order.
 
     A model without a template sees a conversation's contents, a line each. Raises InvalidInput (InvalidCalibration)
     when the template refuses a conversation.
@@ -114,7 +114,7 @@ def _decode(path: Path) -> str:
 
 
 def _token(value: Any) -> str:
-    """A special token as a tokenizer config spells it: a text, or an object with the text as content."""
+    """Returns a special token's text: a tokenizer config holds it as it is, or as the content of an object."""
     text = value.get("content") if isinstance(value, dict) else value
     return text if isinstance(text, str) else ""
 
@@ -122,7 +122,7 @@ def _token(value: Any) -> str:
 def _to_json(
     value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
-    """transformers' filter: jinja2's own escapes for HTML."""
+    """Replaces jinja2's filter by transformers' own: jinja2's escapes for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
@@ -131,7 +131,7 @@ def _raise(message: str) -> NoReturn:
 
 
 class _Generation(jinja2.ext.Extension):
-    """{% generation %} … {% endgeneration %}, by which some templates mark what the model says: its body."""
+    """Renders the body of {% generation %} … {% endgeneration %}, by which templates mark the model's own words."""
 
     tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
 

@@ -1,4 +1,4 @@
-"""What models are measured on: the hold-out of the calibration text, and the user's own questions.
+"""Reads and tokenizes the texts that models are measured on: hold-out, and the user's own questions.
 
 A file of questions is JSON lines, or one JSON list, of {"prompt": "…"} or {"messages": […]}, each with an optional
 "expect", a list of texts that a right answer contains. A prompt is asked as a user's message where the model has a
@@ -26,7 +26,7 @@ FORM = '{"prompt": "…", "expect": ["…"]}'
 @dataclass(frozen=True)
 class Question:
     prompt: str
-    """As a person reads it."""
+    """The question as a person reads it."""
     messages: tuple[ChatMessage, ...] = ()
     """The conversation, where there is one."""
     expect: tuple[str, ...] = ()
@@ -44,11 +44,11 @@ class TokenizedText:
 class TokenizedQuestion:
     question: Question
     tokens: tuple[int, ...]
-    """As the model sees it, up to where its answer begins."""
+    """The question as the model sees it, up to the answer's first token."""
 
 
 def read_questions(asked: Path | str) -> tuple[tuple[Question, ...], str]:
-    """The questions of a file, or of a JSON list as text, and the digest of what was read.
+    """Returns the questions of a file or of a JSON list as text, and the digest of the bytes.
 
     Raises InvalidInput (InvalidPrompts) that names the file and the place.
     """
@@ -116,7 +116,7 @@ def tokenize_questions(
 def held_out(
     calibration: CalibrationText, tokenizer: TextTokenizer, template: ChatTemplate | None, most: int = HELD_OUT_TOKENS
 ) -> list[TokenizedText]:
-    """Pieces of the hold-out, each of at most TOKENS_PER_TEXT tokens, one of every sample before a second of any."""
+    """Cuts the hold-out into pieces of at most TOKENS_PER_TEXT tokens, one of every sample before a second of any."""
     samples = calibration.held_out
     pieces: list[tuple[int, TokenizedText]] = []
     for sample, text in zip(samples, render(samples, template), strict=True):

@@ -1,4 +1,4 @@
-"""Calibration text as blocks of tokens, all of the same length, by the model's own tokenizer.json.
+"""Cuts calibration text into blocks of tokens, all of the same length, by the model's own tokenizer.json.
 
 A sample that is longer than a block is spread over several; nothing is discarded but a remainder of fewer tokens than
 there are blocks.
@@ -16,7 +16,7 @@ SMALLEST_TOKENS = 128
 
 
 def token_blocks(model: Path, samples: Sequence[str], length: int, most: int) -> list[list[int]]:
-    """At most `most` blocks of at most `length` tokens, all of one length, from all over the samples.
+    """Returns at most `most` blocks of at most `length` tokens, all of one length, from all over the samples.
 
     Raises InvalidInput when there is too little text, or a token is not one of the model's.
     """
@@ -46,7 +46,7 @@ def token_blocks(model: Path, samples: Sequence[str], length: int, most: int) ->
 
 
 def _evenly(encoded: list[list[int]], wanted: int) -> list[list[int]]:
-    """About `wanted` tokens in samples from all over the file, in its order, never fewer."""
+    """Returns `wanted` tokens of samples from all over the file, in its order."""
     count = max(1, -(-wanted * len(encoded) // sum(map(len, encoded))))
     while True:
         chosen = [encoded[place * len(encoded) // count] for place in range(count)]

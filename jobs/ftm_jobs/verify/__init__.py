@@ -1,1 +1,1 @@
-"""Verifying: whether what would be served is what was trained."""
+"""Verifies that what would be served is what was trained."""

@@ -43,7 +43,7 @@ _TOOLS = ("torch", "transformers", "llama-cpp-python")
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """What a verification is asked for, by the sources of its models."""
+    """The sources of a verification's models, and its settings."""
 
     base: Source
     adapters: Sequence[Source]

@@ -39,12 +39,12 @@ class ModelFolder:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """All of config.json; empty for GGUF."""
+        """Returns all of config.json; empty for GGUF."""
         return self.model.content
 
     @property
     def quantization(self) -> Mapping[str, Any]:
-        """config.json's quantization_config; empty where it has none."""
+        """Returns config.json's quantization_config; empty where it has none."""
         section = self.config.get("quantization_config")
         return section if isinstance(section, dict) else {}
 

@@ -1,1 +1,1 @@
-"""AWQ for vLLM, by AutoAWQ or llm-compressor."""
+"""Quantizes to AWQ for vLLM, by AutoAWQ or llm-compressor."""

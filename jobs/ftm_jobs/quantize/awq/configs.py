@@ -1,4 +1,4 @@
-"""config.json of a quantized model, and the one that an older transformers can read. Pure: bytes and JSON come in.
+"""Writes config.json of a quantized model, and translates it for an older transformers. Pure: bytes and JSON come in.
 
 What is written is the merged model's config.json byte for byte, but for a quantization_config and the widths that were
 padded: a file that another version of transformers writes anew loses what that version does not know.
@@ -17,7 +17,7 @@ _KEY = re.compile(r'[\s,]*("(?:[^"\\]|\\.)*")\s*:\s*')
 
 
 def quantized_config(text: bytes, quantization: Mapping[str, Any], widths: Mapping[str, int]) -> bytes:
-    """config.json with these widths, by dotted names, and this quantization_config, every other byte as it was.
+    """Returns config.json with these widths, by dotted names, and this quantization_config; other bytes stay.
 
     Raises InvalidInput (InvalidConfig) where a width cannot be changed in place.
     """
@@ -46,7 +46,7 @@ def quantized_config(text: bytes, quantization: Mapping[str, Any], widths: Mappi
 
 
 def with_widths(config: Mapping[str, Any], widths: Mapping[str, int]) -> dict[str, Any]:
-    """The config with these fields, by dotted names, changed."""
+    """Returns the config with these fields changed, by dotted names."""
     found = dict(config)
     for name, width in widths.items():
         field, _, inner = name.partition(".")
@@ -55,7 +55,7 @@ def with_widths(config: Mapping[str, Any], widths: Mapping[str, int]) -> dict[st
 
 
 def _places(text: str, path: list[str], start: int = 0) -> Iterator[tuple[int, int]]:
-    """Where the values of a field of the JSON object that begins at or after `start` begin and end."""
+    """Yields start and end of a field's values, in the JSON object that begins at or after `start`."""
     field, *inner = path
     at = text.index("{", start) + 1
     while key := _KEY.match(text, at):
@@ -67,7 +67,7 @@ def _places(text: str, path: list[str], start: int = 0) -> Iterator[tuple[int, i
 
 
 def loadable_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers 4 calls the same: it ignores rope_parameters and dtype without a word.
+    """Returns the config in transformers 4's names: it ignores rope_parameters and dtype without a word.
 
     Raises InvalidInput (UnsupportedModel) for rope settings that transformers 4 has no name for.
     """

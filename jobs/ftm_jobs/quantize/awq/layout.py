@@ -1,4 +1,4 @@
-"""Group size and MLP width of an AWQ model: what 4-bit kernels and tensor parallelism demand of a model's shapes.
+"""Chooses group size and MLP width of an AWQ model, as 4-bit kernels and tensor parallelism demand them.
 
 A quantized layer's weight is (out, in). Along `in`, each group of `group_size` weights shares a scale and a zero
 point; along `out`, eight 4-bit weights share an int32. vLLM demands of every rank
@@ -41,7 +41,7 @@ PACKED = 8
 """Weights of 4 bits in an int32."""
 PADDING_LIMIT = 1 / 16
 WIDTH_FIELDS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
-"""Of config.json: widths inside an MLP."""
+"""Fields of config.json: widths inside an MLP."""
 
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.\d+(?=\.)")
 _LAYER = re.compile(_BLOCK.pattern + r"\.(.+)\.weight$")
@@ -72,7 +72,7 @@ class Linear:
 class AwqLayout:
     group_size: int
     linears: tuple[Linear, ...]
-    """In their padded shapes."""
+    """Quantized layers, in their padded shapes."""
     widths: Mapping[str, int] = field(default_factory=dict)
     """New values of config.json's fields, by dotted names: text_config.intermediate_size."""
     padded: Mapping[int, int] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class AwqLayout:
     notes: tuple[str, ...] = ()
 
     def padded_shape(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
-        """Of a weight or a bias, by its name."""
+        """Returns the shape of a weight or a bias once it is padded, by its name."""
         module, _, parameter = name.rpartition(".")
         rows, *columns = shape
         role = module.rpartition(".")[2]
@@ -95,7 +95,7 @@ class AwqLayout:
         return tuple(shape)
 
     def halves(self, name: str) -> bool:
-        """Whether the tensor's rows are two matrices, each padded by itself."""
+        """Says whether the tensor's rows are two matrices, each padded by itself."""
         return name.split(".")[-2] in _HALVES
 
 
@@ -105,7 +105,7 @@ def plan_layout(
     group_size: int = GROUP_SIZES[0],
     tensor_parallel: Collection[int] = (1,),
 ) -> AwqLayout:
-    """How to quantize a model so that it can be served with each of the tensor parallel sizes.
+    """Returns the layout with which a quantized model can be served at each of the tensor parallel sizes.
 
     `shapes` are those of its tensors, by name. Raises InvalidInput (UnsuitableWidths) naming the layer and its width.
     """
@@ -146,7 +146,7 @@ def plan_layout(
 
 
 def quantized_linears(shapes: Mapping[str, Sequence[int]]) -> tuple[Linear, ...]:
-    """The matrices in a language model's blocks, but for routers, norms and embeddings."""
+    """Lists the matrices in a language model's blocks, but for routers, norms and embeddings."""
     found = []
     for name, shape in shapes.items():
         layer = _LAYER.search(name)
@@ -156,7 +156,7 @@ def quantized_linears(shapes: Mapping[str, Sequence[int]]) -> tuple[Linear, ...]
 
 
 def block_of(name: str) -> str | None:
-    """The numbered block that a tensor belongs to."""
+    """Returns the name of the numbered block that a tensor belongs to; None for others."""
     found = _BLOCK.search(name)
     return name[: found.end()] if found else None
 
@@ -174,7 +174,7 @@ def _mlp_width(linear: Linear) -> int | None:
 
 
 def _padded(width: int, group_size: int, sizes: Sequence[int]) -> int:
-    """The smallest width, not below this one, of which every rank's part is a multiple of the group size.
+    """Returns the smallest width from this one on whose part on every rank is a multiple of the group size.
 
     A group that is wider than the rank's part would do for gate and up, which only need multiples of 8, but not for
     down, which has the same width.
@@ -188,7 +188,7 @@ def _cost(padded: Mapping[int, int]) -> float:
 
 
 def _widths(config: Mapping[str, Any], padded: Mapping[int, int]) -> dict[str, int]:
-    """config.json's fields to change. Raises InvalidInput where it does not say a width that is padded."""
+    """Returns the fields of config.json to change. Raises InvalidInput where none holds a width that is padded."""
     inner = text_object(config)
     places = {"": config} if inner is None else {"": config, f"{inner}.": config[inner]}
     said = {
@@ -206,7 +206,7 @@ def _widths(config: Mapping[str, Any], padded: Mapping[int, int]) -> dict[str, i
 
 @dataclass(frozen=True)
 class _Rules:
-    """What forbids a group size and cannot be padded."""
+    """Objects to group sizes that a model's shapes forbid and that padding cannot help."""
 
     config: Mapping[str, Any]
     linears: Sequence[Linear]
@@ -247,7 +247,7 @@ class _Rules:
         return f"{linear.name} has an output of {linear.output}{_of_ranks(ranks)}, no multiple of {PACKED}"
 
     def _key_value_heads(self) -> int:
-        """There are copies of them where there are more ranks than heads."""
+        """Returns the number of key-value heads: more ranks than these have copies of them."""
         return first_number(text_fields(self.config), *SPELLINGS["key_value_heads"], *SPELLINGS["attention_heads"]) or 1
 
 

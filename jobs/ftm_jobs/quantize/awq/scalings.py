@@ -1,4 +1,4 @@
-"""Which layers of a model AWQ may scale against each other: pairs whose scales cancel, so that only rounding changes.
+"""Lists the layers that AWQ may scale against each other: pairs whose scales cancel, so that only rounding changes.
 
 AWQ divides what a layer puts out by s, channel by channel, and multiplies the inputs of the layers that read it by s.
 That changes nothing as long as nothing else reads it and nothing lies between them that is not linear. llm-compressor
@@ -22,13 +22,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scaling:
-    """Names of modules as llm-compressor matches them: a regular expression after "re:"."""
+    """Names modules as llm-compressor matches them: a regular expression after "re:"."""
 
     smoothed: str
     balanced: tuple[str, ...]
 
     def within(self, decoder: str) -> "Scaling":
-        """Of this part of the model alone: encoders have layers of the same names."""
+        """Returns the scaling for this part of the model alone: encoders have layers of the same names."""
         return Scaling(_within(self.smoothed, decoder), tuple(_within(each, decoder) for each in self.balanced))
 
 
@@ -68,7 +68,7 @@ PROVEN = frozenset(
 
 
 def _experts(*gates: str) -> Scaling:
-    """What a norm feeds in a layer of experts: each of them, and all that is a gate to them."""
+    """Returns the scaling of a norm before a layer of experts: it feeds each of them and all gates."""
     experts = (rf"re:.*mlp\.experts\.\d+\.{name}$" for name in ("gate_proj", "up_proj"))
     return Scaling(r"re:.*post_attention_layernorm$", (*(rf"re:.*mlp\.{gate}$" for gate in gates), *experts))
 
@@ -89,7 +89,7 @@ KNOWN: Mapping[str, tuple[Scaling, ...]] = {
     "PhimoeForCausalLM": (_ATTENTION, _VALUES, _experts("router"), _UP),
     "Qwen2MoeForCausalLM": (_ATTENTION, _VALUES, _experts(*_SHARED), _UP),
 }
-"""Of transformers' classes where llm-compressor has no pattern that holds, in its own names of experts' layers."""
+"""Scalings by transformers' class, where llm-compressor has no pattern that holds; experts in its own names."""
 _PAIRS = (
     ("v_proj", "o_proj", None),
     ("v_proj", "out_proj", None),
@@ -100,7 +100,7 @@ _PAIRS = (
 
 
 def proven_by_names(linears: Mapping[str, tuple[int, int]], others: Iterable[str]) -> tuple[Scaling, ...]:
-    """Of a model's linear layers, by name with (out, in), and its other modules' names. Empty: nothing can be scaled.
+    """Returns the scalings that names prove, of linear layers by name with (out, in) and of other modules' names.
 
     A pair is taken where all layers of both names are such pairs.
     """

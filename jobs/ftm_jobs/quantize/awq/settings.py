@@ -19,7 +19,7 @@ class AwqEngine(StrEnum):
 
 @dataclass(frozen=True)
 class AwqSettings:
-    """How to quantize, as a person asks for it."""
+    """The quantization that a person asks for."""
 
     bits: int = BITS
     group_size: int = GROUP_SIZES[0]
@@ -29,7 +29,7 @@ class AwqSettings:
     tensor_parallel: tuple[int, ...] = (1,)
     """Sizes that the result is to be served with."""
     apply_clip: bool = True
-    """Also search for the largest magnitude of each group."""
+    """Search for the largest magnitude of each group, too."""
     sequence_length: int = 512
     """Tokens of a block of calibration text."""
     sequences: int = 128

@@ -1,1 +1,1 @@
-"""GGUF for llama.cpp, by its own converter and quantizer."""
+"""Quantizes to GGUF for llama.cpp, by its own converter and quantizer."""

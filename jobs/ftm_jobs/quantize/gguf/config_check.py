@@ -1,4 +1,4 @@
-"""Whether a GGUF file says what the model's config says: a converter that misreads a config says nothing.
+"""Compares a GGUF file with the model's config: a converter that misreads a config says nothing.
 
 A lost rope base or a vocabulary of another size gives a file that loads, and a model that speaks nonsense.
 Pure: the file's header and config.json's content come in.
@@ -12,13 +12,13 @@ from ftm_jobs.contract.config import ModelConfig, text_fields
 from ftm_jobs.quantize.gguf.header import GgufHeader, MetadataList
 
 DEFAULT_ROPE_BASE = 10000.0
-"""What llama.cpp uses where the file says nothing."""
+"""llama.cpp's own, where the file has none."""
 SCALED_BY_FACTOR = ("linear", "yarn", "longrope")
 CHAT_TEMPLATE = "tokenizer.chat_template"
 
 
 def disagreements(header: GgufHeader, config: ModelConfig, *, has_template: bool) -> list[str]:
-    """What the file says otherwise, a clause each; empty when it agrees in all that both know."""
+    """Returns a clause for each disagreement; empty when both agree in all that both know."""
     content = text_fields(config.content)
     return [
         *_numbers(header, config, content),

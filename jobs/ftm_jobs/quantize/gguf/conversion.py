@@ -1,4 +1,4 @@
-"""The GGUF quantization: one file, model.gguf, with the tokenizer and the chat template inside.
+"""Quantizes a model to one GGUF file, model.gguf, with the tokenizer and the chat template inside.
 
 Weights go through a file of the model's own precision, then through llama.cpp's quantizer. What config and headers
 rule out is refused before anything is fetched: an architecture that the converter does not know, a tokenizer that is
@@ -24,20 +24,11 @@ from ftm_jobs.contract.report import Report
 from ftm_jobs.errors import Failed, InvalidInput, Reason
 from ftm_jobs.quantize.artifact import Method, Quantized, quantize
 from ftm_jobs.quantize.gguf.config_check import disagreements
+from ftm_jobs.quantize.gguf.fallbacks import fallback_notes, fallback_storage, fallen_back, refuse_unsuitable
+from ftm_jobs.quantize.gguf.file_types import STORAGE, FileType, Weight, file_type
 from ftm_jobs.quantize.gguf.header import GgufHeader, InvalidGguf, read_gguf
 from ftm_jobs.quantize.gguf.llama_cpp import LARGEST_BUFFER_MIB, LlamaCpp, find_llama_cpp
-from ftm_jobs.quantize.gguf.types import (
-    STORAGE,
-    FileType,
-    GgufArchitecture,
-    Weight,
-    fallback_notes,
-    fallen_back,
-    file_type,
-    refuse_unsuitable,
-    stored,
-    wanted,
-)
+from ftm_jobs.quantize.gguf.mixture import GgufArchitecture, asked_storage
 from ftm_jobs.stores import Store
 from ftm_jobs.stores.file import FileStore
 from ftm_jobs.stores.source import Source
@@ -50,7 +41,7 @@ TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 OUTTYPES = {"BF16": "bf16", "F16": "f16", "F32": "f32"}
 """The converter's name for a checkpoint's own precision."""
 TOOLS_MEMORY_BYTES = 1_200_000_000
-"""Of the converter's libraries, and of what the quantizer keeps besides its buffer."""
+"""Bytes of the converter's libraries, and of the quantizer besides its buffer."""
 _NOT_SHOWN = (".py", ".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Files that could run code when they are read."""
 
@@ -61,13 +52,13 @@ class GgufSettings:
     strict: bool = False
     """Refuse what cannot be stored as the type would store it."""
     texts: tuple[str, ...] = ()
-    """An importance matrix is computed from them."""
+    """Texts that an importance matrix is computed from."""
 
 
 def gguf(
     model: Source, artifacts: Source, type: str, calibration: Source | None = None, *, strict: bool = False
 ) -> Report:
-    """The model as a GGUF artifact. Raises InvalidInput and Failed; then nothing under the key looks complete."""
+    """Quantizes a model into an artifact. Raises InvalidInput and Failed; then no artifact looks complete."""
     chosen, tools = file_type(type), find_llama_cpp()
     sampled = None if calibration is None else load_calibration(calibration)
 
@@ -116,7 +107,7 @@ def quantize_gguf(model: Path, out: Path, settings: GgufSettings, tools: LlamaCp
     full = work / "full.gguf"
     tools.convert(shown, full, OUTTYPES.get(weights.dtype, "auto"), weights.tensor_bytes)
     before = _checked(full, config, model)
-    asked = wanted(
+    asked = asked_storage(
         before.weights.values(), _architecture(before, config), settings.type, importance=bool(settings.texts)
     )
     fallen = fallen_back(before.weights, asked)
@@ -134,10 +125,10 @@ def quantize_gguf(model: Path, out: Path, settings: GgufSettings, tools: LlamaCp
 
 
 def expected_bytes(full: GgufHeader, asked: dict[str, str]) -> int:
-    """What the quantizer writes, without the header: the formats' arithmetic."""
+    """Returns the bytes that the quantizer writes, without the header, by the formats' arithmetic."""
     total = 0
     for name, tensor in full.tensors.items():
-        storage = STORAGE[stored(tensor.weight, asked[name]) if name in asked else tensor.storage]
+        storage = STORAGE[fallback_storage(tensor.weight, asked[name]) if name in asked else tensor.storage]
         total += tensor.weight.elements // storage.block * storage.block_bytes
     return total
 
@@ -159,14 +150,14 @@ def refuse_architecture(model: StoredModel, tools: LlamaCpp) -> None:
 
 
 def disk_bytes(model: StoredModel, type: FileType) -> int:
-    """The file of full precision and the result, and some for headers."""
+    """Returns the bytes of the file of full precision and of the result, and some for headers."""
     elements = sum(tensor.elements for tensor in model.weights.tensors)
     result = int(elements * STORAGE[type.storage].bits / 8 * 1.25)
     return result + (model.weight_bytes if type.quantized else 0) + 64 * 1024 * 1024
 
 
 def memory_bytes(model: StoredModel) -> int:
-    """The libraries, and the largest tensor twice: as it is read and as it is written."""
+    """Returns the bytes of the libraries, and of the largest tensor twice: as it is read and as it is written."""
     largest = max((tensor.size for tensor in model.weights.tensors), default=0)
     return TOOLS_MEMORY_BYTES + 2 * largest + LARGEST_BUFFER_MIB * 1024 * 1024
 

@@ -1,4 +1,4 @@
-"""GGUF headers: metadata and tensors of a file, read without its weights and distrusted.
+"""Reads a GGUF file's header: metadata and tensors without their weights; nothing in it is trusted.
 
 A file is a magic, a version, two counts, the metadata, the tensors' names, shapes, types and offsets, then their bytes,
 aligned. Lists, a vocabulary's tokens above all, are walked over; only their kind and length are kept.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from ftm_jobs.quantize.gguf.types import STORAGE_BY_ID, Weight, stored_bytes
+from ftm_jobs.quantize.gguf.file_types import STORAGE_BY_ID, Weight, stored_bytes
 
 MAGIC = b"GGUF"
 VERSION = 3
@@ -43,7 +43,7 @@ class GgufTensor:
 
     @property
     def storage(self) -> str:
-        """ggml's name of its type; those that are not known here by their number."""
+        """Returns ggml's name of the type; a number for a type that is not listed here."""
         known = STORAGE_BY_ID.get(self.type_id)
         return known.name if known else f"type {self.type_id}"
 
@@ -53,14 +53,14 @@ class GgufHeader:
     metadata: Mapping[str, bool | int | float | str | MetadataList]
     tensors: Mapping[str, GgufTensor]
     data_offset: int = 0
-    """Where the tensors' bytes begin."""
+    """Offset of the tensors' bytes in the file."""
 
     @property
     def weights(self) -> dict[str, Weight]:
         return {name: tensor.weight for name, tensor in self.tensors.items()}
 
     def number(self, key: str) -> float | None:
-        """A number of the metadata, `key` without the architecture's name before it."""
+        """Returns a number of the metadata; `key` is without the architecture's name before it."""
         value = self.metadata.get(f"{self.metadata.get('general.architecture')}.{key}")
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
@@ -160,7 +160,7 @@ def _parse(reader: _Reader) -> GgufHeader:
 
 
 def _tensor(reader: _Reader) -> tuple[GgufTensor, int]:
-    """And where its bytes begin, from the first tensor's."""
+    """Returns a tensor, and the offset of its bytes from the first tensor's."""
     name = reader.string()
     dimensions = int(reader.scalar("I"))
     if dimensions > LARGEST_DIMENSIONS:

@@ -1,11 +1,12 @@
-"""llama.cpp's own programs, of one pinned build: the converter, the quantizer and what computes importances.
+"""Runs llama.cpp's own programs, of one pinned build: the converter, the quantizer and the one for importances.
 
 They run as children with an environment of their own: no credentials, no network for Python's model libraries, no
-folder but the scratch one. How far they are is told by the size of what they write; their words go to a file, of which
-a failure shows the end.
+folder but the scratch one. The size of what they write tells their progress. Their log goes to a file, and a failure
+shows its end.
 """
 
 import ast
+import logging
 import os
 import shutil
 import signal
@@ -22,12 +23,16 @@ from ftm_jobs.runtime.limits import processors
 from ftm_jobs.runtime.out_of_memory import says_out_of_memory
 from ftm_jobs.runtime.progress import Progress
 
+_LOG = logging.getLogger(__name__)
+
 VARIABLE = "FTM_LLAMA_CPP"
 INSTALLED = Path("/opt/llama.cpp")
-"""Where images have them."""
+"""The folder that images have."""
 LARGEST_BUFFER_MIB = 256
-"""Of a tensor's rows that the quantizer keeps in memory; more is no faster."""
+"""Mebibytes of a tensor's rows that the quantizer keeps in memory; more is no faster."""
 POLL_SECONDS = 0.1
+SHOWN_LINES = 40
+"""Lines of a failed program's log that the Job's log has."""
 IMPORTANCE_CONTEXT = 512
 
 _DISK_FULL = ("No space left on device", "iostream error", "Disk quota exceeded")
@@ -48,7 +53,7 @@ class LlamaCpp:
         return self.folder / "bin" / name
 
     def known_architectures(self) -> list[str]:
-        """Read from the converter's registry, not by running it."""
+        """Lists the architectures of the converter's registry, which is read and not run."""
         tree = ast.parse((self.folder / "convert/conversion/__init__.py").read_text())
         for node in tree.body:
             if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "TEXT_MODEL_MAP" and node.value:
@@ -56,43 +61,43 @@ class LlamaCpp:
         raise Failed(Reason.INTERNAL_ERROR, f"{self.folder} has a converter without TEXT_MODEL_MAP: build it again")
 
     def convert(self, model: Path, to: Path, outtype: str, expected_bytes: int) -> None:
-        """A model's folder as one GGUF file of 16- or 32-bit weights. Reads tensor by tensor.
+        """Converts a model's folder to one GGUF file of 16- or 32-bit weights, tensor by tensor.
 
         Raises InvalidInput (UnsupportedModel) in the converter's own words when it cannot read the model.
         """
         script = self.folder / "convert/convert_hf_to_gguf.py"
         command = [sys.executable, "-s", str(script), str(model), "--outfile", str(to), "--outtype", outtype]
-        ended = _run([*command, "--model-name", "model"], "convert", to, expected_bytes)
-        if ended.code:
-            raise ended.failure() or InvalidInput(
+        done = _run([*command, "--model-name", "model"], "convert", to, expected_bytes)
+        if done.code:
+            raise done.failure() or InvalidInput(
                 Reason.UNSUPPORTED_MODEL,
-                f"llama.cpp's converter cannot read the model: {ended.last_words}; serve it with vLLM, unquantized or "
+                f"llama.cpp's converter cannot read the model: {done.last_words}; serve it with vLLM, unquantized or "
                 "as AWQ",
             )
 
     def importances(self, model: Path, text: Path, to: Path) -> None:
-        """How much each column of each weight matters, measured on a text. Raises Failed and InvalidInput."""
+        """Measures on a text how much each column of each weight matters. Raises Failed and InvalidInput."""
         command = [str(self.program("llama-imatrix")), "--model", str(model), "--file", str(text)]
         command += ["--output-file", str(to), "--ctx-size", str(IMPORTANCE_CONTEXT), "--no-ppl", "--parse-special"]
-        ended = _run([*command, "--threads", str(processors())], "importance", to, 0)
-        if "you need at least" in ended.log:
+        done = _run([*command, "--threads", str(processors())], "importance", to, 0)
+        if "you need at least" in done.log:
             raise InvalidInput(
                 Reason.INVALID_CALIBRATION,
                 f"the calibration text has fewer than {2 * IMPORTANCE_CONTEXT} tokens: write more samples, some 64",
             )
-        ended.check("llama-imatrix")
+        done.check("llama-imatrix")
 
     def quantize(self, model: Path, to: Path, type: str, expected_bytes: int, importances: Path | None) -> str:
-        """The file as another type; returns what the quantizer said. Raises Failed."""
+        """Quantizes the file to another type, and returns the quantizer's log. Raises Failed."""
         command = [str(self.program("llama-quantize")), "--max-buffer-size", str(LARGEST_BUFFER_MIB)]
         command += ["--imatrix", str(importances)] if importances else []
-        ended = _run([*command, str(model), str(to), type, str(processors())], "quantize", to, expected_bytes)
-        ended.check("llama-quantize")
-        return ended.log
+        done = _run([*command, str(model), str(to), type, str(processors())], "quantize", to, expected_bytes)
+        done.check("llama-quantize")
+        return done.log
 
 
 def find_llama_cpp() -> LlamaCpp:
-    """The build that $FTM_LLAMA_CPP names, that of the image, or the user's own. Raises Failed."""
+    """Returns the build that $FTM_LLAMA_CPP names, the image's, or the user's own. Raises Failed without one."""
     named = os.environ.get(VARIABLE)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "ftm-operator/llama.cpp/current")
     for folder in [Path(named)] if named else [INSTALLED, cache]:
@@ -107,19 +112,21 @@ def find_llama_cpp() -> LlamaCpp:
 
 @dataclass(frozen=True)
 class FinishedProgram:
+    """The exit code and the log of a program."""
+
     code: int
     log: str
 
     @property
     def last_words(self) -> str:
-        """The line that says why: a Python traceback's last, or an error's."""
+        """Returns the line that tells the cause: a Python traceback's last, or an error's."""
         lines = [line.strip() for line in self.log.splitlines() if line.strip()]
-        told = [line for line in lines if "error" in line.lower() or "not supported" in line.lower()]
-        found = (lines if lines and self.log.count("Traceback") else told or lines)[-1:] or ["it said nothing"]
-        return found[0][:300]
+        errors = [line for line in lines if "error" in line.lower() or "not supported" in line.lower()]
+        last = (lines if "Traceback" in self.log else errors or lines)[-1:] or ["it said nothing"]
+        return last[0][:300]
 
     def failure(self) -> StepError | None:
-        """What a retry may cure."""
+        """Returns the failure that a retry may cure; None for others."""
         if self.code == -signal.SIGKILL or says_out_of_memory(self.log):
             return Failed(Reason.OUT_OF_MEMORY, "memory ran out")
         if any(words in self.log for words in _DISK_FULL):
@@ -127,13 +134,14 @@ class FinishedProgram:
         return None
 
     def check(self, program: str) -> None:
+        """Raises Failed unless the program succeeded."""
         if self.code:
             how = f"was ended by {signal.Signals(-self.code).name}" if self.code < 0 else f"ended with {self.code}"
             raise self.failure() or Failed(Reason.INTERNAL_ERROR, f"{program} {how}: {self.last_words}")
 
 
 def _run(command: Sequence[str], label: str, writes: Path, expected_bytes: int) -> FinishedProgram:
-    """Run a program to its end; it ends with this process, whatever ends that."""
+    """Runs a program to its end; it is killed when this process ends, whatever ends that."""
     progress = Progress(label, expected_bytes)
     with tempfile.TemporaryDirectory(dir=writes.parent) as home, Path(home, "log").open("w+b") as log:
         child = subprocess.Popen(
@@ -158,7 +166,7 @@ def _run(command: Sequence[str], label: str, writes: Path, expected_bytes: int) 
         log.seek(0)
         ended = FinishedProgram(child.returncode, log.read().decode(errors="replace"))
     if ended.code:
-        print("\n".join(ended.log.splitlines()[-40:]), file=sys.stderr, flush=True)
+        _LOG.error("%s", "\n".join(ended.log.splitlines()[-SHOWN_LINES:]))
     else:
         progress.add(expected_bytes - shown)
         progress.close()

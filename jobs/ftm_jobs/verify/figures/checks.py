@@ -1,4 +1,4 @@
-"""What is held against what: each figure of a verification, its bound, and the sentence that says how it went.
+"""Holds each figure of a verification against its bound, with a sentence for the outcome.
 
     AdapterEffect        KL(base+adapter ‖ base) must exceed what rounding the adapted weights does: an effect that
                          drowns in the rounding of a merge is none (all-zero B, lost scaling, names that match nothing)
@@ -10,7 +10,7 @@
     MaxDivergence        KL(merged ‖ quantized) must not exceed verification.maxDivergence, where it is set
     ExpectedAnswers      answers without a text that the user expects: none
 
-No bound is a tuned constant: `rounding` derives the factor between one rounding and one with a bit less. Pure.
+No bound is a tuned constant: `yardsticks/rounding.py` derives the factor between one rounding and one with a bit less.
 """
 
 import math
@@ -23,20 +23,21 @@ from ftm_jobs.verify.figures.difference import Difference
 
 NATS = "nats/token"
 NOT_FINITE = 1e308
-"""What JSON holds of a divergence that is infinite or not a number."""
+"""Stands in JSON for a divergence that is infinite or not a number."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A check and what it means."""
+    """A check and its meaning."""
 
     check: Check
     reason: Reason
-    """Why the verification failed, if this did."""
+    """The verification's reason, if this check failed."""
     sentence: str
 
 
 def adapter_effect(kl: float, floor: float) -> Finding:
+    """Checks that the adapter changes more than rounding its weights does."""
     passed = kl > floor
     sentence = (
         f"the adapter changes what the base says by {_nats(kl)}, more than the {_nats(floor)} of rounding its weights"
@@ -45,10 +46,11 @@ def adapter_effect(kl: float, floor: float) -> Finding:
         "the adapter does nothing; check that it was trained and saved (B is all zero before training), its alpha, "
         "and its scale"
     )
-    return _finding("AdapterEffect", kl, floor, NATS, passed, Reason.ADAPTER_HAS_NO_EFFECT, sentence)
+    return Finding(_check("AdapterEffect", kl, floor, NATS, passed), Reason.ADAPTER_HAS_NO_EFFECT, sentence)
 
 
 def merge_agrees(kl: float, bound: float) -> Finding:
+    """Checks that merged and base+adapter differ by rounding alone."""
     passed = kl <= bound
     sentence = (
         f"merged and base+adapter differ by {_nats(kl)}, within the {_nats(bound)} that rounding explains"
@@ -56,38 +58,43 @@ def merge_agrees(kl: float, bound: float) -> Finding:
         else f"merged and base+adapter differ by {_nats(kl)}, more than the {_nats(bound)} that rounding explains: "
         "the merged model is not base+adapter; delete the artifact and merge again"
     )
-    return _finding("MergeAgrees", kl, bound, NATS, passed, Reason.MERGE_DIFFERS, sentence)
+    return Finding(_check("MergeAgrees", kl, bound, NATS, passed), Reason.MERGE_DIFFERS, sentence)
 
 
-def merged_weights(found: Sequence[Difference], tensors: int) -> Finding:
+def merged_weights(wrong: Sequence[Difference], tensors: int) -> Finding:
+    """Checks that no tensor of the merged model is wrong."""
     sentence = (
         f"all {tensors} tensors of the merged model are base+adapter but for rounding"
-        if not found
-        else f"{_listed(found)}: the merged model is not base+adapter; delete the artifact and merge again"
+        if not wrong
+        else f"{_listed(wrong)}: the merged model is not base+adapter; delete the artifact and merge again"
     )
-    return _finding("MergedWeights", len(found), 0, "tensors", not found, Reason.MERGE_DIFFERS, sentence)
+    return Finding(_check("MergedWeights", len(wrong), 0, "tensors", not wrong), Reason.MERGE_DIFFERS, sentence)
 
 
-def config_parity(found: Sequence[Difference]) -> Finding:
+def config_parity(changed: Sequence[Difference]) -> Finding:
+    """Checks that no field of config.json was lost or changed."""
     sentence = (
         "no field of config.json was lost or changed"
-        if not found
-        else f"{_listed(found)}: quantize again with a tool that leaves config.json as it is"
+        if not changed
+        else f"{_listed(changed)}: quantize again with a tool that leaves config.json as it is"
     )
-    return _finding("ConfigParity", len(found), 0, "differences", not found, Reason.CONFIG_DIFFERS, sentence)
+    return Finding(_check("ConfigParity", len(changed), 0, "differences", not changed), Reason.CONFIG_DIFFERS, sentence)
 
 
-def tokenizer_parity(found: Sequence[Difference], texts: int) -> Finding:
+def tokenizer_parity(different: Sequence[Difference], texts: int) -> Finding:
+    """Checks that both tokenizers write all texts alike."""
     sentence = (
         f"both tokenizers write {texts} tricky texts alike"
-        if not found
-        else f"{_listed(found)}: convert again from the merged model's own tokenizer files"
+        if not different
+        else f"{_listed(different)}: convert again from the merged model's own tokenizer files"
     )
-    return _finding("TokenizerParity", len(found), 0, "differences", not found, Reason.TOKENIZER_DIFFERS, sentence)
+    return Finding(
+        _check("TokenizerParity", len(different), 0, "differences", not different), Reason.TOKENIZER_DIFFERS, sentence
+    )
 
 
 def better_than_rounding(kl: float, rounding: float, yardstick: str) -> Finding:
-    """`yardstick` says what was rounded how."""
+    """Checks the divergence against plain rounding's; `yardstick` tells bits and groups."""
     passed = kl < rounding
     sentence = (
         f"quantized and merged differ by {_nats(kl)}; plain rounding ({yardstick}) would by {_nats(rounding)}"
@@ -96,21 +103,22 @@ def better_than_rounding(kl: float, rounding: float, yardstick: str) -> Finding:
         f"{_nats(rounding)}: a quantizer that does worse than rounding is broken; quantize again or choose another "
         "engine or type"
     )
-    return _finding("BetterThanRounding", kl, rounding, NATS, passed, Reason.WORSE_THAN_ROUNDING, sentence)
+    return Finding(_check("BetterThanRounding", kl, rounding, NATS, passed), Reason.WORSE_THAN_ROUNDING, sentence)
 
 
 def max_divergence(kl: float, bound: float) -> Finding:
+    """Checks the divergence against the largest that the user allows."""
     passed = kl <= bound
     sentence = f"quantized and merged differ by {_nats(kl)}, " + (
         f"within verification.maxDivergence {bound:g}"
         if passed
         else f"more than verification.maxDivergence {bound:g}: choose more bits, a smaller group or a larger type"
     )
-    return _finding("MaxDivergence", kl, bound, NATS, passed, Reason.DIVERGENCE_TOO_LARGE, sentence)
+    return Finding(_check("MaxDivergence", kl, bound, NATS, passed), Reason.DIVERGENCE_TOO_LARGE, sentence)
 
 
 def expected_answers(missing: Sequence[tuple[str, str, bool]], expected: int) -> Finding:
-    """`missing`: prompt, text that is not in its answer, and whether base+adapter's answer has it."""
+    """Checks answers; `missing` holds prompt, expected text, and whether base+adapter's answer has that."""
     if not missing:
         sentence = f"all {expected} expected texts are in the answers"
     else:
@@ -118,31 +126,34 @@ def expected_answers(missing: Sequence[tuple[str, str, bool]], expected: int) ->
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         blame = "base+adapter says it" if taught else "base+adapter does not say it either: train more, or expect less"
         sentence = f'the answer to "{_short(prompt)}" lacks "{_short(text)}"{more}; {blame}'
-    return _finding("ExpectedAnswers", len(missing), 0, "answers", not missing, Reason.ANSWER_UNEXPECTED, sentence)
+    return Finding(
+        _check("ExpectedAnswers", len(missing), 0, "answers", not missing), Reason.ANSWER_UNEXPECTED, sentence
+    )
 
 
 def verification(findings: Sequence[Finding]) -> Verification:
+    """Returns the verdict of all checks."""
     return Verification(
-        passed=all(found.check.passed for found in findings), checks=tuple(found.check for found in findings)
+        passed=all(finding.check.passed for finding in findings), checks=tuple(finding.check for finding in findings)
     )
 
 
 def summary(findings: Sequence[Finding]) -> tuple[Reason, str]:
-    """The report's reason and message: the first failure, or the closest figure."""
-    failed = [found for found in findings if not found.check.passed]
+    """Returns the report's reason and message: the first failure, or the closest figure."""
+    failed = [finding for finding in findings if not finding.check.passed]
     if failed:
         more = f" ({len(failed)} of {len(findings)} checks failed)" if len(failed) > 1 else ""
         return failed[0].reason, f"{failed[0].sentence}{more}"
+    closest = (f for f in reversed(findings) if f.check.unit == NATS and f.check.name != "MaxDivergence")
     last = next(
-        (found for found in reversed(findings) if found.check.unit == NATS and found.check.name != "MaxDivergence"),
+        closest,
         findings[-1],
     )
     return Reason.VERIFIED, f"all {len(findings)} checks passed: {last.sentence}"
 
 
-def _finding(name: str, value: float, bound: float, unit: str, passed: bool, reason: Reason, sentence: str) -> Finding:
-    check = Check(name=name, value=_finite(value), bound=_finite(bound), unit=unit, passed=passed)
-    return Finding(check, reason, sentence)
+def _check(name: str, value: float, bound: float, unit: str, passed: bool) -> Check:
+    return Check(name=name, value=_finite(value), bound=_finite(bound), unit=unit, passed=passed)
 
 
 def _finite(value: float) -> float:
@@ -153,9 +164,9 @@ def _nats(value: float) -> str:
     return f"{value:.3g} nats/token"
 
 
-def _listed(found: Sequence[Difference]) -> str:
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return f"{found[0]}{more}"
+def _listed(differences: Sequence[Difference]) -> str:
+    more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+    return f"{differences[0]}{more}"
 
 
 def _short(text: str) -> str:

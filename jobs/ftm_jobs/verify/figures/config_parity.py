@@ -1,4 +1,4 @@
-"""Whether a model's config still says what it was made from: nothing that changes the arithmetic was lost.
+"""Compares a model's config with the one it was made from: nothing that changes the arithmetic may be lost.
 
 Tools that save a config again drop what their version does not know (rope settings above all: transformers 5 writes
 rope_parameters, which 4.x ignores, and 4.x writes rope_theta with its own default). Every field of the original must
@@ -23,15 +23,15 @@ _IGNORED = {
     "transformers_version",
     "use_cache",
 }
-"""What may change: how numbers are stored, not what they mean."""
+"""Fields that may change: they say how numbers are stored, not what they mean."""
 _ROPE = ("rope_theta", "rope_scaling", "rope_parameters")
 _PADDED = {"intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size"}
-"""May grow, by columns of zeros."""
+"""Widths that may grow, by columns of zeros."""
 _DEFAULTS: dict[str, Any] = {"rope_type": "default"}
 
 
 def differences(original: Mapping[str, Any], made: Mapping[str, Any], where: str = "config.json") -> list[Difference]:
-    """`where` is how a sentence names the file."""
+    """Returns how the configs differ; `where` names the file in sentences."""
     found = []
     for name, value in original.items():
         if name in _IGNORED or name in _ROPE:
@@ -67,7 +67,7 @@ def _rope_differences(original: Mapping[str, Any], made: Mapping[str, Any], wher
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The original's own settings, in whichever spelling it has them; rope_parameters where it has both."""
+    """Returns the original's own settings, in either spelling; rope_parameters where it has both."""
     spellings = _spellings(config)
     return spellings["rope_parameters"] or spellings["rope_theta and rope_scaling"]
 

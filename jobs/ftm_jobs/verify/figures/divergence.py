@@ -1,4 +1,4 @@
-"""How far two models' next-token distributions are apart, on the same tokens.
+"""Measures how far two models' next-token distributions are apart, on the same tokens.
 
 KL(P‖Q) = Σ p·(ln p − ln q), in nats per token: P is the reference's distribution of the next token and Q the other's.
 Two equal models have 0; about ln(vocabulary) means that the other knows nothing of what the reference says.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 
 KEPT_FLIPS = 5
-"""Of the widest margins, for a report."""
+"""Flips of the widest margins, for a report."""
 
 
 @dataclass(frozen=True, order=True)
@@ -26,7 +26,7 @@ class Flip:
     """The reference's probability of its first token less that of its second."""
     prompt: int
     position: int
-    """Of the token before the one that is predicted."""
+    """Position of the token before the predicted one."""
     wanted: int
     found: int
 
@@ -48,12 +48,12 @@ class Divergence:
 
     @property
     def kl(self) -> float:
-        """Mean, in nats per token."""
+        """Returns the mean, in nats per token."""
         return self.kl_sum / self.tokens if self.tokens else 0.0
 
     @property
     def same_top(self) -> float:
-        """Share of positions with the same likeliest token."""
+        """Returns the share of positions with the same likeliest token."""
         return self.agreed / self.tokens if self.tokens else 1.0
 
     @property
@@ -76,7 +76,7 @@ class Divergence:
         prompt: int = 0,
         first_position: int = 0,
     ) -> None:
-        """Logits of consecutive positions, both (positions, vocabulary), and the tokens that follow them (positions,).
+        """Adds logits of consecutive positions, both (positions, vocabulary), and the tokens after them (positions,).
 
         The last position of a text is followed by nothing: `following` may be one shorter. Vocabularies that were
         padded differently are compared on the tokens that both have.
@@ -105,13 +105,13 @@ class Divergence:
 
 
 def kl_divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """Of log-probabilities along the last dimension, in nats; never below 0, NaN where `other` is not finite."""
+    """Returns the divergence of log-probabilities along the last dimension, in nats; NaN where `q` is not finite."""
     terms = torch.where(p == -math.inf, 0.0, p.exp() * (p - q))
     return terms.sum(-1).clamp_min(0.0)
 
 
 def total(parts: Iterable[Divergence]) -> Divergence:
-    """Of several texts, each token counting the same."""
+    """Sums up several texts, each token counting the same."""
     found = Divergence()
     for part in parts:
         found.tokens += part.tokens
@@ -126,7 +126,7 @@ def total(parts: Iterable[Divergence]) -> Divergence:
 
 
 def perplexity(loss: float, tokens: int) -> float:
-    """Of a summed negative log-likelihood in nats; infinite where e^x overflows."""
+    """Returns the perplexity of a summed negative log-likelihood in nats; infinite where e^x overflows."""
     if not tokens:
         return math.nan
     mean = loss / tokens

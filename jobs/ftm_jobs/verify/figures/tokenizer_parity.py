@@ -1,4 +1,4 @@
-"""Whether two tokenizers turn the same texts into the same tokens: the one that trained, and the one that serves.
+"""Compares the tokenizer that trained with the one that serves: both must turn texts into the same tokens.
 
 A wrong special token or a lost rule for whitespace ruins every answer and no file looks wrong, so texts that trip
 tokenizers up are encoded by both. Pure: tokenizers come in.
@@ -38,19 +38,19 @@ TRICKY = (
     "!!!???...---***///\\\\\\",
     "CamelCaseWordsAndSNAKE_CASE_WORDS",
 )
-"""What people write: every difference matters."""
+"""Texts as people write them: every difference matters."""
 
 EXOTIC = ("٣٤٥ ५६७", "ﬁ ﬂ Ⅳ ½ ㎏ ﷺ", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𐍈 🜁", "\u0001\u007f control", "Z͑ͫa̴l̶g̷o")
-"""Where engines' Unicode tables and classes of numbers differ by version: told, but no reason to hold a model back."""
+"""Texts on which engines' Unicode tables differ by version: told, but no reason to hold a model back."""
 
 
 class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
-        """Special tokens that the text spells are recognised; none are added."""
+        """Returns tokens; special ones that the text spells are recognised, and none are added."""
 
     @property
     def special(self) -> dict[str, int | None]:
-        """bos_token and eos_token."""
+        """Returns bos_token and eos_token."""
 
     @property
     def adds_first(self) -> bool: ...
@@ -62,7 +62,7 @@ class Tokenizer(Protocol):
 def differences(
     trained: Tokenizer, serving: Tokenizer, texts: Iterable[str], special: Iterable[str] = ()
 ) -> list[Difference]:
-    """`special` are the special tokens' own spellings, each encoded alone and inside a text."""
+    """Returns how the tokenizers differ; each spelling of `special` is encoded alone and inside a text."""
     found = [
         Difference(name, _shown(token), _shown(serving.special.get(name)))
         for name, token in trained.special.items()

@@ -1,1 +1,1 @@
-"""Everything that a verification measures: files, tokens, answers and logits. No bound is known here."""
+"""Measures all that a report shows: files, tokens, answers and logits. No bound is known here."""

@@ -19,7 +19,7 @@ CONVERSATIONS = 8
 
 @dataclass(frozen=True)
 class TokenizerComparison:
-    """How two tokenizers write the same texts."""
+    """The differences of two tokenizers on the same texts."""
 
     differences: tuple[Difference, ...] = ()
     texts: int = 0

@@ -1,1 +1,1 @@
-"""The models of a verification, each run layer by layer or by llama.cpp."""
+"""Runs the models of a verification, layer by layer or by llama.cpp."""

@@ -28,7 +28,7 @@ class GgufModel:
     """Computes next-token logits of prompts (`layerwise.Logits`), and keeps one prompt's at a time."""
 
     def __init__(self, path: Path, prompts: Sequence[Tokens], threads: int, room: int = 0) -> None:
-        """`room` is how many tokens an answer may have."""
+        """Loads the model; an answer may have `room` tokens."""
         self.prompts = list(prompts)
         longest = max(map(len, prompts), default=1) + room
         self._llama = open_llama(path, n_ctx=longest + 8, n_batch=longest + 8, n_threads=threads, logits_all=True)

@@ -89,7 +89,7 @@ class BaseGroup:
 
     @property
     def through_merge(self) -> int:
-        """How many changed tensors go through the merge's formulae."""
+        """Returns how many changed tensors go through the merge's formulae."""
         return len(self.adapters.changed) - len(self.apart)
 
 

@@ -1,4 +1,4 @@
-"""A model folder's tokenizer as transformers reads it; never code that lies beside it."""
+"""Loads a model folder's tokenizer by transformers, and never code that lies beside it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from ftm_jobs.errors import InvalidInput, Reason
 
 
 class HfTokenizer:
-    """As transformers reads a folder's files."""
+    """Runs the tokenizer that transformers reads from a folder."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoTokenizer
@@ -26,7 +26,7 @@ class HfTokenizer:
         return found
 
     def encode_text(self, text: str) -> list[int]:
-        """With the tokens that begin a text."""
+        """Returns the tokens of a text, after those that begin one."""
         found: list[int] = self.inner(text)["input_ids"]
         return found
 

@@ -1,4 +1,4 @@
-"""Next-token logits of a model of any size: one decoder layer in memory at a time, in fp32.
+"""Computes next-token logits of a model of any size, with one decoder layer in memory at a time, in fp32.
 
     begin     the embedding turns each prompt into vectors, and the model's own forward says with what masks and
               rotary angles it would call its layers
@@ -31,16 +31,16 @@ _Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Logits(Protocol):
-    """What divergence is measured of."""
+    """Gives the logits whose divergence is measured."""
 
     @property
     def prompts(self) -> Sequence[Tokens]: ...
 
     def ready(self) -> Any:
-        """A context in which `of` may be called."""
+        """Returns a context in which `of` may be called."""
 
     def of(self, prompt: int, first: int, count: int) -> torch.Tensor:
-        """Of what follows `count` positions from `first` on: (count, vocabulary)."""
+        """Returns logits of the tokens after `count` positions from `first` on: (count, vocabulary)."""
 
 
 class _Recorded(Exception):
@@ -48,7 +48,7 @@ class _Recorded(Exception):
 
 
 class LayerwiseModel:
-    """One model's way through its layers. `attach` adds to what layers compute."""
+    """Takes one model through its layers. `attach` adds to what layers compute."""
 
     def __init__(self, skeleton: Skeleton, source: TensorSource, attach: Attach | None = None) -> None:
         self.skeleton = skeleton
@@ -91,7 +91,7 @@ class LayerwiseModel:
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Norm and output layer are in memory."""
+        """Holds norm and output layer in memory."""
         with self._parts([*self.skeleton.rest, *self.skeleton.head]), torch.no_grad():
             yield
 
@@ -115,7 +115,7 @@ class LayerwiseModel:
 
     @contextmanager
     def whole(self) -> Iterator[Any]:
-        """The model with all its weights, for who has the memory."""
+        """Gives the model with all its weights in memory."""
         layers = [self.skeleton.layer_name(layer) for layer in range(self.layers)]
         parts = [*dict.fromkeys([*self.skeleton.embedding, *self.skeleton.rest, *self.skeleton.head]), *layers]
         with self._parts(parts), torch.no_grad():
@@ -137,7 +137,7 @@ class LayerwiseModel:
                     handle.remove()
 
     def _record(self, tokens: torch.Tensor) -> tuple[torch.Tensor, list[_Call]]:
-        """The vectors that enter the first layer, and what else each layer is given."""
+        """Returns the vectors that enter the first layer, and the other arguments of each layer."""
         calls: list[_Call] = []
         entered: list[torch.Tensor] = []
 
@@ -165,7 +165,7 @@ class LayerwiseModel:
 
     @contextmanager
     def _layers_do(self, make: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
-        """Each layer's forward is another for a while; its attributes stay."""
+        """Replaces each layer's forward for a while; its attributes stay."""
         layers: list[Any] = list(self.skeleton.layers)
         try:
             for position, layer in enumerate(layers):
@@ -187,7 +187,7 @@ class NotStreamable(Failed):
 
 
 class WholeLogits:
-    """For a family that cannot be streamed: its logits with all weights in memory."""
+    """Computes logits with all weights in memory, for a family that cannot be streamed."""
 
     def __init__(self, model: LayerwiseModel, prompts: Sequence[Tokens]) -> None:
         self.prompts = list(prompts)
@@ -209,7 +209,7 @@ class WholeLogits:
 
 
 def compare(reference: Logits, other: Logits) -> list[Divergence]:
-    """Of each prompt."""
+    """Returns the divergence of each prompt."""
     found = []
     with reference.ready(), other.ready():
         for number, tokens in enumerate(reference.prompts):
@@ -229,7 +229,7 @@ def run(
     shared: SharedTensors,
     passed: Callable[[set[str]], None] = lambda names: None,  # noqa: ARG005
 ) -> None:
-    """All models through all layers, together; `shared` is what they read from.
+    """Runs all models through all layers, together; they read from `shared`.
 
     `passed` is told which tensors are done with. Raises NotStreamable.
     """

@@ -1,4 +1,4 @@
-"""The yardstick for a quantized model: the same model, plainly rounded, tensor by tensor as the quantized one is.
+"""Rounds a model plainly, tensor by tensor as the quantized one is: the yardstick for it.
 
 For AWQ these are the Linear layers that it packed, at its bits and groups; for GGUF every tensor by its own type, and
 what enters a layer as llama.cpp rounds it. Computed layer by layer, like everything else.
@@ -29,7 +29,7 @@ def awq_rounding(source: TensorSource, quantized: frozenset[str], bits: int, gro
 
 @dataclass(frozen=True)
 class GgufRounding:
-    """`kinds` are GGUF types by the tensors' names in the model that is rounded."""
+    """Rounds as GGUF types do; `kinds` are types by the tensors' names in the model that is rounded."""
 
     kinds: Mapping[str, str]
     model_type: str

@@ -1,1 +1,1 @@
-"""The page that shows a verification to people: report.html."""
+"""Shows a verification to people: report.html."""

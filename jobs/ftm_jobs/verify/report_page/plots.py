@@ -103,7 +103,7 @@ class Gauge:
 
     @property
     def label_x(self) -> float:
-        """The middle of the bound's label, which stays inside the drawing."""
+        """Returns the middle of the bound's label, which stays inside the drawing."""
         return min(270.0, max(24.0, self.bound_x))
 
 

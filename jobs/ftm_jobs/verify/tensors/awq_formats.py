@@ -1,4 +1,4 @@
-"""The weights that a 4-bit checkpoint stands for: AutoAWQ's GEMM packing, and compressed-tensors' pack-quantized.
+"""Unpacks 4-bit checkpoints: AutoAWQ's GEMM packing, and compressed-tensors' pack-quantized.
 
 AutoAWQ (awq/utils/packing_utils.py), per Linear layer with weight W (out, in) and groups of g inputs:
     qweight (in, out/8) int32, qzeros (in/g, out/8) int32, scales (in/g, out)
@@ -32,12 +32,12 @@ class AwqFormat:
     """awq or compressed-tensors."""
     bits: int
     group_size: int
-    """Of consecutive inputs; −1: a whole row."""
+    """Consecutive inputs of a group; −1: a whole row."""
     zero_point: bool
 
 
 def read_format(what: str, quantization: Mapping[str, Any]) -> AwqFormat:
-    """From config.json's quantization_config. Raises InvalidInput for what cannot be dequantized here."""
+    """Reads config.json's quantization_config. Raises InvalidInput for a format that cannot be dequantized here."""
     method = quantization.get("quant_method")
     if method == "awq":
         if str(quantization.get("version", "gemm")).lower() != "gemm":
@@ -56,7 +56,7 @@ def read_format(what: str, quantization: Mapping[str, Any]) -> AwqFormat:
 
 
 class DequantizedTensors:
-    """A packed checkpoint's tensors under the names of what they stand for, in fp32."""
+    """Reads a packed checkpoint's weights under their own names, in fp32."""
 
     def __init__(self, source: TensorSource, found: AwqFormat) -> None:
         self._source = source
@@ -71,7 +71,7 @@ class DequantizedTensors:
             )
         packed = {f"{module}.{part}" for module in modules for part in parts}
         self.quantized = frozenset(f"{module}.weight" for module in modules)
-        """The weights that are packed."""
+        """Names of the packed weights."""
         self.names = (source.names - packed) | self.quantized
 
     def read(self, name: str) -> torch.Tensor:
@@ -104,21 +104,21 @@ class DequantizedTensors:
 
 
 def unpack(packed: torch.Tensor, bits: int) -> torch.Tensor:
-    """Unsigned numbers of `bits` bits, from the low bits up, along the last dimension; int32."""
+    """Returns unsigned numbers of `bits` bits, from the low bits up, along the last dimension; int32."""
     shifts = torch.arange(0, 32 - bits + 1, bits, dtype=torch.int32)
     found: torch.Tensor = ((packed[..., None] >> shifts) & (2**bits - 1)).flatten(-2)
     return found
 
 
 def unpack_awq(packed: torch.Tensor, bits: int) -> torch.Tensor:
-    """As `unpack`, with AutoAWQ's order of eight undone."""
+    """Unpacks like `unpack`, and undoes AutoAWQ's order of eight."""
     found = unpack(packed, bits)
     order = torch.tensor([ORDER.index(place) for place in range(len(ORDER))])
     return found.view(*found.shape[:-1], -1, len(ORDER))[..., order].flatten(-2)
 
 
 def pack_awq(levels: torch.Tensor) -> torch.Tensor:
-    """The reverse of `unpack_awq` for 4 bits: (rows, out) to (rows, out/8) int32."""
+    """Packs 4 bits as `unpack_awq` unpacks them: (rows, out) to (rows, out/8) int32."""
     grouped = levels.to(torch.int64).view(*levels.shape[:-1], -1, len(ORDER))[..., list(ORDER)]
     shifts = torch.arange(0, 32, 4, dtype=torch.int64)
     whole = (grouped << shifts).sum(-1)

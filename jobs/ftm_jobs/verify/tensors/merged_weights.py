@@ -1,4 +1,4 @@
-"""Each tensor of a merged model against what base and adapters make of it, as both stream by.
+"""Compares each tensor of a merged model with the one that base and adapters make, as both stream by.
 
 Logits average over a model, so one forgotten layer drowns in the rounding of all others; weights do not average. An
 unchanged tensor must be the base's, number by number. A changed one may be off by rounding: by less, in the root of
@@ -15,14 +15,14 @@ from ftm_jobs.verify.tensors.sources import StoredTensors
 
 
 class MergedWeights:
-    """`see` every tensor once or more; `differences` say which are not as they should be."""
+    """Compares the tensors that `see` is given, and tells those that are wrong by `differences`."""
 
     def __init__(self, merged: StoredTensors) -> None:
         self._merged = merged
         self._found: dict[str, Difference | None] = {}
 
     def see(self, name: str, exact: torch.Tensor, coarse: torch.Tensor) -> None:
-        """`exact` is what the merge should be before rounding, `coarse` after rounding with a bit less."""
+        """Compares a tensor; `exact` is the right merge before rounding, `coarse` after rounding with a bit less."""
         if name not in self._found:
             self._found[name] = self._compare(name, exact, coarse)
 
@@ -56,5 +56,5 @@ class MergedWeights:
 
 
 def _rms(values: torch.Tensor) -> float:
-    """Root of the mean square, in fp32."""
+    """Returns the root of the mean square, in fp32."""
     return float(values.float().square().mean().sqrt()) if values.numel() else 0.0

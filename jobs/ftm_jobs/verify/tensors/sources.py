@@ -1,4 +1,4 @@
-"""Where a model's tensors come from, one at a time: a store's safetensors, and what can be done to them on the way.
+"""Reads a model's tensors one at a time: from a store's safetensors, shared by readers, or changed on the way.
 
 Only the tensors that are asked for are read, by range requests, so neither memory nor disk ever holds a model. What
 is read is not hashed: a damaged file shows as a damaged model.
@@ -32,14 +32,14 @@ DTYPES = {
 class TensorSource(Protocol):
     @property
     def names(self) -> frozenset[str]:
-        """As on disk."""
+        """Returns names on disk."""
 
     def read(self, name: str) -> torch.Tensor:
-        """Of any floating dtype; whoever gets it may not change it in place."""
+        """Returns a tensor of any floating dtype, which must not be changed in place."""
 
 
 class StoredTensors:
-    """The safetensors files of a folder in a store."""
+    """Reads the safetensors files of a folder in a store."""
 
     def __init__(self, store: Store, headers: Iterable[Header]) -> None:
         self._store = store
@@ -70,7 +70,7 @@ class StoredTensors:
 
 
 class SharedTensors:
-    """What `expect` names is read ahead, once for all readers, until `release` forgets it. Others are just read."""
+    """Reads ahead the tensors that `expect` names, once for all readers, until `release` forgets them."""
 
     def __init__(self, source: StoredTensors) -> None:
         self._source = source
@@ -97,7 +97,7 @@ class SharedTensors:
 
 
 class ChangedTensors:
-    """Another source's tensors, each passed through a function of its name and numbers."""
+    """Reads another source's tensors through a function of name and numbers."""
 
     def __init__(self, source: TensorSource, change: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
         self._source = source

@@ -1,1 +1,1 @@
-"""Plain rounding, which a quantized model is held against."""
+"""Rounds plainly: the yardstick that a quantized model is held against."""

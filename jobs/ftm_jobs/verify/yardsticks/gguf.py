@@ -1,4 +1,4 @@
-"""What plain rounding is a fair yardstick for each of GGUF's tensor types, and what llama.cpp computes with.
+"""Chooses the plain rounding that is a fair yardstick for each of GGUF's tensor types.
 
 Bits and group of a type are those of its blocks (ggml-common.h): Q4_K holds 4 bits in groups of 32 with a scale and a
 minimum each, Q2_K 2 bits in groups of 16. A type that is plain rounding itself (Q8_0, Q5_1, F16 …) ties with plain
@@ -17,7 +17,7 @@ from ftm_jobs.errors import InvalidInput, Reason
 @dataclass(frozen=True)
 class Yardstick:
     bits: int
-    """Of a level, or of a float's mantissa."""
+    """Bits of a level, or of a float's mantissa."""
     group: int = 0
     """0: a float."""
     activations: int = 0
@@ -48,7 +48,7 @@ YARDSTICKS: dict[str, Yardstick | None] = {
 
 
 def yardstick(tensor: str, kind: str) -> Yardstick | None:
-    """None for a type that rounds nothing. Raises InvalidInput for a type without one."""
+    """Returns a type's yardstick; None for one that rounds nothing. Raises InvalidInput for a type without one."""
     if kind not in YARDSTICKS:
         raise InvalidInput(
             Reason.UNSUPPORTED_BASE,
@@ -59,13 +59,13 @@ def yardstick(tensor: str, kind: str) -> Yardstick | None:
 
 
 def describe(kinds: Iterable[str]) -> str:
-    """`Q5_1 ×180, Q6_K ×31, F32 ×61`, the commonest first."""
+    """Returns `Q5_1 ×180, Q6_K ×31, F32 ×61`, the commonest first."""
     counted = sorted(Counter(kinds).items(), key=lambda each: (-each[1], each[0]))
     return ", ".join(f"{kind} ×{count}" for kind, count in counted)
 
 
 def describe_yardsticks(kinds: Iterable[str]) -> str:
-    """`4 bit in groups of 32 (Q4_K), 6 bit in groups of 16 (Q6_K)`, the commonest first."""
+    """Returns `4 bit in groups of 32 (Q4_K), 6 bit in groups of 16 (Q6_K)`, the commonest first."""
     counted = sorted(Counter(kinds).items(), key=lambda each: (-each[1], each[0]))
     found = []
     for kind, _ in counted:

@@ -1,4 +1,4 @@
-"""Plain rounding: what a weight becomes without any cleverness. The yardstick for those who claim some.
+"""Rounds weights without any cleverness: the yardstick for those who claim some.
 
 `to_bits` rounds to the nearest of 2^bits levels between the smallest and the largest number (and 0) of each group of
 consecutive inputs, one of the levels being 0, as 4-bit formats hold them: what a quantizer must beat.
@@ -20,7 +20,7 @@ _FP32_MANTISSA = 23
 
 
 def to_bits(weight: torch.Tensor, bits: int, group: int) -> torch.Tensor:
-    """Each row (the last dimension) in groups of `group`, the last one shorter where they do not divide it; fp32."""
+    """Rounds each row (the last dimension) in groups of `group`, the last one shorter if need be; fp32."""
     columns = weight.shape[-1]
     grouped = functional.pad(weight.float(), (0, -columns % group)).view(*weight.shape[:-1], -1, group)
     largest = 2**bits - 1
@@ -34,7 +34,7 @@ def to_bits(weight: torch.Tensor, bits: int, group: int) -> torch.Tensor:
 
 
 def to_mantissa(weight: torch.Tensor, bits: int) -> torch.Tensor:
-    """To the nearest number with `bits` bits of mantissa (ties to even) and fp32's range; fp32."""
+    """Rounds to the nearest number with `bits` bits of mantissa (ties to even) and fp32's range; fp32."""
     dropped = _FP32_MANTISSA - bits
     exact = weight.float()
     if dropped <= 0:
@@ -46,7 +46,7 @@ def to_mantissa(weight: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 def activations(values: torch.Tensor, group: int, bits: int = 8) -> torch.Tensor:
-    """Symmetric, one scale for each `group` of the last dimension, as llama.cpp's Q8 blocks (ggml-quants.c)."""
+    """Rounds symmetrically, by a scale for each `group` of inputs, as llama.cpp's Q8 blocks (ggml-quants.c)."""
     columns = values.shape[-1]
     grouped = functional.pad(values, (0, -columns % group)).view(*values.shape[:-1], -1, group)
     scale = grouped.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
@@ -55,7 +55,7 @@ def activations(values: torch.Tensor, group: int, bits: int = 8) -> torch.Tensor
 
 
 def spare_bits(roundings: int) -> int:
-    """How many bits fewer make one rounding coarser than `roundings` of them with all bits."""
+    """Returns how many bits fewer make one rounding coarser than `roundings` of them with all bits."""
     if roundings <= 1:
         return 1
     return 1 + math.ceil(math.log(roundings, 4))

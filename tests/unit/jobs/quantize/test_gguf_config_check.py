@@ -6,8 +6,8 @@ import pytest
 
 from ftm_jobs.checkpoint.configs import parse_base_config
 from ftm_jobs.quantize.gguf.config_check import disagreements
+from ftm_jobs.quantize.gguf.file_types import Weight
 from ftm_jobs.quantize.gguf.header import GgufHeader, GgufTensor, MetadataList
-from ftm_jobs.quantize.gguf.types import Weight
 from tests.unit.jobs.files import LLAMA_CONFIG
 
 CONFIG = LLAMA_CONFIG | {"rope_theta": 500000.0}

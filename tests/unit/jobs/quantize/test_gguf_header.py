@@ -7,8 +7,8 @@ import gguf
 import numpy as np
 import pytest
 
+from ftm_jobs.quantize.gguf.file_types import STORAGE, Weight
 from ftm_jobs.quantize.gguf.header import InvalidGguf, MetadataList, read_gguf
-from ftm_jobs.quantize.gguf.types import STORAGE, Weight
 
 
 def written(path: Path) -> Path:

@@ -3,19 +3,9 @@
 import pytest
 
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.quantize.gguf.types import (
-    STORAGE,
-    TYPES,
-    GgufArchitecture,
-    Weight,
-    fallback_notes,
-    fallen_back,
-    file_type,
-    refuse_unsuitable,
-    stored,
-    stored_bytes,
-    wanted,
-)
+from ftm_jobs.quantize.gguf.fallbacks import fallback_notes, fallback_storage, fallen_back, refuse_unsuitable
+from ftm_jobs.quantize.gguf.file_types import STORAGE, TYPES, Weight, file_type, stored_bytes
+from ftm_jobs.quantize.gguf.mixture import GgufArchitecture, asked_storage
 
 LLAMA = GgufArchitecture("llama", layers=16, heads=8, key_value_heads=2)
 
@@ -57,7 +47,7 @@ def test_an_unknown_type_is_refused_with_those_there_are() -> None:
 
 
 def test_q4_k_m_gives_the_weights_that_matter_more_bits() -> None:
-    asked = wanted(llama(512, 1024).values(), LLAMA, TYPES["Q4_K_M"])
+    asked = asked_storage(llama(512, 1024).values(), LLAMA, TYPES["Q4_K_M"])
     assert asked["output.weight"] == "Q6_K"
     assert asked["token_embd.weight"] == "Q4_K"
     more = [layer for layer in range(16) if asked[f"blk.{layer}.ffn_down.weight"] == "Q6_K"]
@@ -68,33 +58,33 @@ def test_q4_k_m_gives_the_weights_that_matter_more_bits() -> None:
 
 def test_q2_k_depends_on_how_many_queries_share_a_key() -> None:
     alone = GgufArchitecture("llama", layers=16, heads=8, key_value_heads=8)
-    assert wanted(llama(512, 1024).values(), LLAMA, TYPES["Q2_K"])["blk.3.attn_v.weight"] == "Q4_K"
-    assert wanted(llama(512, 1024).values(), alone, TYPES["Q2_K"])["blk.3.attn_v.weight"] == "Q3_K"
+    assert asked_storage(llama(512, 1024).values(), LLAMA, TYPES["Q2_K"])["blk.3.attn_v.weight"] == "Q4_K"
+    assert asked_storage(llama(512, 1024).values(), alone, TYPES["Q2_K"])["blk.3.attn_v.weight"] == "Q3_K"
 
 
 def test_eight_experts_keep_keys_and_values_at_eight_bits() -> None:
     mixtral = GgufArchitecture("llama", layers=16, heads=8, key_value_heads=2, experts=8)
-    asked = wanted(llama(512, 1024).values(), mixtral, TYPES["Q4_K_M"])
+    asked = asked_storage(llama(512, 1024).values(), mixtral, TYPES["Q4_K_M"])
     assert (asked["blk.0.attn_k.weight"], asked["blk.0.attn_v.weight"]) == ("Q8_0", "Q8_0")
     assert asked["blk.0.attn_output.weight"] == "Q5_K"
 
 
 def test_a_70b_keeps_its_values_at_five_bits() -> None:
     large = GgufArchitecture("llama", layers=80, heads=64, key_value_heads=8)
-    asked = wanted(llama(512, 1024, layers=80).values(), large, TYPES["Q4_K_M"])
+    asked = asked_storage(llama(512, 1024, layers=80).values(), large, TYPES["Q4_K_M"])
     assert {asked[f"blk.{layer}.attn_v.weight"] for layer in range(80)} == {"Q5_K", "Q6_K"}
 
 
 def test_importances_change_what_q4_0_stores_in_the_first_layers() -> None:
-    plain = wanted(llama(512, 1024).values(), LLAMA, TYPES["Q4_0"])
-    informed = wanted(llama(512, 1024).values(), LLAMA, TYPES["Q4_0"], importance=True)
+    plain = asked_storage(llama(512, 1024).values(), LLAMA, TYPES["Q4_0"])
+    informed = asked_storage(llama(512, 1024).values(), LLAMA, TYPES["Q4_0"], importance=True)
     changed = {name for name in plain if plain[name] != informed[name]}
     assert changed == {"blk.0.ffn_down.weight", "blk.1.ffn_down.weight"}
 
 
 def test_norms_and_routers_are_not_quantized() -> None:
     router = Weight("blk.0.ffn_gate_inp.weight", (8, 512))
-    asked = wanted([router, *llama(512, 1024).values()], LLAMA, TYPES["Q8_0"])
+    asked = asked_storage([router, *llama(512, 1024).values()], LLAMA, TYPES["Q8_0"])
     assert router.name not in asked
     assert not [name for name in asked if "norm" in name]
 
@@ -113,19 +103,19 @@ def test_norms_and_routers_are_not_quantized() -> None:
     ],
 )
 def test_rows_that_do_not_suit_fall_back(columns: int, asked: str, found: str) -> None:
-    assert stored(Weight("blk.0.attn_q.weight", (10, columns)), asked) == found
+    assert fallback_storage(Weight("blk.0.attn_q.weight", (10, columns)), asked) == found
 
 
 def test_a_type_that_suits_says_nothing() -> None:
     weights = llama(512, 1024)
-    asked = wanted(weights.values(), LLAMA, TYPES["Q5_K_M"])
+    asked = asked_storage(weights.values(), LLAMA, TYPES["Q5_K_M"])
     assert fallback_notes(TYPES["Q5_K_M"], weights, asked) == ()
     assert fallen_back(weights, asked) == 0
 
 
 def test_a_person_is_told_how_many_tensors_fell_back_and_why() -> None:
     weights = llama(576, 1536, tied=True)
-    asked = wanted(weights.values(), LLAMA, TYPES["Q5_K_M"])
+    asked = asked_storage(weights.values(), LLAMA, TYPES["Q5_K_M"])
     assert fallen_back(weights, asked) == 96
     layers, embeddings = fallback_notes(TYPES["Q5_K_M"], weights, asked)
     assert layers == (
@@ -137,7 +127,7 @@ def test_a_person_is_told_how_many_tensors_fell_back_and_why() -> None:
 
 def test_a_person_is_told_of_widths_that_no_type_can_store() -> None:
     weights = llama(512, 1000)
-    (note,) = fallback_notes(TYPES["Q8_0"], weights, wanted(weights.values(), LLAMA, TYPES["Q8_0"]))
+    (note,) = fallback_notes(TYPES["Q8_0"], weights, asked_storage(weights.values(), LLAMA, TYPES["Q8_0"]))
     assert note == (
         "Q8_0: 16 of 131 tensors fell back to another type, since 1000 columns are no multiple of 32: "
         "16 from Q8_0 to F16 (ffn_down)"

@@ -1,4 +1,4 @@
-"""AutoAWQ's search for scales and clipping, over blocks that are read, quantized and written one after the other."""
+"""Searches for scales and clipping by AutoAWQ, over blocks that are read, quantized and written in turn."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class _FirstBlock(nn.Module):
 
 @dataclass(frozen=True)
 class BlockStream:
-    """Where blocks come from and go, and the text that they are calibrated with."""
+    """The files that blocks come from and go to, and the text that they are calibrated with."""
 
     weights: PaddedWeights
     files: TensorWriter

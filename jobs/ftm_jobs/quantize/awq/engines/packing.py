@@ -1,4 +1,4 @@
-"""Four-bit weights as AutoAWQ's GEMM format holds them, which is what vLLM reads as "awq".
+"""Packs four-bit weights into AutoAWQ's GEMM format, which vLLM reads as "awq".
 
 A weight W of shape (out, in) becomes, with groups of g along `in`:
 
@@ -19,11 +19,11 @@ BITS = 4
 LARGEST = 2**BITS - 1
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 SMALLEST_RANGE = 1e-5
-"""As in AutoAWQ: a group of equal weights still has a scale."""
+"""AutoAWQ's floor: a group of equal weights still has a scale."""
 
 
 def grids(weight: torch.Tensor, group_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scales (out, in / g) as they are stored, in F16, and zero points of the same shape, of fp32 weights."""
+    """Returns the groups' scales (out, in / g) as they are stored, in F16, and zero points of the same shape."""
     groups = weight.reshape(weight.shape[0], -1, group_size)
     high, low = groups.amax(-1), groups.amin(-1)
     scales = ((high - low).clamp(min=SMALLEST_RANGE) / LARGEST).half()
@@ -32,7 +32,7 @@ def grids(weight: torch.Tensor, group_size: int) -> tuple[torch.Tensor, torch.Te
 
 
 def quantize(weight: torch.Tensor, group_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """qweight, qzeros and scales of fp32 weights of shape (out, in)."""
+    """Returns qweight, qzeros and scales of fp32 weights of shape (out, in)."""
     scales, zeros = grids(weight, group_size)
     groups = weight.reshape(weight.shape[0], -1, group_size)
     levels = (groups / scales.float()[..., None]).round_().add_(zeros[..., None]).clamp_(0, LARGEST)
@@ -40,7 +40,7 @@ def quantize(weight: torch.Tensor, group_size: int) -> tuple[torch.Tensor, torch
 
 
 def dequantize(qweight: torch.Tensor, qzeros: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """The fp32 weight of shape (out, in) that an engine computes with."""
+    """Returns the fp32 weight of shape (out, in) that an engine computes with."""
     group_size = qweight.shape[0] // scales.shape[0]
     levels, zeros = unpack(qweight).float(), unpack(qzeros).float()
     repeated = zeros.repeat_interleave(group_size, 0), scales.float().repeat_interleave(group_size, 0)
@@ -48,7 +48,7 @@ def dequantize(qweight: torch.Tensor, qzeros: torch.Tensor, scales: torch.Tensor
 
 
 def pack(levels: torch.Tensor) -> torch.Tensor:
-    """(rows, out) of 0…15 to (rows, out / 8) of int32."""
+    """Packs (rows, out) of 0…15 into (rows, out / 8) of int32."""
     ordered = levels.to(torch.int32).reshape(levels.shape[0], -1, PACKED)[..., list(ORDER)]
     shifts = torch.arange(0, PACKED * BITS, BITS, dtype=torch.int32, device=levels.device)
     packed = ordered << shifts
@@ -59,7 +59,7 @@ def pack(levels: torch.Tensor) -> torch.Tensor:
 
 
 def unpack(packed: torch.Tensor) -> torch.Tensor:
-    """(rows, out / 8) of int32 to (rows, out) of 0…15."""
+    """Unpacks (rows, out / 8) of int32 into (rows, out) of 0…15."""
     shifts = torch.arange(0, PACKED * BITS, BITS, dtype=torch.int32, device=packed.device)
     ordered = (packed[..., None] >> shifts) & LARGEST
     places = torch.tensor([ORDER.index(place) for place in range(PACKED)], device=packed.device)
