@@ -2,7 +2,10 @@
 
 The template and the special tokens are read from the model's files; no tokenizer class is loaded, since the class
 that a file names may be unknown to the libraries beside this. Templates come from strangers: they run in jinja2's
-sandbox, which gives them no file, no network and no attribute of Python's. Imports no torch.
+sandbox, which gives them no file, no network and no attribute of Python's.
+
+transformers' render_jinja_template was tried. It tells templates today's date, so that equal inputs give other text
+tomorrow, and transformers 4.51, which AutoAWQ needs, does not have it.
 """
 
 import json

@@ -12,7 +12,7 @@ in KNOWN. Everywhere else there are pairs that the names of layers prove:
                            differ, and there is no such pair
     up_proj -> down_proj   of act(gate(x)) · up(x), in a layer that has a gate; in each expert by itself
 
-Pure: names and shapes come in; imports neither torch nor llm-compressor.
+Pure: names and shapes come in.
 """
 
 import re

@@ -3,6 +3,9 @@
 A file is a magic, a version, two counts, the metadata, the tensors' names, shapes, types and offsets, then their bytes,
 aligned. Lists, a vocabulary's tokens above all, are walked over; only their kind and length are kept.
 Source of the format: docs/gguf.md of ggml.
+
+The GGUFReader of llama.cpp's own package `gguf` was tried. It builds an array for every token (238 MB where this takes
+5), needs numpy, bounds no count that a file declares, and answers a file that is cut short with numpy's errors.
 """
 
 import mmap
