@@ -120,27 +120,27 @@ def schema() -> Schema:
 
 def _with_former_names(root: Schema) -> Schema:
     """Returns the schema with the names that fields of the status had before, so that a stored one can be read."""
-    found = copy.deepcopy(root)
+    extended_root = copy.deepcopy(root)
     for place, former, name in FORMER_NAMES:
-        owner = found["properties"]["status"]
+        owner = extended_root["properties"]["status"]
         for step in place:
             owner = owner["properties"][step]
         owner["properties"][former] = {
             "type": "string",
             "description": f"Deprecated: the name of {name} in a status of an earlier version, which is read once.",
         }
-    return found
+    return extended_root
 
 
-def _let_status_grow(found: Schema, keys: Iterable[str] = ()) -> None:
+def _let_status_grow(status_part: Schema, keys: Iterable[str] = ()) -> None:
     """Requires nothing in a status but the keys of lists: a stored one stays valid when a field is added."""
-    found.pop("required", None)
+    status_part.pop("required", None)
     if keys:
-        found["required"] = list(keys)
-    for field in found.get("properties", {}).values():
+        status_part["required"] = list(keys)
+    for field in status_part.get("properties", {}).values():
         _let_status_grow(field)
-    if "items" in found:
-        _let_status_grow(found["items"], found.get("x-kubernetes-list-map-keys", ()))
+    if "items" in status_part:
+        _let_status_grow(status_part["items"], status_part.get("x-kubernetes-list-map-keys", ()))
 
 
 def _of_name(rule: Schema) -> Schema:

@@ -96,9 +96,9 @@ def _sentence(details: ErrorDetails, model: type[BaseModel]) -> str:
 
 def _unknown_field(location: Location, model: type[BaseModel]) -> str:
     owner, written = location[:-1], str(location[-1])
-    known = sorted(field.alias or name for name, field in _model_at(owner, model).model_fields.items())
-    near = difflib.get_close_matches(written, known, n=1)
-    return "unknown field; " + (f"did you mean {near[0]}?" if near else f"{path(owner)} has {', '.join(known)}")
+    field_names = sorted(field.alias or name for name, field in _model_at(owner, model).model_fields.items())
+    near = difflib.get_close_matches(written, field_names, n=1)
+    return "unknown field; " + (f"did you mean {near[0]}?" if near else f"{path(owner)} has {', '.join(field_names)}")
 
 
 def _model_at(location: Location, model: type[BaseModel]) -> type[BaseModel]:
@@ -113,4 +113,4 @@ def _model_at(location: Location, model: type[BaseModel]) -> type[BaseModel]:
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return next((inner_model for part in get_args(annotation) if (inner_model := _model_in(part))), None)

@@ -56,16 +56,16 @@ def reference() -> str:
     return "\n".join([head, METADATA, *sections, _columns(), _scale()])
 
 
-def _sections(path: str, found: Schema) -> list[str]:
+def _sections(path: str, holder_schema: Schema) -> list[str]:
     """Returns a section for this object, and one for each object in it."""
-    fields = found["properties"].items()
+    fields = holder_schema["properties"].items()
     table = ["| field | type | default | |", "| --- | --- | --- | --- |"]
-    table += [_row(name, field, name in found.get("required", ())) for name, field in fields]
-    refused = [f"- {message}" for message in _other_refusals(found)]
+    table += [_row(name, field, name in holder_schema.get("required", ())) for name, field in fields]
+    refused = [f"- {message}" for message in _other_refusals(holder_schema)]
     for name, field in fields:
         if not _object_in(field):
             refused += [f"- `{name}`: {message}" for message in _other_refusals(field)]
-    section = [f"## {path}", "", found["description"], "", *table, ""]
+    section = [f"## {path}", "", holder_schema["description"], "", *table, ""]
     section += ["Refused:", "", *refused, ""] if refused else []
     inner = [
         part
@@ -121,14 +121,14 @@ def _bounds(field: Schema) -> list[str]:
     return []
 
 
-def _instructions(found: Schema) -> list[str]:
+def _instructions(field: Schema) -> list[str]:
     """Returns the remedies of the rules: `… is not a source; write hf://org/name` is told as `Write hf://org/name`."""
-    told = [rule["message"].rpartition(WRITE)[2] for rule in found.get(VALIDATIONS, ()) if WRITE in rule["message"]]
-    return [f"Write {how}." for how in dict.fromkeys(told) if how not in found["description"]]
+    told = [rule["message"].rpartition(WRITE)[2] for rule in field.get(VALIDATIONS, ()) if WRITE in rule["message"]]
+    return [f"Write {how}." for how in dict.fromkeys(told) if how not in field["description"]]
 
 
-def _other_refusals(found: Schema) -> list[str]:
-    return [rule["message"] for rule in found.get(VALIDATIONS, ()) if WRITE not in rule["message"]]
+def _other_refusals(field_or_object: Schema) -> list[str]:
+    return [rule["message"] for rule in field_or_object.get(VALIDATIONS, ()) if WRITE not in rule["message"]]
 
 
 def _cell(text: str) -> str:

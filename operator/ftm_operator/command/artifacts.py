@@ -101,8 +101,11 @@ def format_manifest(manifest: Manifest) -> str:
     if manifest.max_shard_size is not None:
         lines.append(f"  {'files of':<9} at most {manifest.max_shard_size} bytes")
     lines += [f"  {name:<9} {version}" for name, version in sorted(manifest.tools.items())]
-    for one in manifest.inputs:
-        lines += [f"  {one.role:<9} {one.uri}{_scale(one.scale)}", f"  {'':<9} {one.digest}"]
+    for manifest_input in manifest.inputs:
+        lines += [
+            f"  {manifest_input.role:<9} {manifest_input.uri}{_scale(manifest_input.scale)}",
+            f"  {'':<9} {manifest_input.digest}",
+        ]
     lines += [f"  {name:<9} {value}" for name, value in sorted(manifest.measurements.items())]
     width = max((len(file.path) for file in manifest.files), default=0)
     lines += [f"  {file.path:<{width}}  {column(file.size):>10}  sha256:{file.sha256}" for file in manifest.files]

@@ -82,13 +82,13 @@ def _measured_bytes(plan: Plan) -> dict[str, int]:
     measured = plan.measured
     if measured is None:
         return {}
-    found = {"weights": measured.weight_bytes, "kvCache": measured.kv_cache_bytes}
-    return {item: size for item, size in found.items() if size is not None}
+    sizes = {"weights": measured.weight_bytes, "kvCache": measured.kv_cache_bytes}
+    return {item: size for item, size in sizes.items() if size is not None}
 
 
-def _where(each: RejectedSize) -> str:
-    stages = f" x {each.pipeline_parallel_size} stages" if each.pipeline_parallel_size else ""
-    return f"{each.accelerator}, {each.tensor_parallel_size}{stages}"
+def _where(rejected: RejectedSize) -> str:
+    stages = f" x {rejected.pipeline_parallel_size} stages" if rejected.pipeline_parallel_size else ""
+    return f"{rejected.accelerator}, {rejected.tensor_parallel_size}{stages}"
 
 
 def _stalled_json(stalled: Condition | None) -> dict[str, object]:

@@ -83,7 +83,10 @@ def job_state(
         return Due(last_attempt + 1)
     own_pods = [pod for pod in pods if pod["metadata"].get("labels", {}).get(JOB_NAME) == newest["metadata"]["name"]]
     if _condition(newest, "Complete"):
-        report = next((found for pod in own_pods if (found := report_of(pod)) and found.outcome == Outcome.DONE), None)
+        report = next(
+            (pod_report for pod in own_pods if (pod_report := report_of(pod)) and pod_report.outcome == Outcome.DONE),
+            None,
+        )
         return Done(report) if report else Due(last_attempt + 1)
     if failed := _condition(newest, "Failed"):
         if not ours(newest) or _generation(newest) != generation:
@@ -108,7 +111,7 @@ def finished(job: Manifest) -> bool:
 
 def report_of(pod: Manifest) -> Report | None:
     """Returns the report that a pod's container left as its termination message, if it left one."""
-    return next((found for container in _statuses(pod) if (found := report_in(_terminated(container)))), None)
+    return next((report for container in _statuses(pod) if (report := report_in(_terminated(container)))), None)
 
 
 def _broken(job: Manifest, failed: Manifest, pods: Sequence[Manifest], now: datetime, *, may_have_more: bool) -> State:

@@ -4,6 +4,7 @@ An init container fetches the artifact and proves every file's sha256. On shutdo
 (DRAIN_SECONDS), then the engine finishes what is in flight (SHUTDOWN_SECONDS).
 """
 
+from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.manifest import Artifact
 from ftm_jobs.contract.steps import Step
 from ftm_operator.api.quantities import binary_quantity
@@ -52,7 +53,7 @@ def answering(engine: Manifest) -> Manifest:
 
 def _fetch(source: SourceArgument, artifact: Artifact, settings: Settings) -> Manifest:
     arguments = ("--artifact", source.argument(), "--to", MODEL_DIRECTORY, "--report", TERMINATION_LOG)
-    requests = {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": binary_quantity(artifact.total_bytes + 2**30)}
+    requests = {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": binary_quantity(artifact.total_bytes + GIB)}
     return {
         **container("fetch", settings.jobs_image, settings, sources=[source], mounts=[MODEL_MOUNT]),
         "args": [Step.FETCH, *arguments],

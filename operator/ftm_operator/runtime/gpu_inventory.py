@@ -56,8 +56,8 @@ class GpuInventory:
         return [self._objects[kind][name] for name in sorted(self._objects[kind])]
 
 
-def _kind(each: AcceleratorClass) -> tuple[str | None, str, int]:
-    return each.product or each.name, each.resource, each.per_node
+def _kind(accelerator: AcceleratorClass) -> tuple[str | None, str, int]:
+    return accelerator.product or accelerator.name, accelerator.resource, accelerator.per_node
 
 
 def _gpu_part(item: Manifest) -> Manifest | None:

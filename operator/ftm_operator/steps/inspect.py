@@ -1,5 +1,6 @@
 """Describes the step that reads configs and safetensors headers, and yields facts. Its Job is its resource's own."""
 
+from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.facts import Facts
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
@@ -7,7 +8,7 @@ from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.api.v1alpha1 import FineTunedModelStatus, Sources
 from ftm_operator.planning.input_hashes import inspection_input_hash
 from ftm_operator.steps.source import SourceArgument, source_arguments, spec_sources
-from ftm_operator.steps.step import GIB, JobImage, JobNeeds, JobStep, StepCommand, StepInputs, StepResult, Verdict
+from ftm_operator.steps.step import JobImage, JobNeeds, JobStep, StepCommand, StepInputs, StepResult, Verdict
 
 
 def _input_hash(inputs: StepInputs) -> str:

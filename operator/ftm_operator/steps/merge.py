@@ -1,5 +1,6 @@
 """Describes the step that folds the adapters into the base's weights. Its input hash is the key of the merged model."""
 
+from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
@@ -8,7 +9,6 @@ from ftm_operator.api.v1alpha1 import FineTunedModelStatus
 from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.steps.source import SourceArgument, inspected_sources, source_arguments
 from ftm_operator.steps.step import (
-    GIB,
     JobImage,
     JobNeeds,
     JobStep,

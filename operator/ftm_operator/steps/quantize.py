@@ -1,5 +1,6 @@
 """Describes the step that makes AWQ weights or a GGUF file of the merged model, where the plan asks for either."""
 
+from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
 from ftm_operator.api.reasons import OperatorReason
@@ -8,7 +9,6 @@ from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.input_hashes import quantization_input_hash
 from ftm_operator.steps.source import SourceArgument, artifact_source, calibration_source
 from ftm_operator.steps.step import (
-    GIB,
     JobImage,
     JobNeeds,
     JobStep,

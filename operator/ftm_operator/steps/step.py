@@ -15,8 +15,6 @@ from ftm_operator.planning.input_hashes import REFRESH_ANNOTATION
 from ftm_operator.planning.plan import Planned
 from ftm_operator.steps.source import SourceArgument
 
-GIB = 2**30
-
 
 class JobImage(StrEnum):
     """The images of Jobs, which differ because the pins of their libraries cannot coexist."""

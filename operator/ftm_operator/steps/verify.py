@@ -2,6 +2,7 @@
 
 import json
 
+from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
 from ftm_jobs.contract.verification import Check, Verification
@@ -16,7 +17,6 @@ from ftm_operator.steps.source import (
     source_arguments,
 )
 from ftm_operator.steps.step import (
-    GIB,
     JobImage,
     JobNeeds,
     JobStep,

@@ -74,8 +74,8 @@ def lack_in(log: str) -> Lack | None:
     """
     if STARTED in log:
         return None
-    if found := NOT_FREE.search(log):
-        free, total = (float(each) for each in found.groups())
+    if match := NOT_FREE.search(log):
+        free, total = (float(each) for each in match.groups())
         said = f"{free:.2f} of {total:.2f} GiB were free at the start"
         return Lack(said, free_share=min(free / total, 1.0) if total > 0 else 0.0)
     if pairs := TOO_LITTLE.findall(log):
@@ -84,8 +84,8 @@ def lack_in(log: str) -> Lack | None:
         return Lack(said, found_bytes=round(found_gib * GIB))
     if NOTHING_LEFT in log:
         return Lack("no memory is left for the KV cache", found_bytes=min([0, *_bytes(AVAILABLE, log)]))
-    if found := OUT_OF_MEMORY.search(log):
-        tried = f": tried to allocate {found[1]}" if found[1] else ""
+    if match := OUT_OF_MEMORY.search(log):
+        tried = f": tried to allocate {match[1]}" if match[1] else ""
         return Lack(f"out of memory{tried}")
     return None
 

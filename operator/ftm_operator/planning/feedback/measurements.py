@@ -62,19 +62,19 @@ def read(data: Mapping[str, Any]) -> dict[str, Measurement]:
     return {each.key: each for each in entries if each and each.key in data}
 
 
-def written(known: Measurements) -> dict[str, str]:
+def written(measurements: Measurements) -> dict[str, str]:
     """Writes the measurements as a ConfigMap's data."""
-    return {key: json.dumps(asdict(each), sort_keys=True) for key, each in sorted(known.items())}
+    return {key: json.dumps(asdict(each), sort_keys=True) for key, each in sorted(measurements.items())}
 
 
-def added(known: Measurements, new: Iterable[Measurement]) -> dict[str, Measurement]:
+def added(measurements: Measurements, new: Iterable[Measurement]) -> dict[str, Measurement]:
     """Returns all measurements with the new ones, but no more than MOST."""
-    every = {**known, **{each.key: each for each in new}}
+    every = {**measurements, **{each.key: each for each in new}}
     newest = sorted(every.values(), key=lambda each: (each.at, each.key))[-MOST:]
     return {each.key: each for each in newest}
 
 
-def corrections(known: Measurements, artifact: str | None, engine: str) -> tuple[Correction, ...]:
+def corrections(measurements: Measurements, artifact: str | None, engine: str) -> tuple[Correction, ...]:
     """Returns the corrections by what was measured of one artifact under one engine."""
     return tuple(
         Correction(
@@ -83,7 +83,7 @@ def corrections(known: Measurements, artifact: str | None, engine: str) -> tuple
             each.pipeline_parallel,
             each.estimated_bytes - each.measured_bytes,
         )
-        for _, each in sorted(known.items())
+        for _, each in sorted(measurements.items())
         if (each.artifact, each.engine) == (artifact, engine)
     )
 
@@ -91,9 +91,18 @@ def corrections(known: Measurements, artifact: str | None, engine: str) -> tuple
 def _entry(text: Any) -> Measurement | None:
     try:
         values = json.loads(text)
-        found = Measurement(**{each.name: values[each.name] for each in fields(Measurement) if each.name in values})
+        measurement = Measurement(
+            **{each.name: values[each.name] for each in fields(Measurement) if each.name in values}
+        )
     except (TypeError, ValueError):
         return None
-    numbers = (found.tensor_parallel, found.pipeline_parallel, found.estimated_bytes, found.measured_bytes)
-    words = (found.artifact, found.accelerator, found.engine, found.at)
-    return found if all(type(each) is int for each in numbers) and all(type(each) is str for each in words) else None
+    numbers = (
+        measurement.tensor_parallel,
+        measurement.pipeline_parallel,
+        measurement.estimated_bytes,
+        measurement.measured_bytes,
+    )
+    words = (measurement.artifact, measurement.accelerator, measurement.engine, measurement.at)
+    return (
+        measurement if all(type(each) is int for each in numbers) and all(type(each) is str for each in words) else None
+    )

@@ -149,31 +149,31 @@ def declared_classes(document: Any) -> list[AcceleratorClass]:
     Raises InvalidManifest naming each wrong field, or UnknownMemory.
     """
     listed = document if isinstance(document, dict) else {"classes": document}
-    found = [_declared_class(each) for each in parse(_Declared, listed).classes]
-    if twice := [name for name, count in Counter(each.name for each in found).items() if count > 1]:
+    classes = [_declared_class(each) for each in parse(_Declared, listed).classes]
+    if twice := [name for name, count in Counter(each.name for each in classes).items() if count > 1]:
         raise UnknownMemory(f'classes: two are called "{twice[0]}"; give each a name of its own')
-    return found
+    return classes
 
 
 def _declared_class(written: DeclaredClass) -> AcceleratorClass:
     if written.memory is None:
-        known = known_product(written.product or written.name, None)
-        if known is None:
+        common_gpu = known_product(written.product or written.name, None)
+        if common_gpu is None:
             names = ", ".join(product.label for product in KNOWN)
             raise UnknownMemory(f'class "{written.name}" has no memory and is none of {names}; write memory: 24Gi')
-        memory = known.memory_mib * MIB
+        memory = common_gpu.memory_mib * MIB
     else:
         memory = quantity_bytes(written.memory)
-    found = accelerator_class(
+    accelerator = accelerator_class(
         written.name, memory, written.per_node, max(1, written.nodes), written.resource, written.product
     )
     capability = written.compute_capability
     return replace(
-        found,
+        accelerator,
         shared_by=written.shared_by,
         by_claim=written.resource in (DRA_DRIVER, DRA_PARTS),
-        rank=found.rank if written.cost is None else written.cost,
-        capability=version_of(capability) if capability else found.capability,
+        rank=accelerator.rank if written.cost is None else written.cost,
+        capability=version_of(capability) if capability else accelerator.capability,
         node_labels={PRODUCT_LABEL: written.product} if written.product else None,
     )
 
@@ -183,17 +183,17 @@ def accelerator_class(
 ) -> AcceleratorClass:
     """Returns a class, with what KNOWN says of it."""
     partition = "mig-" in resource or "MIG" in (product or "")
-    known = None if partition else known_product(product or name, memory_bytes)
+    common_gpu = None if partition else known_product(product or name, memory_bytes)
     return AcceleratorClass(
         name=name,
         memory_bytes=memory_bytes,
-        usable_bytes=_usable(memory_bytes, known),
+        usable_bytes=_usable(memory_bytes, common_gpu),
         per_node=per_node,
         nodes=nodes,
         resource=resource,
-        product=product or (known.label if known else None),
-        capability=known.capability if known else None,
-        rank=_rank(memory_bytes, known),
+        product=product or (common_gpu.label if common_gpu else None),
+        capability=common_gpu.capability if common_gpu else None,
+        rank=_rank(memory_bytes, common_gpu),
         partition=partition,
     )
 
@@ -203,13 +203,13 @@ def known_product(name: str, memory_bytes: int | None) -> Product | None:
     exact = [product for product in KNOWN if product.label.lower() == name.lower()]
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     bare = re.sub(_DECORATION, "", plain)
-    found = exact or [
+    candidates = exact or [
         product for product in KNOWN if any(re.fullmatch(product.pattern, each) for each in (plain, bare))
     ]
     if memory_bytes is not None:
-        return next((product for product in found if _is_memory_of(memory_bytes, product)), None)
-    sized = [product for product in found if str(round(product.memory_mib / 1024)) in plain]
-    return next(iter(sized or found), None)
+        return next((product for product in candidates if _is_memory_of(memory_bytes, product)), None)
+    sized = [product for product in candidates if str(round(product.memory_mib / 1024)) in plain]
+    return next(iter(sized or candidates), None)
 
 
 def _is_memory_of(memory_bytes: int, product: Product) -> bool:
@@ -217,18 +217,18 @@ def _is_memory_of(memory_bytes: int, product: Product) -> bool:
     return label / MARKETING_SHARE <= memory_bytes <= label * MARKETING_SHARE
 
 
-def _usable(memory_bytes: int, known: Product | None) -> int:
+def _usable(memory_bytes: int, common_gpu: Product | None) -> int:
     """Returns the bytes that CUDA offers; never less for more memory."""
     unknown = max(0, memory_bytes - max(UNKNOWN_LEAST_BYTES, int(memory_bytes * UNKNOWN_SHARE)))
-    if known is None:
+    if common_gpu is None:
         return unknown
-    usable = int(known.usable_gib * GIB)
-    return min(usable, unknown) if memory_bytes < known.memory_mib * MIB else usable
+    usable = int(common_gpu.usable_gib * GIB)
+    return min(usable, unknown) if memory_bytes < common_gpu.memory_mib * MIB else usable
 
 
-def _rank(memory_bytes: int, known: Product | None) -> float:
-    if known:
-        return KNOWN.index(known)
+def _rank(memory_bytes: int, common_gpu: Product | None) -> float:
+    if common_gpu:
+        return KNOWN.index(common_gpu)
     larger = [rank for rank, product in enumerate(KNOWN) if product.memory_mib * MIB >= memory_bytes]
     return min(larger, default=len(KNOWN)) + 0.5
 

@@ -24,15 +24,21 @@ def classes_of_nodes(nodes: Iterable[Mapping[str, Any]]) -> list[AcceleratorClas
 
     Nodes that are cordoned are left out. Alike ones are one class, in the order in which they are first seen.
     """
-    found: dict[tuple[Any, ...], AcceleratorClass] = {}
+    classes: dict[tuple[Any, ...], AcceleratorClass] = {}
     for node in nodes:
         if node.get("spec", {}).get("unschedulable"):
             continue
-        for each in _classes_of_node(node):
-            key = (each.product, each.memory_bytes, each.per_node, each.resource, each.shared_by)
-            known = found.get(key)
-            found[key] = replace(known, nodes=known.nodes + 1) if known else each
-    return _named_apart(list(found.values()))
+        for node_class in _classes_of_node(node):
+            key = (
+                node_class.product,
+                node_class.memory_bytes,
+                node_class.per_node,
+                node_class.resource,
+                node_class.shared_by,
+            )
+            class_so_far = classes.get(key)
+            classes[key] = replace(class_so_far, nodes=class_so_far.nodes + 1) if class_so_far else node_class
+    return _named_apart(list(classes.values()))
 
 
 def _classes_of_node(node: Mapping[str, Any]) -> Iterable[AcceleratorClass]:
@@ -41,20 +47,20 @@ def _classes_of_node(node: Mapping[str, Any]) -> Iterable[AcceleratorClass]:
     for resource, written in sorted(allocatable.items()):
         count = int(written) if str(written).isdecimal() else 0
         if count and (resource.startswith("nvidia.com/") or resource == "amd.com/gpu"):
-            found = _class_of_resource(resource, count, labels)
-            if found:
-                yield found
+            node_class = _class_of_resource(resource, count, labels)
+            if node_class:
+                yield node_class
 
 
 def _class_of_resource(resource: str, count: int, labels: Mapping[str, str]) -> AcceleratorClass | None:
     """Returns the class of a resource's GPUs; None where no label tells the memory."""
     if resource == "amd.com/gpu":
         product, vram = labels.get("amd.com/gpu.product-name"), labels.get("amd.com/gpu.vram", "")
-        known = known_product(product, None) if product else None
+        common_gpu = known_product(product, None) if product else None
         digits = re.fullmatch(r"([0-9]+)G[iB]*", vram)
-        if not product or not (known or digits):
+        if not product or not (common_gpu or digits):
             return None
-        memory = known.memory_mib * MIB if known else int(digits[1]) * GIB if digits else 0
+        memory = common_gpu.memory_mib * MIB if common_gpu else int(digits[1]) * GIB if digits else 0
         chosen = {"amd.com/gpu.product-name": product}
         return replace(accelerator_class(product, memory, count, 1, resource, product), node_labels=chosen)
     prefix = "nvidia.com/gpu" if resource in (GPU_RESOURCE, f"{GPU_RESOURCE}.shared") else resource
@@ -64,11 +70,11 @@ def _class_of_resource(resource: str, count: int, labels: Mapping[str, str]) -> 
     replicas = labels.get(f"{prefix}.replicas", "1")
     shared_by = int(replicas) if replicas.isdecimal() and int(replicas) > 1 else 1
     plain = product.removesuffix("-SHARED")
-    found = accelerator_class(product, int(memory_mib) * MIB, max(1, count // shared_by), 1, resource, plain)
+    accelerator = accelerator_class(product, int(memory_mib) * MIB, max(1, count // shared_by), 1, resource, plain)
     major, minor = labels.get("nvidia.com/gpu.compute.major", ""), labels.get("nvidia.com/gpu.compute.minor", "")
-    capability = (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else found.capability
+    capability = (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else accelerator.capability
     return replace(
-        found,
+        accelerator,
         product=product,
         capability=capability,
         shared_by=shared_by,
@@ -79,14 +85,14 @@ def _class_of_resource(resource: str, count: int, labels: Mapping[str, str]) -> 
 def classes_of_slices(slices: Iterable[Mapping[str, Any]]) -> list[AcceleratorClass]:
     """Reads ResourceSlice objects (resource.k8s.io/v1, or v1beta1's `basic`) of NVIDIA's DRA driver."""
     counts: dict[str, Counter[tuple[str, int, str, bool]]] = {}
-    for each in slices:
-        spec = each.get("spec", {})
+    for resource_slice in slices:
+        spec = resource_slice.get("spec", {})
         if spec.get("driver") != DRA_DRIVER:
             continue
         node = str(spec.get("nodeName") or spec.get("pool", {}).get("name"))
         for device in spec.get("devices", ()):
-            if found := _device(device):
-                counts.setdefault(node, Counter())[found] += 1
+            if kind := _device(device):
+                counts.setdefault(node, Counter())[kind] += 1
     nodes = Counter((kind, count) for devices in counts.values() for kind, count in devices.items())
     return _named_apart([_class_of_devices(kind, per_node, many) for (kind, per_node), many in nodes.items()])
 
@@ -107,12 +113,12 @@ def _device(device: Mapping[str, Any]) -> tuple[str, int, str, bool] | None:
 
 def _class_of_devices(kind: tuple[str, int, str, bool], per_node: int, nodes: int) -> AcceleratorClass:
     product, memory, version, is_part = kind
-    found = accelerator_class(product, memory, per_node, nodes, DRA_PARTS if is_part else DRA_DRIVER, product)
+    accelerator = accelerator_class(product, memory, per_node, nodes, DRA_PARTS if is_part else DRA_DRIVER, product)
     return replace(
-        found,
+        accelerator,
         partition=is_part,
         by_claim=True,
-        capability=version_of(version) if re.match(r"[0-9]+\.[0-9]+", version) else found.capability,
+        capability=version_of(version) if re.match(r"[0-9]+\.[0-9]+", version) else accelerator.capability,
     )
 
 

@@ -73,8 +73,8 @@ def activation_bytes(model: Architecture, tp: int, dtype: str, batch: Batch) -> 
 
 def graph_bytes(model: Architecture, pp: int) -> int:
     """Returns the bytes of CUDA graphs of the stage with most layers."""
-    each = GRAPH_BYTES_PER_EXPERT_LAYER if model.experts else GRAPH_BYTES_PER_LAYER
-    return each * max(stage_layers(model.layers, pp))
+    bytes_per_layer = GRAPH_BYTES_PER_EXPERT_LAYER if model.experts else GRAPH_BYTES_PER_LAYER
+    return bytes_per_layer * max(stage_layers(model.layers, pp))
 
 
 def non_torch_bytes(ranks: int) -> int:

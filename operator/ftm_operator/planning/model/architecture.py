@@ -1,4 +1,4 @@
-"""What a model is made of, as far as memory and parallelism ask: read from its facts, and from nothing else.
+"""Describes a model as far as memory and parallelism ask, read from its facts and from nothing else.
 
 `BaseFacts.config` holds config.json's own fields; where an older inspection left them out, the plain facts are enough
 for a decoder whose layers are all alike. How a layer attends decides what it keeps of a sequence:
@@ -21,7 +21,7 @@ from ftm_operator.planning.model.quantization import NONE, Scheme, scheme_of_con
 AttentionKind = Literal["full", "sliding", "chunked", "state"]
 
 DEFAULT_MAX_CONTEXT = 2048
-"""What vLLM takes where a config names no limit. Source: config/model.py, _get_and_verify_max_len."""
+"""The limit that vLLM takes where a config names none. Source: config/model.py, _get_and_verify_max_len."""
 LAYER_TYPES: Mapping[str, AttentionKind] = {
     "full_attention": "full",
     "attention": "full",
@@ -42,14 +42,14 @@ LATENT_MODEL_TYPES = {
     "longcat_flash",
     "pangu_ultra_moe",
 }
-"""Where vLLM keeps the latent instead of keys and values. Source: model_arch_config_convertor.py, is_deepseek_mla."""
+"""Types whose latent vLLM keeps, not keys and values. Source: model_arch_config_convertor.py, is_deepseek_mla."""
 
 
 @dataclass(frozen=True)
 class LayerAttention:
     kind: AttentionKind
     window: int = 0
-    """In tokens; 0 for full and state."""
+    """The length in tokens; 0 for full and state."""
 
 
 FULL = LayerAttention("full")
@@ -61,12 +61,12 @@ class Experts:
 
     count: int
     width: int
-    """Inside one expert."""
+    """The width inside one expert."""
     per_token: int
     shared_width: int
-    """Inside the experts that every token uses, together; 0: there are none."""
+    """The width inside the experts that every token uses, together; 0: there are none."""
     layers: tuple[int, ...]
-    """Which layers have them; the others have a plain MLP."""
+    """The layers that have them; the others have a plain MLP."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class Latent:
 
 @dataclass(frozen=True)
 class State:
-    """What a layer of kind `state` keeps of a sequence, before it is split over ranks, in numbers."""
+    """The numbers that a layer of kind `state` keeps of a sequence, before it is split over ranks."""
 
     convolution: int
     recurrent: int
     heads: int
-    """They are split over ranks."""
+    """The heads, which are split over ranks."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,16 @@ class Architecture:
     head_size: int
     vocabulary: int
     max_context: int
-    """In tokens."""
+    """The length in tokens."""
     tied: bool
     attention: tuple[LayerAttention, ...]
-    """Of each layer, in order."""
+    """The attention of each layer, in order."""
     weight_bytes: int
-    """As stored."""
+    """Bytes as stored."""
     tensors: tuple[TensorGroup, ...]
-    """Empty where the facts have none."""
+    """The groups that the facts have; empty where they have none."""
     quantization: Scheme = NONE
-    """As config.json says: of a base that is stored quantized."""
+    """The scheme of a base that is stored quantized, as config.json says."""
     experts: Experts | None = None
     latent: Latent | None = None
     state: State | None = None
@@ -134,7 +134,7 @@ class Architecture:
 
 
 def architecture(base: BaseFacts) -> Architecture:
-    """The architecture that the facts describe."""
+    """Returns the architecture that the facts describe."""
     carried = base.config or {}
     config = carried_config(carried)
     text = text_fields(config)
@@ -165,7 +165,7 @@ def architecture(base: BaseFacts) -> Architecture:
 
 
 def attention_of(text: Mapping[str, Any], model_type: str, layers: int) -> tuple[LayerAttention, ...]:
-    """How each layer attends. Source: the models' classes in vLLM, and transformers' defaults for layer_types."""
+    """Returns each layer's attention. Source: vLLM's classes of models, and transformers' defaults for layer_types."""
     window = first_number(text, "sliding_window") or 0
     chunk = first_number(text, "attention_chunk_size") or 0
     windows = {"full": 0, "state": 0, "sliding": window, "chunked": chunk}
@@ -238,7 +238,7 @@ def _expert_layers(text: Mapping[str, Any], layers: int) -> tuple[int, ...]:
 
 
 def mlp_width_of(text: Mapping[str, Any], base: BaseFacts, experts: Experts | None) -> int | None:
-    """Inside the MLP of layers without experts; None: no layer has one, or config.json does not say."""
+    """Returns the MLP's width in layers without experts; None: no layer has one, or config.json does not say."""
     if experts and len(experts.layers) == base.layers:
         return None
     return first_number(text, "intermediate_size_mlp", *SPELLINGS["intermediate_size"]) or base.intermediate_size

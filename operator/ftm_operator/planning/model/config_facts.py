@@ -25,8 +25,8 @@ TIED_BY_DEFAULT = ("gemma", "falcon", "gpt2", "opt", "bloom", "mpt", "starcoder"
 def facts_of_config(uri: str, digest: str, config: Mapping[str, Any]) -> BaseFacts:
     """Returns the facts, tensors included. Raises UnreadableConfig, naming the field that is missing or wrong."""
     plain = plain_facts(uri, digest, config)
-    found = architecture(plain)
-    tensors = tuple(tensors_of(found, config))
+    model = architecture(plain)
+    tensors = tuple(tensors_of(model, config))
     size = sum(prod(each.shape) * each.count * DTYPE_BYTES[each.dtype] for each in tensors)
     parameters = sum(prod(each.shape) * each.count for each in tensors)
     return plain.model_copy(update={"tensors": tensors, "weight_bytes": size, "parameters": parameters})

@@ -35,8 +35,8 @@ def padded_widths(model: Architecture, scheme: Scheme, ranks: int) -> dict[int, 
     experts = model.experts
     widths = {model.mlp_width, *((experts.width, experts.shared_width) if experts else ())} - {None, 0}
     unit = scheme.group * ranks
-    found = {width: -(-width // unit) * unit for width in widths if width and width % unit}
-    return found if all(new <= width * (1 + PADDING_LIMIT) for width, new in found.items()) else {}
+    new_widths = {width: -(-width // unit) * unit for width in widths if width and width % unit}
+    return new_widths if all(new <= width * (1 + PADDING_LIMIT) for width, new in new_widths.items()) else {}
 
 
 def padded(model: Architecture, scheme: Scheme, ranks: int) -> Architecture:

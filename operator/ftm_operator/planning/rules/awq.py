@@ -66,8 +66,8 @@ def awq_choice(asked: AWQ, base: BaseFacts, tensor_parallel_size: int) -> AwqCho
 
 
 def _engine(asked: AWQ, base: BaseFacts) -> tuple[Quantizer, str] | Rejection:
-    known = base.model_type in AUTOAWQ_MODEL_TYPES
-    if asked.engine == "AutoAWQ" and not known:
+    is_autoawq_type = base.model_type in AUTOAWQ_MODEL_TYPES
+    if asked.engine == "AutoAWQ" and not is_autoawq_type:
         return Rejection(
             "AWQEngine", f'AutoAWQ does not know model_type "{base.model_type}"; write awq.engine LLMCompressor or Auto'
         )
@@ -75,7 +75,7 @@ def _engine(asked: AWQ, base: BaseFacts) -> tuple[Quantizer, str] | Rejection:
         return "llm-compressor", "from spec.quantization.awq.engine"
     if asked.engine == "AutoAWQ":
         return "autoawq", "from spec.quantization.awq.engine"
-    if known:
+    if is_autoawq_type:
         return "autoawq", f'it knows model_type "{base.model_type}"'
     return "llm-compressor", f'AutoAWQ does not know model_type "{base.model_type}"'
 

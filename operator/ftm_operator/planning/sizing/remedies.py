@@ -20,20 +20,20 @@ SHORTEST_CONTEXT = 256
 """A context that is not worth suggesting."""
 
 
-def remedies(model: Architecture, request: Request, classes: Sequence[AcceleratorClass], found: NoFit) -> list[str]:
+def remedies(model: Architecture, request: Request, classes: Sequence[AcceleratorClass], no_fit: NoFit) -> list[str]:
     """Returns the remedies; none for a request that no GPU could answer, such as a context beyond the model's limit."""
-    if not found.rejected:
+    if not no_fit.rejected:
         return []
     return [
-        *_less(model, request, classes, found),
+        *_less(model, request, classes, no_fit),
         *_fewer_bits(model, request, classes),
         *_other_gpus(model, request, classes),
         *_more_nodes(model, request, classes),
     ]
 
 
-def _less(model: Architecture, request: Request, classes: Sequence[AcceleratorClass], found: NoFit) -> Iterator[str]:
-    closest = found.closest
+def _less(model: Architecture, request: Request, classes: Sequence[AcceleratorClass], no_fit: NoFit) -> Iterator[str]:
+    closest = no_fit.closest
     if closest and closest.context >= SHORTEST_CONTEXT:
         yield (
             f"a context of {closest.context} tokens fits on {closest.layout.gpus} x {closest.accelerator.name}: "
@@ -76,9 +76,9 @@ def _other_gpus(model: Architecture, request: Request, classes: Sequence[Acceler
         for known in KNOWN
         if has_amd or not known.label.startswith("AMD")
     ]
-    found = size(model, request, common)
-    if isinstance(found, Sizing):
-        yield f"{_placed(found)} would hold it: offer such GPUs"
+    sizing = size(model, request, common)
+    if isinstance(sizing, Sizing):
+        yield f"{_placed(sizing)} would hold it: offer such GPUs"
 
 
 def _more_nodes(model: Architecture, request: Request, classes: Sequence[AcceleratorClass]) -> Iterator[str]:
@@ -93,8 +93,8 @@ def _more_nodes(model: Architecture, request: Request, classes: Sequence[Acceler
         )
 
 
-def _placed(found: Sizing) -> str:
-    layout = found.option.layout
+def _placed(sizing: Sizing) -> str:
+    layout = sizing.option.layout
     sizes = f"tensor-parallel size {layout.tensor_parallel}"
     sizes += f", {layout.pipeline_parallel} pipeline stages" if layout.pipeline_parallel > 1 else ""
-    return f"{layout.gpus} x {found.option.accelerator.name} ({sizes})"
+    return f"{layout.gpus} x {sizing.option.accelerator.name} ({sizes})"
