@@ -1,1 +1,1 @@
-"""What runs inside Jobs and serving pods. Imports nothing of the operator."""
+"""Runs inside Jobs and serving pods, and imports nothing of the operator."""

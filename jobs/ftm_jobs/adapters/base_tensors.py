@@ -62,13 +62,13 @@ class BaseTensors:
 
     def floating(self, name: str) -> BaseTensor:
         """Returns a tensor by its name. Raises InvalidInput (UnsupportedBase) where its dtype cannot be added to."""
-        found = self.by_name[name]
-        if found.tensor.dtype not in FLOATING_DTYPES:
+        tensor = self.by_name[name]
+        if tensor.tensor.dtype not in FLOATING_DTYPES:
             raise InvalidInput(
                 Reason.UNSUPPORTED_BASE,
-                f'{found.file} tensor "{name}" is {found.tensor.dtype}: name a base in {_FLOATING}',
+                f'{tensor.file} tensor "{name}" is {tensor.tensor.dtype}: name a base in {_FLOATING}',
             )
-        return found
+        return tensor
 
     def new_output_layer(self, name: str) -> str:
         """Returns the name of a tied output layer, `name` in an adapter, once it has weights of its own."""

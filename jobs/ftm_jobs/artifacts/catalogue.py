@@ -75,8 +75,8 @@ def gc(store: Source, keep: Collection[str], now: datetime, *, delete: bool) -> 
         _checked(key)
     artifacts = [marked for each in _all(root) if (marked := _garbage(each, keep, now))]
     if delete:
-        for each in artifacts:
-            _remove(root.child(each.key))
+        for artifact in artifacts:
+            _remove(root.child(artifact.key))
     total = format_bytes(sum(each.total_bytes for each in artifacts))
     message = f"{store.uri}: {len(artifacts)} artifacts, {total}, " + (
         "are removed" if delete else "can be removed; nothing was, give --delete to do it"

@@ -54,12 +54,12 @@ def fetch(source: Source, folder: Path) -> Report:
     except OSError as error:
         raise _explain(error, folder) from error
     reused = kept == len(manifest.files)
-    what = "all of them were there already" if reused else f"{len(manifest.files) - kept} of them fetched"
+    fetched = "all of them were there already" if reused else f"{len(manifest.files) - kept} of them fetched"
     return Report(
         step=Step.FETCH,
         outcome=Outcome.DONE,
         reason=Reason.FETCHED,
-        message=f"{folder} holds {result.files} files, {format_bytes(result.total_bytes)}, of {store.uri}; {what}",
+        message=f"{folder} holds {result.files} files, {format_bytes(result.total_bytes)}, of {store.uri}; {fetched}",
         artifact=result,
         reused=reused,
     )

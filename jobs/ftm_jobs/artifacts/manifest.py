@@ -31,21 +31,21 @@ def read_manifest(store: Store, files: dict[str, int]) -> tuple[Manifest, bytes]
     """
     if MANIFEST_NAME not in files:
         return None
-    what = store.describe(MANIFEST_NAME)
+    label = store.describe(MANIFEST_NAME)
     if files[MANIFEST_NAME] > LARGEST_MANIFEST_BYTES:
-        raise corrupt(what, f"has {files[MANIFEST_NAME]} bytes, more than {LARGEST_MANIFEST_BYTES}")
+        raise corrupt(label, f"has {files[MANIFEST_NAME]} bytes, more than {LARGEST_MANIFEST_BYTES}")
     text = bytes(store.read(MANIFEST_NAME, 0, files[MANIFEST_NAME]))
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        raise corrupt(what, f"is malformed at {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise corrupt(label, f"is malformed at {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     seen = {MANIFEST_NAME}
     for file in manifest.files:
         if not is_plain_name(file.path) or file.path in seen:
-            raise corrupt(what, f"names the file {file.path[:200]!r}, which is not a plain name of its own")
+            raise corrupt(label, f"names the file {file.path[:200]!r}, which is not a plain name of its own")
         if file.size < 0 or not _SHA256.fullmatch(file.sha256):
-            raise corrupt(what, f'has a wrong size or sha256 for "{file.path}"')
+            raise corrupt(label, f'has a wrong size or sha256 for "{file.path}"')
         seen.add(file.path)
     return manifest, text
 
@@ -60,5 +60,5 @@ def artifact(store: Store, manifest: Manifest, text: bytes) -> Artifact:
     )
 
 
-def corrupt(what: str, text: str) -> InvalidInput:
-    return InvalidInput(Reason.CORRUPT_ARTIFACT, f"{what} {text}: delete the artifact, so that it is made again")
+def corrupt(label: str, text: str) -> InvalidInput:
+    return InvalidInput(Reason.CORRUPT_ARTIFACT, f"{label} {text}: delete the artifact, so that it is made again")

@@ -92,27 +92,27 @@ class AdapterConfig:
         return scale * alpha / (math.sqrt(rank) if self.rslora else rank)
 
 
-def parse_adapter_config(what: str, config: Mapping[str, Any]) -> AdapterConfig:
+def parse_adapter_config(label: str, config: Mapping[str, Any]) -> AdapterConfig:
     """Raises InvalidInput: UnsupportedAdapter naming the field and what to do, or InvalidConfig."""
-    _refuse_other_kinds(what, config)
+    _refuse_other_kinds(label, config)
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not _is_rank(rank):
-        _invalid(what, "r", rank, "a positive whole number")
+        _invalid(label, "r", rank, "a positive whole number")
     if not _is_alpha(alpha):
-        _invalid(what, "lora_alpha", alpha, "a finite number")
+        _invalid(label, "lora_alpha", alpha, "a finite number")
     rslora = config.get("use_rslora", False)
     if not isinstance(rslora, bool):
-        _invalid(what, "use_rslora", rslora, "true or false")
+        _invalid(label, "use_rslora", rslora, "true or false")
     patterns: dict[str, dict[str, Any]] = {}
     for name, accepts in (("rank_pattern", _is_rank), ("alpha_pattern", _is_alpha)):
         pattern = config.get(name) or {}
         if not isinstance(pattern, dict) or not all(accepts(value) for value in pattern.values()):
-            _invalid(what, name, pattern, "a map of layer names to numbers")
+            _invalid(label, name, pattern, "a map of layer names to numbers")
         for key in pattern:
             try:
                 re.compile(rf"(.*\.)?({key})$")
             except re.error as error:
-                _invalid(what, name, key, f"a regular expression ({error})")
+                _invalid(label, name, key, f"a regular expression ({error})")
         patterns[name] = pattern
     assert isinstance(rank, int)
     assert isinstance(alpha, int | float)
@@ -122,38 +122,38 @@ def parse_adapter_config(what: str, config: Mapping[str, Any]) -> AdapterConfig:
         rslora,
         patterns["rank_pattern"],
         patterns["alpha_pattern"],
-        dora=_flag(what, config, "use_dora"),
-        lora_bias=_flag(what, config, "lora_bias"),
-        bias=_bias(what, config),
-        modules_to_save=_names(what, config, "modules_to_save"),
-        target_parameters=_names(what, config, "target_parameters"),
-        token_indices=_token_indices(what, config),
-        ensure_weight_tying=_flag(what, config, "ensure_weight_tying"),
+        dora=_flag(label, config, "use_dora"),
+        lora_bias=_flag(label, config, "lora_bias"),
+        bias=_bias(label, config),
+        modules_to_save=_names(label, config, "modules_to_save"),
+        target_parameters=_names(label, config, "target_parameters"),
+        token_indices=_token_indices(label, config),
+        ensure_weight_tying=_flag(label, config, "ensure_weight_tying"),
     )
 
 
-def _flag(what: str, config: Mapping[str, Any], field: str) -> bool:
+def _flag(label: str, config: Mapping[str, Any], field: str) -> bool:
     value = config.get(field) or False
     if not isinstance(value, bool):
-        _invalid(what, field, value, "true or false")
+        _invalid(label, field, value, "true or false")
     return value
 
 
-def _bias(what: str, config: Mapping[str, Any]) -> str:
+def _bias(label: str, config: Mapping[str, Any]) -> str:
     value = config.get("bias") or "none"
     if not isinstance(value, str) or value not in ("none", "all", "lora_only"):
-        _invalid(what, "bias", value, '"none", "all" or "lora_only"')
+        _invalid(label, "bias", value, '"none", "all" or "lora_only"')
     return value
 
 
-def _names(what: str, config: Mapping[str, Any], field: str) -> tuple[str, ...]:
+def _names(label: str, config: Mapping[str, Any], field: str) -> tuple[str, ...]:
     value = config.get(field) or []
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        _invalid(what, field, value, "a list of names")
+        _invalid(label, field, value, "a list of names")
     return tuple(value)
 
 
-def _token_indices(what: str, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def _token_indices(label: str, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     field = "trainable_token_indices"
     value = config.get(field)
     if value is None:
@@ -161,9 +161,9 @@ def _token_indices(what: str, config: Mapping[str, Any]) -> dict[str, tuple[int,
     by_module = value if isinstance(value, dict) else {"": value}
     for indices in by_module.values():
         if not isinstance(indices, list) or not all(_is_token(index) for index in indices):
-            _invalid(what, field, value, "a list of token numbers, or a map of layers to such lists")
+            _invalid(label, field, value, "a list of token numbers, or a map of layers to such lists")
         if len(set(indices)) != len(indices):
-            _invalid(what, field, value, "a list in which each token is named once")
+            _invalid(label, field, value, "a list in which each token is named once")
     return {name: tuple(indices) for name, indices in by_module.items()}
 
 
@@ -171,9 +171,9 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
 
 
-def _refuse_other_kinds(what: str, config: Mapping[str, Any]) -> None:
+def _refuse_other_kinds(label: str, config: Mapping[str, Any]) -> None:
     def refuse(text: str) -> NoReturn:
-        raise InvalidInput(Reason.UNSUPPORTED_ADAPTER, f"{what}: {text}")
+        raise InvalidInput(Reason.UNSUPPORTED_ADAPTER, f"{label}: {text}")
 
     if config.get("peft_type") != "LORA":
         refuse(f"peft_type is {config.get('peft_type')!r}: only LORA adapters can be merged; train one with LoraConfig")
@@ -216,5 +216,5 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 100 else text[:100] + "…"
 
 
-def _invalid(what: str, field: str, value: Any, wanted: str) -> NoReturn:
-    raise InvalidInput(Reason.INVALID_CONFIG, f"{what}: {field} is {_shown(value)}, not {wanted}")
+def _invalid(label: str, field: str, value: Any, wanted: str) -> NoReturn:
+    raise InvalidInput(Reason.INVALID_CONFIG, f"{label}: {field} is {_shown(value)}, not {wanted}")

@@ -13,20 +13,20 @@ CONV1D_MODEL_TYPES = {"clvp", "decision_transformer", "gpt2", "imagegpt", "opena
 """Families whose layers are Conv1D, which stores its weight transposed."""
 
 
-def parse_json(what: str, text: bytes, reason: Reason = Reason.INVALID_CONFIG) -> dict[str, Any]:
-    """Returns a JSON object. Raises InvalidInput with `reason`; `what` is how the message names the file."""
+def parse_json(label: str, text: bytes, reason: Reason = Reason.INVALID_CONFIG) -> dict[str, Any]:
+    """Returns a JSON object. Raises InvalidInput with `reason`; `label` is how the message names the file."""
     try:
         content = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(reason, f"{what} is not JSON: {error}") from error
+        raise InvalidInput(reason, f"{label} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise InvalidInput(reason, f"{what} is not a JSON object")
+        raise InvalidInput(reason, f"{label} is not a JSON object")
     return content
 
 
-def parse_base_config(what: str, config: Mapping[str, Any]) -> ModelConfig:
+def parse_base_config(label: str, config: Mapping[str, Any]) -> ModelConfig:
     """Returns what config.json says. Raises InvalidInput (InvalidConfig) naming the field."""
     try:
         return read_config(config)
     except UnreadableConfig as error:
-        raise InvalidInput(Reason.INVALID_CONFIG, f"{what} {error}") from error
+        raise InvalidInput(Reason.INVALID_CONFIG, f"{label} {error}") from error

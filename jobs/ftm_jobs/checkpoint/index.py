@@ -24,31 +24,31 @@ def weight_files(uri: str, index: Mapping[str, Any] | None, files: Collection[st
         if SINGLE_FILE in files:
             return [SINGLE_FILE]
         raise no_weights(uri, SINGLE_FILE, files)
-    what = f"{uri}/{INDEX_FILE}"
-    names = sorted(set(weight_map(what, index).values()))
+    label = f"{uri}/{INDEX_FILE}"
+    names = sorted(set(weight_map(label, index).values()))
     for name in names:
         if name not in files:
             raise InvalidInput(
-                Reason.MISSING_FILE, f'{what} names "{name}", which is not beside it: upload it or correct the index'
+                Reason.MISSING_FILE, f'{label} names "{name}", which is not beside it: upload it or correct the index'
             )
     if SINGLE_FILE in files and SINGLE_FILE not in names:
         raise InvalidInput(
             Reason.INVALID_INDEX,
-            f"{what} does not name {SINGLE_FILE}, which is beside it: remove one of the two models",
+            f"{label} does not name {SINGLE_FILE}, which is beside it: remove one of the two models",
         )
     return names
 
 
-def weight_map(what: str, index: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the file of each tensor. Raises InvalidInput (InvalidIndex); `what` is how messages name the index."""
+def weight_map(label: str, index: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the file of each tensor. Raises InvalidInput (InvalidIndex); `label` is how messages name the index."""
     files = index.get("weight_map")
     if not isinstance(files, dict) or not files:
-        raise InvalidInput(Reason.INVALID_INDEX, f"{what} has no weight_map with the file of each tensor")
+        raise InvalidInput(Reason.INVALID_INDEX, f"{label} has no weight_map with the file of each tensor")
     for tensor, name in files.items():
         if not isinstance(name, str) or not is_plain_name(name) or not name.endswith(".safetensors"):
             raise InvalidInput(
                 Reason.INVALID_INDEX,
-                f'{what} puts tensor "{tensor}" in {str(name)[:200]!r}: '
+                f'{label} puts tensor "{tensor}" in {str(name)[:200]!r}: '
                 "only safetensors files beside the index may be named",
             )
     return files

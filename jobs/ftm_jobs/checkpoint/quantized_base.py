@@ -16,7 +16,7 @@ _METHOD_SUFFIX = re.compile(
 )
 
 
-def refuse_quantized(what: str, uri: str, config: Mapping[str, Any], card: str) -> None:
+def refuse_quantized(label: str, uri: str, config: Mapping[str, Any], card: str) -> None:
     """Raises InvalidInput (UnsupportedBase) when config.json says that the weights are quantized."""
     quantization = config.get("quantization_config")
     if not quantization:
@@ -26,7 +26,7 @@ def refuse_quantized(what: str, uri: str, config: Mapping[str, Any], card: str) 
     remedy = f"use the 16-bit model it was made from, {name}" if name else "name the 16-bit model it was made from"
     raise InvalidInput(
         Reason.UNSUPPORTED_BASE,
-        f'{what} says that the base is quantized (quantization_config.quant_method "{method}"): {remedy}',
+        f'{label} says that the base is quantized (quantization_config.quant_method "{method}"): {remedy}',
     )
 
 

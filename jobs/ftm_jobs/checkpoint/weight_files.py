@@ -79,20 +79,20 @@ def read_json(
     store: Store, files: Mapping[str, int], name: str, reason: Reason = Reason.INVALID_CONFIG
 ) -> dict[str, object]:
     """Reads a JSON object. Raises InvalidInput (MissingFile) when it is not listed, else with `reason`."""
-    what = store.describe(name)
+    label = store.describe(name)
     if name not in files:
         raise InvalidInput(Reason.MISSING_FILE, f"{store.uri} has no {name}: upload it or correct the URI")
     if files[name] > LARGEST_JSON_BYTES:
-        raise InvalidInput(reason, f"{what} has {files[name]} bytes, more than {LARGEST_JSON_BYTES}: correct it")
-    return parse_json(what, bytes(store.read(name, 0, files[name])), reason)
+        raise InvalidInput(reason, f"{label} has {files[name]} bytes, more than {LARGEST_JSON_BYTES}: correct it")
+    return parse_json(label, bytes(store.read(name, 0, files[name])), reason)
 
 
 def _header(store: Store, name: str, size: int) -> Header:
-    what = store.describe(name)
+    label = store.describe(name)
     start = store.read(name, 0, min(size, FIRST_READ_BYTES))
-    length = header_size(what, bytes(start[:SIZE_BYTES]), size)
+    length = header_size(label, bytes(start[:SIZE_BYTES]), size)
     missing = SIZE_BYTES + length - len(start)
     if missing > 0:
         start += store.read(name, len(start), missing)
-    parsed = parse_header(what, bytes(start[SIZE_BYTES : SIZE_BYTES + length]), size)
+    parsed = parse_header(label, bytes(start[SIZE_BYTES : SIZE_BYTES + length]), size)
     return Header(name, parsed.data_offset, parsed.file_size, parsed.tensors)

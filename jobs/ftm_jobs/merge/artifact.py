@@ -61,19 +61,19 @@ def _key(inputs: Inputs) -> str:
 
 
 def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
-    if found := complete(target, key):
+    if artifact := complete(target, key):
         remove_leftovers(target, remove_journal)
-        return _report(found, reused=True)
+        return _report(artifact, reused=True)
     try:
         files = _write(inputs, target, Journal(target, key))
-        found, reused = publish(target, _manifest(inputs, key, files))
+        artifact, reused = publish(target, _manifest(inputs, key, files))
     except StepError:
         meanwhile = completed_by_another_run(target, key)
         if meanwhile is None:
             raise
-        found, reused = meanwhile, True
+        artifact, reused = meanwhile, True
     remove_leftovers(target, remove_journal)
-    return _report(found, reused=reused)
+    return _report(artifact, reused=reused)
 
 
 def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[ManifestFile]:
@@ -85,7 +85,7 @@ def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[Mani
     for adapter in inputs.adapters:
         transfer.prove(adapter.store, adapter.stats[ADAPTER_FILE], progress)
     adapted, output = AdaptedWeights(inputs), inputs.output
-    kept = {file.name: found for file in output.files if (found := journal.kept(file.name, file.size, progress))}
+    kept = {file.name: ready for file in output.files if (ready := journal.kept(file.name, file.size, progress))}
     missing = [file for file in output.files if file.name not in kept]
     proof = Proof(base, missing)
     written: list[ManifestFile] = []
@@ -94,8 +94,8 @@ def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[Mani
         written.append(adapted.write(file, target, proof, progress))
         unproven.append((file, written[-1]))
         if file is not missing[-1]:
-            journal.add(*(found for each, found in unproven if proof.holds(each)))
-            unproven = [(each, found) for each, found in unproven if not proof.holds(each)]
+            journal.add(*(ready for each, ready in unproven if proof.holds(each)))
+            unproven = [(each, ready) for each, ready in unproven if not proof.holds(each)]
     weights = {header.file for header in base.headers} | output.dropped | output.documents.keys()
     copied = [
         transfer.copy(base.store, stat, target, progress) for name, stat in base.stats.items() if name not in weights

@@ -78,10 +78,10 @@ def _changed_in_two_ways(tensor: TensorUpdates) -> None:
     low_rank, rows = tensor.low_rank, tensor.rows
     whole = [update for update in tensor.updates if update.in_module]
     if (low_rank and (rows or whole)) or (rows and whole):
-        what = "trains single rows of" if rows else "replaces"
+        verb = "trains single rows of" if rows else "replaces"
         adapter = rows[0].adapter if rows else whole[0].change.adapter
         raise unsupported_adapter(
-            f'{tensor.files[adapter]} {what} "{tensor.name}", which is adapted in another way too: train it in one way'
+            f'{tensor.files[adapter]} {verb} "{tensor.name}", which is adapted in another way too: train it in one way'
         )
 
 

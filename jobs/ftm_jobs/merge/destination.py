@@ -53,5 +53,5 @@ def _check_marker(target: WritableStore, key: str, size: int) -> None:
         raise _taken(f"{target.uri} holds a part of another merge ({MARKER})")
 
 
-def _taken(what: str) -> InvalidInput:
-    return InvalidInput(Reason.DESTINATION_TAKEN, f"{what}: name a folder that is empty, or empty this one")
+def _taken(label: str) -> InvalidInput:
+    return InvalidInput(Reason.DESTINATION_TAKEN, f"{label}: name a folder that is empty, or empty this one")

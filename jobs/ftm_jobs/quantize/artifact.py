@@ -70,19 +70,19 @@ def quantize(source: Source, artifacts: Source, method: Method) -> Report:
     model = open_unquantized_model(source)
     key = method.key(model.key)
     target = open_artifacts(artifacts).child(key)
-    if found := complete(target, key):
+    if artifact := complete(target, key):
         remove_leftovers(target)
-        return _report(found, _notes(target), reused=True)
+        return _report(artifact, _notes(target), reused=True)
     method.check(model)
     try:
-        found, notes, reused = _make(model, method, key, target)
+        artifact, notes, reused = _make(model, method, key, target)
     except StepError:
         meanwhile = completed_by_another_run(target, key)
         if meanwhile is None:
             raise
-        found, notes, reused = meanwhile, _notes(target), True
+        artifact, notes, reused = meanwhile, _notes(target), True
     remove_leftovers(target)
-    return _report(found, notes, reused=reused)
+    return _report(artifact, notes, reused=reused)
 
 
 def _make(
@@ -106,8 +106,8 @@ def _make(
         measurements=dict(quantized.measurements),
         notes=quantized.notes,
     )
-    found, reused = publish(target, manifest)
-    return found, quantized.notes, reused
+    artifact, reused = publish(target, manifest)
+    return artifact, quantized.notes, reused
 
 
 def _converted(model: StoredModel, method: Method, folder: Path, out: Path) -> Quantized:
@@ -160,8 +160,8 @@ def _upload(out: Path, target: WritableStore) -> list[ManifestFile]:
 
 
 def _notes(target: WritableStore) -> tuple[str, ...]:
-    found = read_manifest(target, target.list())
-    return found[0].notes if found else ()
+    manifest = read_manifest(target, target.list())
+    return manifest[0].notes if manifest else ()
 
 
 def _report(artifact: Artifact, notes: tuple[str, ...], *, reused: bool) -> Report:

@@ -15,7 +15,7 @@ from ftm_jobs.stores import open_artifacts
 from ftm_jobs.stores.source import parse_source
 
 IMPORTING_SWITCH_SECONDS = 0.0001
-"""How long a thread keeps the interpreter while torch is imported beside it."""
+"""Time for which a thread keeps the interpreter while torch is imported beside it."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -208,13 +208,13 @@ class _FileCopier(_FileWriter):
         self._done += len(data)
 
 
-def _explain(error: OSError, what: str) -> InvalidInput | Failed:
+def _explain(error: OSError, label: str) -> InvalidInput | Failed:
     if isinstance(error, PermissionError):
         return InvalidInput(
-            Reason.ACCESS_DENIED, f"{what} may not be read or written: {error.strerror}; change its mode or owner"
+            Reason.ACCESS_DENIED, f"{label} may not be read or written: {error.strerror}; change its mode or owner"
         )
     if isinstance(error, FileNotFoundError):
-        return InvalidInput(Reason.SOURCE_CHANGED, f"{what} vanished while it was used: {error}")
+        return InvalidInput(Reason.SOURCE_CHANGED, f"{label} vanished while it was used: {error}")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failed(Reason.DISK_FULL, f"{what}: no space left on the disk; free some or choose another folder")
-    return Failed(Reason.STORE_UNAVAILABLE, f"{what}: {error}")
+        return Failed(Reason.DISK_FULL, f"{label}: no space left on the disk; free some or choose another folder")
+    return Failed(Reason.STORE_UNAVAILABLE, f"{label}: {error}")

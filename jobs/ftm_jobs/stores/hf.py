@@ -105,11 +105,11 @@ def _trust(certificates: str, uri: str) -> None:
     set_client_factory(lambda: httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None, verify=context))
 
 
-def _retried(operation: Any, what: str) -> Any:
+def _retried(operation: Any, label: str) -> Any:
     try:
-        return retry(operation, what)
+        return retry(operation, label)
     except TransientError as error:
-        raise Failed(Reason.STORE_UNAVAILABLE, f"{what}: {error}") from error
+        raise Failed(Reason.STORE_UNAVAILABLE, f"{label}: {error}") from error
 
 
 def _explain(error: Exception, uri: str) -> Exception:
@@ -134,16 +134,16 @@ def _explain(error: Exception, uri: str) -> Exception:
     return TransientError(repr(error))
 
 
-def _refused(response: httpx2.Response, what: str, text: str) -> Exception:
+def _refused(response: httpx2.Response, label: str, text: str) -> Exception:
     status = response.status_code
     if status in (401, 403):
         return InvalidInput(
             Reason.ACCESS_DENIED,
-            f"{what}: the hub refuses this token ({status} {text}): correct HF_TOKEN in the Secret",
+            f"{label}: the hub refuses this token ({status} {text}): correct HF_TOKEN in the Secret",
         )
     if status == 404:
-        return InvalidInput(Reason.MISSING_FILE, f"{what} does not exist on the hub")
+        return InvalidInput(Reason.MISSING_FILE, f"{label} does not exist on the hub")
     if status in _MAY_PASS:
         asked = response.headers.get("Retry-After", "")
         return TransientError(f"the hub answered {status} {text}", float(asked) if asked.isdecimal() else 0.0)
-    return Failed(Reason.STORE_UNAVAILABLE, f"{what}: the hub answered {status} {text}")
+    return Failed(Reason.STORE_UNAVAILABLE, f"{label}: the hub answered {status} {text}")

@@ -30,20 +30,20 @@ class TransientError(Exception):
 
 def retry(
     operation: Callable[[], T],
-    what: str,
+    label: str,
     *,
     attempts: int = ATTEMPTS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
     """Returns the result of `operation`, tried again when it raises TransientError; the last one is raised.
 
-    `what` is how the log names the operation's object. Other errors, and an interruption, pass at once.
+    `label` is how the log names the operation's object. Other errors, and an interruption, pass at once.
     """
 
     def tell(state: RetryCallState) -> None:
         _LOG.warning(
             "%s: %s; attempt %d of %d in %.1f s",
-            what,
+            label,
             _error(state),
             state.attempt_number + 1,
             attempts,

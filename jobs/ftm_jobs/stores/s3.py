@@ -179,5 +179,5 @@ class S3Store(WritableStore):
         with self._explained(self.uri):
             return self._folder.abort_uploads()
 
-    def _explained(self, what: str) -> AbstractContextManager[None]:
-        return explained(self.bucket, what)
+    def _explained(self, label: str) -> AbstractContextManager[None]:
+        return explained(self.bucket, label)

@@ -34,12 +34,12 @@ _WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLo
 
 
 @contextmanager
-def explained(bucket: str, what: str) -> Iterator[None]:
+def explained(bucket: str, label: str) -> Iterator[None]:
     """Turns the client's errors in the block into InvalidInput or Failed."""
     try:
         yield
     except (ClientError, BotoCoreError, TransientError) as error:
-        raise explain(error, bucket, what) from error
+        raise explain(error, bucket, label) from error
 
 
 def code_of(error: ClientError) -> str:
@@ -47,43 +47,43 @@ def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def explain(error: Exception, bucket: str, what: str) -> InvalidInput | Failed:
-    """Returns the step's error for the client's; `what` is the URI of the object or prefix that was asked for."""
+def explain(error: Exception, bucket: str, label: str) -> InvalidInput | Failed:
+    """Returns the step's error for the client's; `label` is the URI of the object or prefix that was asked for."""
     if isinstance(error, ClientError):
-        return _answered(error, code_of(error), bucket, what)
+        return _answered(error, code_of(error), bucket, label)
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
         return InvalidInput(
             Reason.ACCESS_DENIED,
-            f"{what}: there are no credentials ({error}): name a Secret with AWS_ACCESS_KEY_ID and "
+            f"{label}: there are no credentials ({error}): name a Secret with AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or give the pod's service account an identity",
         )
     if isinstance(error, ParamValidationError | ValueError):
-        return InvalidInput(Reason.INVALID_URI, f"{what}: {' '.join(str(error).split())}")
-    return Failed(Reason.STORE_UNAVAILABLE, f"{what}: {error}")
+        return InvalidInput(Reason.INVALID_URI, f"{label}: {' '.join(str(error).split())}")
+    return Failed(Reason.STORE_UNAVAILABLE, f"{label}: {error}")
 
 
-def _answered(error: ClientError, code: str, bucket: str, what: str) -> InvalidInput | Failed:
+def _answered(error: ClientError, code: str, bucket: str, label: str) -> InvalidInput | Failed:
     metadata: Any = error.response.get("ResponseMetadata", {})
     text = f"{code} {error.response.get('Error', {}).get('Message', '')}".strip()
     if code == "NoSuchBucket":
         return InvalidInput(
-            Reason.BUCKET_NOT_FOUND, f'{what}: the store has no bucket "{bucket}": create it or correct the URI'
+            Reason.BUCKET_NOT_FOUND, f'{label}: the store has no bucket "{bucket}": create it or correct the URI'
         )
     if code in _DENIED:
         return InvalidInput(
             Reason.ACCESS_DENIED,
-            f"{what}: the store refuses these credentials ({text}): correct the Secret's keys or what they may do",
+            f"{label}: the store refuses these credentials ({text}): correct the Secret's keys or what they may do",
         )
     if code in _WRONG_REGION:
         return InvalidInput(
-            Reason.INVALID_URI, f"{what}: the bucket is in another region ({text}): set AWS_REGION in the Secret"
+            Reason.INVALID_URI, f"{label}: the bucket is in another region ({text}): set AWS_REGION in the Secret"
         )
     if code in ("NoSuchKey", "404", "NotFound"):
-        return InvalidInput(Reason.MISSING_FILE, f"{what} does not exist: upload it or correct the URI")
+        return InvalidInput(Reason.MISSING_FILE, f"{label} does not exist: upload it or correct the URI")
     if code in ("PreconditionFailed", "412", "InvalidRange", "416"):
         return InvalidInput(
             Reason.SOURCE_CHANGED,
-            f"{what} was replaced while it was read: set the annotation ftm.dev/refresh to take the new one",
+            f"{label} was replaced while it was read: set the annotation ftm.dev/refresh to take the new one",
         )
     status = metadata.get("HTTPStatusCode", "no status")
-    return Failed(Reason.STORE_UNAVAILABLE, f"{what}: the store answered {status} {text}")
+    return Failed(Reason.STORE_UNAVAILABLE, f"{label}: the store answered {status} {text}")

@@ -80,16 +80,16 @@ def _read(source: Source) -> CalibrationText:
         raise InvalidInput(
             Reason.SOURCE_NOT_FOUND, f"calibration {source.uri} is not there: upload it or correct the URI"
         )
-    found = [name for name in sorted(sizes) if name == wanted or (wanted is None and name.endswith(SUFFIX))]
-    if not found:
+    names = [name for name in sorted(sizes) if name == wanted or (wanted is None and name.endswith(SUFFIX))]
+    if not names:
         missing = f"has no {wanted}" if wanted else f"has no {SUFFIX} file"
         raise InvalidInput(Reason.MISSING_FILE, f"calibration {store.uri} {missing}: upload one with lines like {FORM}")
-    if len(found) > 1:
+    if len(names) > 1:
         raise InvalidInput(
             Reason.INVALID_CALIBRATION,
-            f"calibration {store.uri} has {', '.join(found[:3])}: name one of them in the URI",
+            f"calibration {store.uri} has {', '.join(names[:3])}: name one of them in the URI",
         )
-    name = found[0]
+    name = names[0]
     if sizes[name] > LARGEST_BYTES:
         raise InvalidInput(
             Reason.INVALID_CALIBRATION,
@@ -119,29 +119,29 @@ def _split(source: Source) -> tuple[Source, str | None]:
     return replace(source, location=replace(location, uri=uri, prefix=folder)), name
 
 
-def parse(what: str, data: bytes) -> CalibrationText:
-    """Returns the samples in a file's bytes. Raises InvalidInput (InvalidCalibration) naming `what` and the line."""
+def parse(label: str, data: bytes) -> CalibrationText:
+    """Returns the samples in a file's bytes. Raises InvalidInput (InvalidCalibration) naming `label` and the line."""
     if not data.strip():
-        _refuse(what, f"is empty: write at least {SMALLEST_SAMPLES} lines like {FORM}")
+        _refuse(label, f"is empty: write at least {SMALLEST_SAMPLES} lines like {FORM}")
     samples = tuple(
-        _sample(f"{what} line {number}", line) for number, line in enumerate(_lines(what, data), 1) if line.strip()
+        _sample(f"{label} line {number}", line) for number, line in enumerate(_lines(label, data), 1) if line.strip()
     )
     if len(samples) < SMALLEST_SAMPLES:
         _refuse(
-            what,
+            label,
             f"has {len(samples)} sample{'' if len(samples) == 1 else 's'}: at least {SMALLEST_SAMPLES} are needed, "
             "since a quarter is held out to measure on; some 64 are good",
         )
     return CalibrationText(samples, f"sha256:{hashlib.sha256(data).hexdigest()}")
 
 
-def _lines(what: str, data: bytes) -> Iterator[str]:
+def _lines(label: str, data: bytes) -> Iterator[str]:
     """Yields lines, split at line feeds alone: JSON strings may hold other line separators."""
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         try:
             yield line.decode("utf-8")
         except UnicodeDecodeError as error:
-            _refuse(f"{what} line {number}", f"is not UTF-8 at byte {error.start}: save the file as UTF-8", error)
+            _refuse(f"{label} line {number}", f"is not UTF-8 at byte {error.start}: save the file as UTF-8", error)
 
 
 def _sample(where: str, line: str) -> Sample:
@@ -183,5 +183,5 @@ def evenly(samples: Sequence[Sample], most: int) -> list[Sample]:
     return [samples[place * len(samples) // count] for place in range(count)]
 
 
-def _refuse(what: str, text: str, cause: Exception | None = None) -> NoReturn:
-    raise InvalidInput(Reason.INVALID_CALIBRATION, f"calibration {what} {text}") from cause
+def _refuse(label: str, text: str, cause: Exception | None = None) -> NoReturn:
+    raise InvalidInput(Reason.INVALID_CALIBRATION, f"calibration {label} {text}") from cause

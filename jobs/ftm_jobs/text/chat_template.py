@@ -34,8 +34,8 @@ TODAY = datetime(2024, 7, 26, tzinfo=UTC)
 class ChatTemplate:
     """Writes conversations as a model wants them."""
 
-    def __init__(self, what: str, source: str, special_tokens: Mapping[str, str]) -> None:
-        self._what = what
+    def __init__(self, label: str, source: str, special_tokens: Mapping[str, str]) -> None:
+        self._label = label
         self._tokens = dict(special_tokens)
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
@@ -46,7 +46,7 @@ class ChatTemplate:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
             raise InvalidInput(
-                Reason.INVALID_CONFIG, f"{what} has a chat template that cannot be read: {error}; correct it"
+                Reason.INVALID_CONFIG, f"{label} has a chat template that cannot be read: {error}; correct it"
             ) from error
 
     def render(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = False) -> str:
@@ -65,14 +65,14 @@ def load_template(model: Path) -> ChatTemplate | None:
     beside = model / TEMPLATE_FILE
     if beside.is_file():
         return ChatTemplate(str(beside), _decode(beside), tokens)
-    found, what = config.get("chat_template"), model / TOKENIZER_CONFIG_FILE
-    if not found:
-        what = model / OLD_TEMPLATE_FILE
-        found = _json(what).get("chat_template")
-    if isinstance(found, list):
-        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
-        found = named.get(DEFAULT_TEMPLATE)
-    return ChatTemplate(str(what), found, tokens) if isinstance(found, str) and found else None
+    template, path = config.get("chat_template"), model / TOKENIZER_CONFIG_FILE
+    if not template:
+        path = model / OLD_TEMPLATE_FILE
+        template = _json(path).get("chat_template")
+    if isinstance(template, list):
+        named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
+        template = named.get(DEFAULT_TEMPLATE)
+    return ChatTemplate(str(path), template, tokens) if isinstance(template, str) and template else None
 
 
 def render(samples: Sequence[Sample], template: ChatTemplate | None) -> list[str]:
@@ -103,10 +103,10 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(_decode(path))
+        content = json.loads(_decode(path))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(Reason.INVALID_CONFIG, f"{path} is not JSON: {error}") from error
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _decode(path: Path) -> str:

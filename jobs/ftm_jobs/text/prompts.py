@@ -52,45 +52,45 @@ def read_questions(asked: Path | str) -> tuple[tuple[Question, ...], str]:
 
     Raises InvalidInput (InvalidPrompts) that names the file and the place.
     """
-    what = f"prompts {asked}" if isinstance(asked, Path) else "spec.verification.prompts"
+    label = f"prompts {asked}" if isinstance(asked, Path) else "spec.verification.prompts"
     try:
         data = asked.read_bytes() if isinstance(asked, Path) else asked.encode()
     except OSError as error:
         raise InvalidInput(
-            Reason.MISSING_FILE, f"{what} cannot be read: {error.strerror}; correct --prompts"
+            Reason.MISSING_FILE, f"{label} cannot be read: {error.strerror}; correct --prompts"
         ) from error
     if len(data) > LARGEST_BYTES:
-        _refuse(what, f"has {len(data)} bytes, more than {LARGEST_BYTES}")
+        _refuse(label, f"has {len(data)} bytes, more than {LARGEST_BYTES}")
     try:
         entries = _entries(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(
-            Reason.INVALID_PROMPTS, f"{what} is not JSON in UTF-8 ({error}): write lines like {FORM}"
+            Reason.INVALID_PROMPTS, f"{label} is not JSON in UTF-8 ({error}): write lines like {FORM}"
         ) from error
-    found = tuple(_question(f"{what} entry {number}", entry) for number, entry in enumerate(entries, 1))
-    return found, f"sha256:{hashlib.sha256(data).hexdigest()}"
+    questions = tuple(_question(f"{label} entry {number}", entry) for number, entry in enumerate(entries, 1))
+    return questions, f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _entries(text: str) -> list[Any]:
     if text.lstrip().startswith("["):
-        found: list[Any] = json.loads(text)
-        return found
+        entries: list[Any] = json.loads(text)
+        return entries
     return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
-def _question(what: str, entry: Any) -> Question:
+def _question(label: str, entry: Any) -> Question:
     if not isinstance(entry, dict) or ("prompt" in entry) == ("messages" in entry):
-        _refuse(what, f"has not exactly one of prompt and messages: write {FORM}")
+        _refuse(label, f"has not exactly one of prompt and messages: write {FORM}")
     expect = entry.get("expect") or []
     if isinstance(expect, str) or not all(isinstance(each, str) and each for each in expect):
-        _refuse(what, "has an expect that is not a list of texts")
+        _refuse(label, "has an expect that is not a list of texts")
     if "prompt" in entry:
         if not isinstance(entry["prompt"], str) or not entry["prompt"].strip():
-            _refuse(what, "has a prompt that is not a text")
+            _refuse(label, "has a prompt that is not a text")
         return Question(entry["prompt"], (), tuple(expect))
     messages = entry["messages"]
     if not isinstance(messages, list) or not messages or not all(_is_message(each) for each in messages):
-        _refuse(what, 'has messages that are not a list of {"role": "…", "content": "…"}')
+        _refuse(label, 'has messages that are not a list of {"role": "…", "content": "…"}')
     told = tuple(ChatMessage(each["role"], each["content"]) for each in messages)
     return Question(told[-1].content, told, tuple(expect))
 
@@ -102,15 +102,15 @@ def _is_message(entry: Any) -> bool:
 def tokenize_questions(
     questions: Sequence[Question], tokenizer: TextTokenizer, template: ChatTemplate | None
 ) -> list[TokenizedQuestion]:
-    found = []
+    tokenized = []
     for question in questions:
         messages = question.messages or ((ChatMessage("user", question.prompt),) if template else ())
         if messages and template:
             tokens = tokenizer.encode(template.render(messages, add_generation_prompt=True))
         else:
             tokens = tokenizer.encode_text("\n".join(message.content for message in messages) or question.prompt)
-        found.append(TokenizedQuestion(question, tuple(tokens)))
-    return found
+        tokenized.append(TokenizedQuestion(question, tuple(tokens)))
+    return tokenized
 
 
 def held_out(
@@ -125,15 +125,15 @@ def held_out(
             piece = tuple(tokens[start : start + TOKENS_PER_TEXT])
             if len(piece) > 1:
                 pieces.append((turn, TokenizedText(sample.where, piece)))
-    found: list[TokenizedText] = []
+    texts: list[TokenizedText] = []
     room = most
     for _, chosen in sorted(pieces, key=lambda each: each[0]):
         if room < 2:
             break
-        found.append(TokenizedText(chosen.name, chosen.tokens[:room]))
-        room -= len(found[-1].tokens)
-    return found
+        texts.append(TokenizedText(chosen.name, chosen.tokens[:room]))
+        room -= len(texts[-1].tokens)
+    return texts
 
 
-def _refuse(what: str, text: str) -> NoReturn:
-    raise InvalidInput(Reason.INVALID_PROMPTS, f"{what} {text}")
+def _refuse(label: str, text: str) -> NoReturn:
+    raise InvalidInput(Reason.INVALID_PROMPTS, f"{label} {text}")

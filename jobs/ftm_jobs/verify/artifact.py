@@ -90,8 +90,8 @@ def _verify(request: VerifyRequest, folder: Path) -> Report:
     settings = {"maxDivergence": request.max_divergence, "tokens": request.tokens}
     key = verify_key([(each.role, each.digest, each.scale) for each in sources], settings)
     target = open_artifacts(request.artifacts).child(key)
-    if found := complete(target, key):
-        return _repeated(target, found)
+    if artifact := complete(target, key):
+        return _repeated(target, artifact)
     with scratch(key, quantized.gguf_bytes if quantized else 0) as kept:
         gguf = bring_gguf(quantized, kept) if quantized else None
         task = VerificationTask(inputs, merged, quantized, calibration, questions, request.tokens, folder, gguf)
@@ -114,18 +114,18 @@ def _verify(request: VerifyRequest, folder: Path) -> Report:
 def _inputs(
     inputs: Inputs, merged: ModelFolder, quantized: ModelFolder | None, calibration: CalibrationText, prompts: str
 ) -> list[ManifestInput]:
-    found = [ManifestInput(role="base", uri=inputs.base.store.uri, digest=inputs.base.digest)]
-    found += [
+    sources = [ManifestInput(role="base", uri=inputs.base.store.uri, digest=inputs.base.digest)]
+    sources += [
         ManifestInput(role="adapter", uri=adapter.store.uri, digest=adapter.digest, scale=adapter.scale)
         for adapter in inputs.adapters
     ]
-    found.append(ManifestInput(role="merged", uri=merged.uri, digest=merged.digest))
+    sources.append(ManifestInput(role="merged", uri=merged.uri, digest=merged.digest))
     if quantized:
-        found.append(ManifestInput(role="quantized", uri=quantized.uri, digest=quantized.digest))
-    found.append(ManifestInput(role="calibration", uri=calibration.uri or "bundled", digest=calibration.digest))
+        sources.append(ManifestInput(role="quantized", uri=quantized.uri, digest=quantized.digest))
+    sources.append(ManifestInput(role="calibration", uri=calibration.uri or "bundled", digest=calibration.digest))
     if prompts:
-        found.append(ManifestInput(role="prompts", uri="spec", digest=prompts))
-    return found
+        sources.append(ManifestInput(role="prompts", uri="spec", digest=prompts))
+    return sources
 
 
 def _compute(task: VerificationTask, max_divergence: float | None) -> tuple[dict[str, Any], str]:
@@ -144,25 +144,25 @@ def _compute(task: VerificationTask, max_divergence: float | None) -> tuple[dict
     return content, render_page(content)
 
 
-def _repeated(target: WritableStore, found: Artifact) -> Report:
+def _repeated(target: WritableStore, artifact: Artifact) -> Report:
     size = target.list()[VERIFICATION_FILE]
-    what = target.describe(VERIFICATION_FILE)
+    label = target.describe(VERIFICATION_FILE)
     if size > LARGEST_VERIFICATION_BYTES:
-        raise corrupt(what, f"has {size} bytes")
+        raise corrupt(label, f"has {size} bytes")
     try:
         content = json.loads(bytes(target.read(VERIFICATION_FILE, 0, size)))
-        return _report(found, content, reused=True)
+        return _report(artifact, content, reused=True)
     except (ValueError, KeyError, TypeError) as error:
-        raise corrupt(what, f"cannot be read ({error})") from error
+        raise corrupt(label, f"cannot be read ({error})") from error
 
 
-def _report(found: Artifact, content: dict[str, Any], *, reused: bool) -> Report:
+def _report(artifact: Artifact, content: dict[str, Any], *, reused: bool) -> Report:
     return Report(
         step=Step.VERIFY,
         outcome=Outcome.DONE,
         reason=content["reason"],
         message=content["message"],
-        artifact=found,
+        artifact=artifact,
         notes=tuple(content["notes"]),
         verification=Verification.model_validate({"passed": content["passed"], "checks": content["checks"]}),
         reused=reused,

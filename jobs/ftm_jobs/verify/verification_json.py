@@ -28,7 +28,7 @@ MEANINGS = {
 def findings(measured: VerificationMeasurements, quantized: bool, maximum: float | None) -> list[Finding]:
     """Returns the findings by weight: the first that failed is the verification's reason."""
     rounding = measured.kl(ADAPTED, COARSE)
-    found = [
+    results = [
         checks.adapter_effect(measured.kl(ADAPTED, BASE), rounding),
         checks.merge_agrees(measured.kl(ADAPTED, MERGED), rounding),
         checks.merged_weights(measured.weights, measured.compared_weights),
@@ -36,10 +36,10 @@ def findings(measured: VerificationMeasurements, quantized: bool, maximum: float
     ]
     if quantized:
         kl = measured.kl(MERGED, QUANTIZED)
-        found.append(checks.tokenizer_parity(measured.files.tokenizer.differences, measured.files.tokenizer.texts))
-        found.append(checks.better_than_rounding(kl, measured.kl(MERGED, PLAIN), measured.yardstick))
+        results.append(checks.tokenizer_parity(measured.files.tokenizer.differences, measured.files.tokenizer.texts))
+        results.append(checks.better_than_rounding(kl, measured.kl(MERGED, PLAIN), measured.yardstick))
         if maximum is not None:
-            found.append(checks.max_divergence(kl, maximum))
+            results.append(checks.max_divergence(kl, maximum))
     expected = [(place, text) for place, asked in enumerate(measured.questions) for text in asked.question.expect]
     if expected:
         served = QUANTIZED if quantized else MERGED
@@ -48,8 +48,8 @@ def findings(measured: VerificationMeasurements, quantized: bool, maximum: float
             for place, text in expected
             if not _says(measured, served, place, text)
         ]
-        found.append(checks.expected_answers(missing, len(expected)))
-    return found
+        results.append(checks.expected_answers(missing, len(expected)))
+    return results
 
 
 def verification_content(
@@ -57,15 +57,15 @@ def verification_content(
 ) -> dict[str, Any]:
     """Returns the content; `names` are the models' URIs."""
     quantized = names["quantized"] is not None
-    found = findings(measured, quantized, maximum)
-    verdict = checks.verification(found)
-    reason, message = checks.summary(found)
+    results = findings(measured, quantized, maximum)
+    verdict = checks.verification(results)
+    reason, message = checks.summary(results)
     return {
         "schemaVersion": SCHEMA_VERSION,
         "passed": verdict.passed,
         "reason": str(reason),
         "message": message,
-        "checks": [each.check.to_json() | {"sentence": each.sentence} for each in found],
+        "checks": [each.check.to_json() | {"sentence": each.sentence} for each in results],
         "models": dict(names),
         "engine": measured.engine,
         "yardstick": measured.yardstick,
@@ -90,7 +90,7 @@ def _comparison(measured: VerificationMeasurements, compared: Comparison) -> dic
             {
                 "text": _before(measured, flip.prompt, flip.position),
                 "wanted": measured.tokenizer.decode([flip.wanted]),
-                "found": measured.tokenizer.decode([flip.found]),
+                "found": measured.tokenizer.decode([flip.given]),
                 "margin": _rounded(flip.margin),
             }
             for flip in compared.total.flips
@@ -101,26 +101,26 @@ def _comparison(measured: VerificationMeasurements, compared: Comparison) -> dic
     }
 
 
-def _figures(found: Divergence) -> dict[str, Any]:
+def _figures(divergence: Divergence) -> dict[str, Any]:
     return {
-        "tokens": found.tokens,
-        "kl": _rounded(found.kl),
-        "klLargest": _rounded(found.kl_largest),
-        "sameTopToken": _rounded(found.same_top),
-        "flipped": found.flipped,
+        "tokens": divergence.tokens,
+        "kl": _rounded(divergence.kl),
+        "klLargest": _rounded(divergence.kl_largest),
+        "sameTopToken": _rounded(divergence.same_top),
+        "flipped": divergence.flipped,
         "perplexity": {
-            "reference": _rounded(found.reference_perplexity),
-            "other": _rounded(found.other_perplexity),
+            "reference": _rounded(divergence.reference_perplexity),
+            "other": _rounded(divergence.other_perplexity),
         },
     }
 
 
 def _answers(measured: VerificationMeasurements) -> list[dict[str, Any]]:
-    found = []
+    entries = []
     for place, asked in enumerate(measured.questions):
         given = {name: answers[place] for name, answers in measured.answers.items() if answers}
         reference = given.get(ADAPTED)
-        found.append(
+        entries.append(
             {
                 "prompt": asked.question.prompt,
                 "expect": list(asked.question.expect),
@@ -137,7 +137,7 @@ def _answers(measured: VerificationMeasurements) -> list[dict[str, Any]]:
                 ],
             }
         )
-    return found
+    return entries
 
 
 def _flip(measured: VerificationMeasurements, reference: Answer | None, answer: Answer) -> dict[str, Any]:

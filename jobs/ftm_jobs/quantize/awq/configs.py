@@ -47,11 +47,11 @@ def quantized_config(text: bytes, quantization: Mapping[str, Any], widths: Mappi
 
 def with_widths(config: Mapping[str, Any], widths: Mapping[str, int]) -> dict[str, Any]:
     """Returns the config with these fields changed, by dotted names."""
-    found = dict(config)
+    changed = dict(config)
     for name, width in widths.items():
         field, _, inner = name.partition(".")
-        found[field] = with_widths(found[field], {inner: width}) if inner else width
-    return found
+        changed[field] = with_widths(changed[field], {inner: width}) if inner else width
+    return changed
 
 
 def _places(text: str, path: list[str], start: int = 0) -> Iterator[tuple[int, int]]:
@@ -71,13 +71,13 @@ def loadable_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InvalidInput (UnsupportedModel) for rope settings that transformers 4 has no name for.
     """
-    found = dict(config)
-    found.pop(QUANTIZATION, None)
-    if "dtype" in found:
-        found["torch_dtype"] = found.pop("dtype")
-    rope = found.pop("rope_parameters", None)
+    loadable = dict(config)
+    loadable.pop(QUANTIZATION, None)
+    if "dtype" in loadable:
+        loadable["torch_dtype"] = loadable.pop("dtype")
+    rope = loadable.pop("rope_parameters", None)
     if rope is None:
-        return found
+        return loadable
     if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
         raise InvalidInput(
             Reason.UNSUPPORTED_MODEL,
@@ -87,7 +87,7 @@ def loadable_config(config: Mapping[str, Any]) -> dict[str, Any]:
     scaling = {name: value for name, value in rope.items() if name not in ("rope_theta", "partial_rotary_factor")}
     for name in ("rope_theta", "partial_rotary_factor"):
         if name in rope:
-            found[name] = rope[name]
+            loadable[name] = rope[name]
     if scaling.get("rope_type", "default") != "default":
-        found["rope_scaling"] = scaling
-    return found
+        loadable["rope_scaling"] = scaling
+    return loadable

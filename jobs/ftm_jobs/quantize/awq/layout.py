@@ -138,27 +138,27 @@ def plan_layout(
     cheap = [size for size in allowed if _cost(paddings[size]) <= PADDING_LIMIT]
     chosen = cheap[0] if cheap else min(allowed, key=lambda size: (_cost(paddings[size]), -size))
     padded = {width: new for width, new in paddings[chosen].items() if new != width}
-    found = AwqLayout(chosen, linears, _widths(config, padded), padded)
-    final = tuple(Linear(each.name, *found.padded_shape(f"{each.name}.weight", _shape(each))) for each in linears)
+    unpadded = AwqLayout(chosen, linears, _widths(config, padded), padded)
+    final = tuple(Linear(each.name, *unpadded.padded_shape(f"{each.name}.weight", _shape(each))) for each in linears)
     why = rules.first_objection(group_size) if chosen != group_size else None
     notes = _notes(group_size, chosen, why, padded, sizes)
-    return AwqLayout(chosen, final, found.widths, padded, (*notes, *_left_out(beyond)))
+    return AwqLayout(chosen, final, unpadded.widths, padded, (*notes, *_left_out(beyond)))
 
 
 def quantized_linears(shapes: Mapping[str, Sequence[int]]) -> tuple[Linear, ...]:
     """Lists the matrices in a language model's blocks, but for routers, norms and embeddings."""
-    found = []
+    linears = []
     for name, shape in shapes.items():
         layer = _LAYER.search(name)
         if layer and len(shape) == 2 and not _UNQUANTIZED.search(layer[1]) and not of_encoder(name):
-            found.append(Linear(name.removesuffix(".weight"), *shape))
-    return tuple(found)
+            linears.append(Linear(name.removesuffix(".weight"), *shape))
+    return tuple(linears)
 
 
 def block_of(name: str) -> str | None:
     """Returns the name of the numbered block that a tensor belongs to; None for others."""
-    found = _BLOCK.search(name)
-    return name[: found.end()] if found else None
+    match = _BLOCK.search(name)
+    return name[: match.end()] if match else None
 
 
 def _shape(linear: Linear) -> tuple[int, int]:
@@ -215,8 +215,8 @@ class _Rules:
     def first_objection(self, group_size: int) -> str | None:
         for size in self.sizes:
             for linear in self.linears:
-                if found := self._input(linear, group_size, size) or self._output(linear, size):
-                    return found
+                if objection := self._input(linear, group_size, size) or self._output(linear, size):
+                    return objection
         return None
 
     def refuse(self) -> NoReturn:
@@ -233,8 +233,8 @@ class _Rules:
         ranks = size if linear.role in _SPLIT_INPUT else 1
         if linear.input % (ranks * group_size) == 0:
             return None
-        what = f"{linear.name} has an input of {linear.input}{_of_ranks(ranks)}"
-        return f"{what}, no multiple of {group_size}"
+        width = f"{linear.name} has an input of {linear.input}{_of_ranks(ranks)}"
+        return f"{width}, no multiple of {group_size}"
 
     def _output(self, linear: Linear, size: int) -> str | None:
         if linear.role in _ROWS | _HALVES:
@@ -258,17 +258,17 @@ def _of_ranks(ranks: int) -> str:
 def _notes(
     asked: int, chosen: int, why: str | None, padded: Mapping[int, int], sizes: Sequence[int]
 ) -> tuple[str, ...]:
-    found: list[str] = []
+    notes: list[str] = []
     if chosen != asked:
         reason = why or f"padding the MLP to multiples of {asked} would add more than {PADDING_LIMIT:.0%}"
-        found.append(f"group size {chosen} instead of {asked}: {reason}")
+        notes.append(f"group size {chosen} instead of {asked}: {reason}")
     for width, new in padded.items():
         parallel = f" with tensor parallel sizes {_listed(sizes)}" if sizes != [1] else ""
-        found.append(
+        notes.append(
             f"the MLP's width is padded with zeros from {width} to {new} ({new / width - 1:.1%} more), "
             f"which changes no output, so that groups of {chosen} fit{parallel}"
         )
-    return tuple(found)
+    return tuple(notes)
 
 
 def _left_out(tensors: Collection[str]) -> tuple[str, ...]:

@@ -42,9 +42,9 @@ def _numbers(header: GgufHeader, config: ModelConfig, content: Mapping[str, Any]
         "context_length": (config.max_position_embeddings,) if config.max_position_embeddings else (),
     }
     for key, values in wanted.items():
-        found = header.number(key)
-        if values and found is not None and found not in values:
-            yield f"its {key} is {found:g}, and the config's is {values[0]}"
+        number = header.number(key)
+        if values and number is not None and number not in values:
+            yield f"its {key} is {number:g}, and the config's is {values[0]}"
 
 
 def _vocabulary(header: GgufHeader, config: ModelConfig) -> Iterator[str]:
@@ -61,9 +61,9 @@ def _rope(header: GgufHeader, content: Mapping[str, Any]) -> Iterator[str]:
     rope = content.get("rope_parameters") or content.get("rope_scaling") or {}
     rope = rope.get("full_attention", rope) if isinstance(rope, dict) else {}
     base = rope.get("rope_theta", content.get("rope_theta")) if isinstance(rope, dict) else None
-    found = header.number("rope.freq_base") or DEFAULT_ROPE_BASE
-    if isinstance(base, int | float) and not math.isclose(found, base, rel_tol=1e-5):
-        yield f"its rope.freq_base is {found:g}, and the config's rope_theta is {base:g}"
+    frequency = header.number("rope.freq_base") or DEFAULT_ROPE_BASE
+    if isinstance(base, int | float) and not math.isclose(frequency, base, rel_tol=1e-5):
+        yield f"its rope.freq_base is {frequency:g}, and the config's rope_theta is {base:g}"
     kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
     if kind in SCALED_BY_FACTOR and isinstance(factor, int | float):
         scaled = header.number("rope.scaling.factor")

@@ -135,15 +135,15 @@ def expected_bytes(full: GgufHeader, asked: dict[str, str]) -> int:
 
 def refuse_architecture(model: StoredModel, tools: LlamaCpp) -> None:
     """Raises InvalidInput (UnsupportedModel) when the converter does not know the architecture."""
-    known, named = tools.known_architectures(), model.config.architecture
-    if named in known:
+    names, named = tools.known_architectures(), model.config.architecture
+    if named in names:
         return
-    close = get_close_matches(named, known, n=3) or [
-        name for name in ("LlamaForCausalLM", "Qwen3ForCausalLM") if name in known
+    close = get_close_matches(named, names, n=3) or [
+        name for name in ("LlamaForCausalLM", "Qwen3ForCausalLM") if name in names
     ]
     raise InvalidInput(
         Reason.UNSUPPORTED_MODEL,
-        f"{model.store.describe(CONFIG_FILE)}: architectures names {named}, which is none of the {len(known)} that "
+        f"{model.store.describe(CONFIG_FILE)}: architectures names {named}, which is none of the {len(names)} that "
         f"llama.cpp's converter ({tools.version}) knows; the nearest are {', '.join(close)}: serve the model with "
         "vLLM, unquantized or as AWQ",
     )
@@ -177,13 +177,13 @@ def _refuse_code(store: Store, sizes: dict[str, int]) -> None:
     """Raises InvalidInput (UnsupportedModel) when the tokenizer is code that would have to be run."""
     if TOKENIZER_CONFIG_FILE not in sizes:
         return
-    what = store.describe(TOKENIZER_CONFIG_FILE)
-    content = parse_json(what, bytes(store.read(TOKENIZER_CONFIG_FILE, 0, sizes[TOKENIZER_CONFIG_FILE])))
+    label = store.describe(TOKENIZER_CONFIG_FILE)
+    content = parse_json(label, bytes(store.read(TOKENIZER_CONFIG_FILE, 0, sizes[TOKENIZER_CONFIG_FILE])))
     if content.get("auto_map"):
         raise InvalidInput(
             Reason.UNSUPPORTED_MODEL,
-            f"{what}: auto_map names code of the model's own ({json.dumps(content['auto_map'])[:100]}), which is never "
-            "run here: save the tokenizer as tokenizer.json, and remove auto_map",
+            f"{label}: auto_map names code of the model's own ({json.dumps(content['auto_map'])[:100]}), which is "
+            "never run here: save the tokenizer as tokenizer.json, and remove auto_map",
         )
 
 
@@ -221,10 +221,10 @@ def _checked(path: Path, config: ModelConfig, model: Path) -> GgufHeader:
         header = read_gguf(path)
     except InvalidGguf as error:
         raise Failed(Reason.RUINED_RESULT, f"llama.cpp wrote a file that cannot be read: {error}") from error
-    if found := disagreements(header, config, has_template=_has_template(model)):
+    if reasons := disagreements(header, config, has_template=_has_template(model)):
         raise InvalidInput(
             Reason.RUINED_RESULT,
-            f"llama.cpp made another model of it: {'; '.join(found)}: correct {CONFIG_FILE}, or serve it with vLLM",
+            f"llama.cpp made another model of it: {'; '.join(reasons)}: correct {CONFIG_FILE}, or serve it with vLLM",
         )
     return header
 

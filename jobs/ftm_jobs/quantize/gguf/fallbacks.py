@@ -32,10 +32,10 @@ def fallback_notes(type: FileType, weights: Mapping[str, Weight], asked: Mapping
     notes = []
     if layers:
         kinds = Counter(f"{storage} to {fallback_storage(each, storage)}" for each, storage in layers)
-        what = " and ".join(f"{count} from {kind}" for kind, count in kinds.most_common())
+        counts = " and ".join(f"{count} from {kind}" for kind, count in kinds.most_common())
         notes.append(
             f"{type.name}: {len(layers)} of {len(weights)} tensors fell back to another type, since "
-            f"{_widths(each for each, _ in layers)}: {what} ({_short_names(each.name for each, _ in layers)})"
+            f"{_widths(each for each, _ in layers)}: {counts} ({_short_names(each.name for each, _ in layers)})"
         )
     notes += [
         f"{type.name}: {each.name} is {fallback_storage(each, storage)}, not {storage}, since {_widths([each])}"
@@ -55,11 +55,11 @@ def _suits(weight: Weight, asked: str) -> bool:
 
 
 def _widths(weights: Iterable[Weight]) -> str:
-    found = sorted({each.columns for each in weights})
-    shown = f"{', '.join(map(str, found[:-1]))} and {found[-1]}" if len(found) > 1 else str(found[0])
-    small = all(columns % FALLBACK_BLOCK for columns in found)
-    multiple = f"multiple{'s' if len(found) > 1 else ''} of {FALLBACK_BLOCK if small else 256}"
-    return f"their {shown} columns are no {multiple}" if len(found) > 1 else f"{shown} columns are no {multiple}"
+    widths = sorted({each.columns for each in weights})
+    shown = f"{', '.join(map(str, widths[:-1]))} and {widths[-1]}" if len(widths) > 1 else str(widths[0])
+    small = all(columns % FALLBACK_BLOCK for columns in widths)
+    multiple = f"multiple{'s' if len(widths) > 1 else ''} of {FALLBACK_BLOCK if small else 256}"
+    return f"their {shown} columns are no {multiple}" if len(widths) > 1 else f"{shown} columns are no {multiple}"
 
 
 def _short_names(names: Iterable[str]) -> str:
@@ -70,7 +70,7 @@ def _short_names(names: Iterable[str]) -> str:
 _KEPT_IN_CHECKPOINTS = ("norm", "router", "mlp.gate.weight", "block_sparse_moe.gate.weight", "conv1d", "rotary")
 
 
-def refuse_unsuitable(what: str, type: FileType, checkpoint: Iterable[Weight]) -> None:
+def refuse_unsuitable(label: str, type: FileType, checkpoint: Iterable[Weight]) -> None:
     """Refuses, under strict, a checkpoint by its headers alone, before anything is converted.
 
     Raises InvalidInput (UnsuitableWidths) when weights have rows that the type cannot store in its own blocks.
@@ -95,7 +95,7 @@ def refuse_unsuitable(what: str, type: FileType, checkpoint: Iterable[Weight]) -
     ]
     raise InvalidInput(
         Reason.UNSUITABLE_WIDTHS,
-        f"{what}: {type.name} cannot store {len(unsuitable)} of {len(weights)} weights as it should, since their rows "
+        f"{label}: {type.name} cannot store {len(unsuitable)} of {len(weights)} weights as it should, since their rows "
         f"of {', '.join(map(str, widths[:6]))} numbers are no multiples of {block} ({', '.join(names[:8])}): write "
         f"type {' or '.join(fitting)}, or leave strict out to have them fall back to larger types",
     )

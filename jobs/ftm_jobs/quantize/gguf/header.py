@@ -47,8 +47,8 @@ class GgufTensor:
     @property
     def storage(self) -> str:
         """Returns ggml's name of the type; a number for a type that is not listed here."""
-        known = STORAGE_BY_ID.get(self.type_id)
-        return known.name if known else f"type {self.type_id}"
+        storage = STORAGE_BY_ID.get(self.type_id)
+        return storage.name if storage else f"type {self.type_id}"
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ class _Reader:
         result: bool | int | float = value
         return result
 
-    def count(self, what: str, largest: int = LARGEST_COUNT) -> int:
-        found = int(self.scalar("Q"))
-        if found > largest:
-            raise InvalidGguf(f"it declares {found} {what}")
-        return found
+    def count(self, label: str, largest: int = LARGEST_COUNT) -> int:
+        number = int(self.scalar("Q"))
+        if number > largest:
+            raise InvalidGguf(f"it declares {number} {label}")
+        return number
 
     def string(self) -> str:
         length = self.count("bytes of a string", LARGEST_STRING_BYTES)

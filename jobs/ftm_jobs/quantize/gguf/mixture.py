@@ -106,12 +106,12 @@ class _Mixture:
     def _attention_values(self, name: str) -> str:
         if self._architecture.experts == 8:
             return "Q8_0"
-        found = self._type.storage
+        storage = self._type.storage
         if self._type.name == "Q2_K":
-            found = "Q4_K" if self._architecture.queries_per_key >= 4 else "Q3_K"
+            storage = "Q4_K" if self._architecture.queries_per_key >= 4 else "Q3_K"
         elif self._type.name in ("Q4_K_M", "Q5_K_M") and _more_bits(self._values.index(name), len(self._values)):
-            found = "Q6_K"
-        return "Q5_K" if self._architecture.is_70b and found in ("Q3_K", "Q4_K") else found
+            storage = "Q6_K"
+        return "Q5_K" if self._architecture.is_70b and storage in ("Q3_K", "Q4_K") else storage
 
     def _down(self, layer: int, falcon: bool) -> str:
         layers = self._architecture.layers

@@ -32,18 +32,18 @@ _DEFAULTS: dict[str, Any] = {"rope_type": "default"}
 
 def differences(original: Mapping[str, Any], made: Mapping[str, Any], where: str = "config.json") -> list[Difference]:
     """Returns how the configs differ; `where` names the file in sentences."""
-    found = []
+    differing = []
     for name, value in original.items():
         if name in _IGNORED or name in _ROPE:
             continue
         other = made.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
-            found += differences(value, other, f"{where} {name}")
+            differing += differences(value, other, f"{where} {name}")
         elif name not in made and value is not None:
-            found.append(Difference(f"{where} {name}", _shown(value), "lost"))
+            differing.append(Difference(f"{where} {name}", _shown(value), "lost"))
         elif other != value and not _grew(name, value, other):
-            found.append(Difference(f"{where} {name}", _shown(value), _shown(other)))
-    return found + _rope_differences(original, made, where)
+            differing.append(Difference(f"{where} {name}", _shown(value), _shown(other)))
+    return differing + _rope_differences(original, made, where)
 
 
 def _rope_differences(original: Mapping[str, Any], made: Mapping[str, Any], where: str) -> list[Difference]:
@@ -51,19 +51,19 @@ def _rope_differences(original: Mapping[str, Any], made: Mapping[str, Any], wher
     given = {spelling: settings for spelling, settings in _spellings(made).items() if settings}
     if wanted and not given:
         return [Difference(f"{where} rope settings", _shown(wanted), "lost")]
-    found = []
+    differing = []
     for spelling, settings in given.items():
         for name, value in wanted.items():
             if settings.get(name, _DEFAULTS.get(name)) != value:
-                found.append(
+                differing.append(
                     Difference(f"{where} {spelling} {name}", _shown(value), _shown(settings.get(name, "lost")))
                 )
-        found += [
+        differing += [
             Difference(f"{where} {spelling} {name}", "absent", _shown(value))
             for name, value in settings.items()
             if wanted and name not in wanted and _DEFAULTS.get(name) != value
         ]
-    return found
+    return differing
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, Any]:

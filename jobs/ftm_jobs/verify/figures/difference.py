@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Difference:
-    what: str
+    label: str
     wanted: str
-    found: str
+    given: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.wanted} became {self.found}"
+        return f"{self.label}: {self.wanted} became {self.given}"

@@ -28,7 +28,7 @@ class Flip:
     position: int
     """Position of the token before the predicted one."""
     wanted: int
-    found: int
+    given: int
 
 
 @dataclass
@@ -112,17 +112,17 @@ def kl_divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
 
 def total(parts: Iterable[Divergence]) -> Divergence:
     """Sums up several texts, each token counting the same."""
-    found = Divergence()
+    whole = Divergence()
     for part in parts:
-        found.tokens += part.tokens
-        found.kl_sum += part.kl_sum
-        found.kl_largest = max(found.kl_largest, part.kl_largest)
-        found.agreed += part.agreed
-        found.scored += part.scored
-        found.reference_loss += part.reference_loss
-        found.other_loss += part.other_loss
-        found.flips = sorted([*found.flips, *part.flips], reverse=True)[:KEPT_FLIPS]
-    return found
+        whole.tokens += part.tokens
+        whole.kl_sum += part.kl_sum
+        whole.kl_largest = max(whole.kl_largest, part.kl_largest)
+        whole.agreed += part.agreed
+        whole.scored += part.scored
+        whole.reference_loss += part.reference_loss
+        whole.other_loss += part.other_loss
+        whole.flips = sorted([*whole.flips, *part.flips], reverse=True)[:KEPT_FLIPS]
+    return whole
 
 
 def perplexity(loss: float, tokens: int) -> float:

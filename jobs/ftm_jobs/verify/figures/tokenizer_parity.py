@@ -63,36 +63,36 @@ def differences(
     trained: Tokenizer, serving: Tokenizer, texts: Iterable[str], special: Iterable[str] = ()
 ) -> list[Difference]:
     """Returns how the tokenizers differ; each spelling of `special` is encoded alone and inside a text."""
-    found = [
+    differing = [
         Difference(name, _shown(token), _shown(serving.special.get(name)))
         for name, token in trained.special.items()
         if token != serving.special.get(name)
     ]
     if trained.adds_first != serving.adds_first:
-        found.append(
+        differing.append(
             Difference("a text's first token is added", _shown(trained.adds_first), _shown(serving.adds_first))
         )
     if _template(trained) != _template(serving):
-        found.append(Difference("chat template", _shown(trained.chat_template), _shown(serving.chat_template)))
+        differing.append(Difference("chat template", _shown(trained.chat_template), _shown(serving.chat_template)))
     spelled = [spelling for token in special for spelling in (token, f"a{token}b {token}\n{token}")]
     for text in [*texts, *spelled]:
         wanted, given = trained.encode(text), serving.encode(text)
         if wanted != given:
             at = next((place for place, pair in enumerate(zip(wanted, given, strict=False)) if pair[0] != pair[1]), -1)
             place = at if at >= 0 else min(len(wanted), len(given))
-            found.append(
+            differing.append(
                 Difference(
                     f"the tokens of {_shown(text)} from the {place + 1}. on",
                     str(wanted[place : place + 6]),
                     str(given[place : place + 6]),
                 )
             )
-    return found
+    return differing
 
 
 def _template(tokenizer: Tokenizer) -> str | None:
-    found = tokenizer.chat_template
-    return found.strip() if found else None
+    template = tokenizer.chat_template
+    return template.strip() if template else None
 
 
 def _shown(value: object) -> str:

@@ -61,14 +61,14 @@ class WholeModel:
         return self._feed([token])
 
     def _feed(self, tokens: list[int]) -> torch.Tensor:
-        found = self._model(
+        output = self._model(
             input_ids=torch.tensor([tokens], device=self._device),
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
         )
-        self._cache = found.past_key_values
-        logits: torch.Tensor = found.logits[0, -1]
+        self._cache = output.past_key_values
+        logits: torch.Tensor = output.logits[0, -1]
         return logits
 
 

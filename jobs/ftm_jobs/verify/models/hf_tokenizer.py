@@ -22,17 +22,17 @@ class HfTokenizer:
             ) from error
 
     def encode(self, text: str) -> list[int]:
-        found: list[int] = self.inner(text, add_special_tokens=False)["input_ids"]
-        return found
+        tokens: list[int] = self.inner(text, add_special_tokens=False)["input_ids"]
+        return tokens
 
     def encode_text(self, text: str) -> list[int]:
         """Returns the tokens of a text, after those that begin one."""
-        found: list[int] = self.inner(text)["input_ids"]
-        return found
+        tokens: list[int] = self.inner(text)["input_ids"]
+        return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
-        found: str = self.inner.decode(tokens, skip_special_tokens=True)
-        return found
+        text: str = self.inner.decode(tokens, skip_special_tokens=True)
+        return text
 
     @property
     def special(self) -> dict[str, int | None]:
@@ -44,10 +44,10 @@ class HfTokenizer:
 
     @property
     def adds_first(self) -> bool:
-        found = self.inner("a")["input_ids"]
-        return bool(found) and found[0] == self.inner.bos_token_id and self.inner.bos_token_id is not None
+        tokens = self.inner("a")["input_ids"]
+        return bool(tokens) and tokens[0] == self.inner.bos_token_id and self.inner.bos_token_id is not None
 
     @property
     def chat_template(self) -> str | None:
-        found = self.inner.chat_template
-        return found if isinstance(found, str) else None
+        template = self.inner.chat_template
+        return template if isinstance(template, str) else None

@@ -70,10 +70,10 @@ class LayerwiseModel:
     def begin(self, prompts: Sequence[Tokens]) -> None:
         self.prompts, self._hidden, self._calls = list(prompts), [], []
         with self._parts([*self.skeleton.embedding, *self.skeleton.rest]):
-            known = self.skeleton.model.get_input_embeddings().num_embeddings
+            size = self.skeleton.model.get_input_embeddings().num_embeddings
             for tokens in self.prompts:
                 given = torch.tensor([list(tokens)], device=self.skeleton.device)
-                hidden, calls = self._record(given.clamp_max(known - 1))  # a smaller vocabulary than the tokenizer's
+                hidden, calls = self._record(given.clamp_max(size - 1))  # a smaller vocabulary than the tokenizer's
                 self._hidden.append(hidden)
                 self._calls.append(calls)
 
@@ -83,9 +83,9 @@ class LayerwiseModel:
         with self._parts([self.skeleton.layer_name(layer)]):
             for place, hidden in enumerate(self._hidden):
                 positional, named = self._calls[place][layer]
-                found = module(hidden, *positional, **named)
-                self._tuples = isinstance(found, tuple)
-                self._hidden[place] = found[0] if self._tuples else found
+                output = module(hidden, *positional, **named)
+                self._tuples = isinstance(output, tuple)
+                self._hidden[place] = output[0] if self._tuples else output
         for calls in self._calls:
             calls[layer] = ((), {})
 
@@ -103,14 +103,14 @@ class LayerwiseModel:
             last = position == self.layers - 1
 
             def forward(given: torch.Tensor, *_: Any, **__: Any) -> Any:
-                found = hidden if last else given
-                return (found,) if self._tuples else found
+                vectors = hidden if last else given
+                return (vectors,) if self._tuples else vectors
 
             return forward
 
         with self._layers_do(skip):
-            found = self.skeleton.model(inputs_embeds=hidden, use_cache=False, logits_to_keep=positions)
-        logits: torch.Tensor = found.logits[0]
+            output = self.skeleton.model(inputs_embeds=hidden, use_cache=False, logits_to_keep=positions)
+        logits: torch.Tensor = output.logits[0]
         return logits
 
     @contextmanager
@@ -210,7 +210,7 @@ class WholeLogits:
 
 def compare(reference: Logits, other: Logits) -> list[Divergence]:
     """Returns the divergence of each prompt."""
-    found = []
+    divergences = []
     with reference.ready(), other.ready():
         for number, tokens in enumerate(reference.prompts):
             measured = Divergence()
@@ -219,8 +219,8 @@ def compare(reference: Logits, other: Logits) -> list[Divergence]:
                 count = min(POSITIONS_AT_ONCE, len(tokens) - first)
                 pair = [each.of(number, first, count).cpu() for each in (reference, other)]
                 measured.add(pair[0], pair[1], following[first : first + count], number, first)
-            found.append(measured)
-    return found
+            divergences.append(measured)
+    return divergences
 
 
 def run(

@@ -41,31 +41,31 @@ class GgufRounding:
         """Rounds what enters the Linear layers that are loaded."""
         handles = []
         for name, kind in self.kinds.items():
-            found = yardstick(name, kind)
-            if found is None:
+            rule = yardstick(name, kind)
+            if rule is None:
                 continue
             handles += [
-                modules[module].register_forward_pre_hook(_rounds_inputs(found))
+                modules[module].register_forward_pre_hook(_rounds_inputs(rule))
                 for module in (skeleton.module_of(name), skeleton.tied_head(name))
                 if module and module in modules
             ]
         return handles
 
     def _round(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        found = yardstick(name, self.kinds[name]) if name in self.kinds else None
-        if found is None or tensor.dim() < 2:
+        rule = yardstick(name, self.kinds[name]) if name in self.kinds else None
+        if rule is None or tensor.dim() < 2:
             return tensor
-        if found.is_float:
-            return rounding.to_mantissa(tensor, found.bits)
+        if rule.is_float:
+            return rounding.to_mantissa(tensor, rule.bits)
         if self.model_type in CONV1D_MODEL_TYPES and ".c_" in name:
-            return rounding.to_bits(tensor.T, found.bits, found.group).T.contiguous()
-        return rounding.to_bits(tensor, found.bits, found.group)
+            return rounding.to_bits(tensor.T, rule.bits, rule.group).T.contiguous()
+        return rounding.to_bits(tensor, rule.bits, rule.group)
 
 
-def _rounds_inputs(found: Yardstick) -> Callable[..., Any]:
+def _rounds_inputs(rule: Yardstick) -> Callable[..., Any]:
     def hook(_: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        if found.activations:
-            return (rounding.activations(given[0], found.activations), *given[1:])
-        return (rounding.to_mantissa(given[0], found.bits), *given[1:])
+        if rule.activations:
+            return (rounding.activations(given[0], rule.activations), *given[1:])
+        return (rounding.to_mantissa(given[0], rule.bits), *given[1:])
 
     return hook

@@ -43,9 +43,9 @@ class Skeleton:
     def module_of(self, weight: str) -> str | None:
         """Returns the Linear module whose weight this tensor on disk is, unchanged; None where it is none."""
         module, _, part = self._places.places.get(weight, "").rpartition(".")
-        found = self._modules.get(module)
+        layer = self._modules.get(module)
         return (
-            module if part == "weight" and isinstance(found, nn.Linear) and weight in self._places.unchanged else None
+            module if part == "weight" and isinstance(layer, nn.Linear) and weight in self._places.unchanged else None
         )
 
     def tied_head(self, weight: str) -> str | None:
@@ -65,10 +65,10 @@ class Skeleton:
     @property
     def head(self) -> list[str]:
         """Returns the modules that turn vectors into logits; with a tied output layer, the embedding too."""
-        found = self.model.get_output_embeddings()
-        if found is None:
+        output = self.model.get_output_embeddings()
+        if output is None:
             return []
-        name = self._name_of(found)
+        name = self._name_of(output)
         tied = [*self.embedding] if self._origin(f"{name}.weight") else []
         return [*tied, name]
 

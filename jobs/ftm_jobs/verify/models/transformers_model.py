@@ -28,8 +28,8 @@ def model_class(config: Any) -> Any:
     import transformers
 
     for name in config.architectures or ():
-        if (found := getattr(transformers, name, None)) is not None:
-            return found
+        if (architecture := getattr(transformers, name, None)) is not None:
+            return architecture
     raise InvalidInput(
         Reason.UNSUPPORTED_BASE,
         f"config.json names the architecture {config.architectures}, which transformers {transformers.__version__} "

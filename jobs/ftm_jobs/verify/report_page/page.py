@@ -93,10 +93,10 @@ def _model_rows(content: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _dots(comparisons: Sequence[Mapping[str, Any]]) -> DotPlot:
     series, colours = {}, {}
-    for each in comparisons:
-        if (pair := (each["reference"], each["other"])) in _PLOTTED:
+    for comparison in comparisons:
+        if (pair := (comparison["reference"], comparison["other"])) in _PLOTTED:
             name, colours[name] = _PLOTTED[pair]
-            series[name] = [text["kl"] for text in each["texts"]]
+            series[name] = [text["kl"] for text in comparison["texts"]]
     return dot_plot([text["name"] for text in comparisons[0]["texts"]], series, colours)
 
 

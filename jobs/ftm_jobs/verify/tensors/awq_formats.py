@@ -36,33 +36,33 @@ class AwqFormat:
     zero_point: bool
 
 
-def read_format(what: str, quantization: Mapping[str, Any]) -> AwqFormat:
+def read_format(label: str, quantization: Mapping[str, Any]) -> AwqFormat:
     """Reads config.json's quantization_config. Raises InvalidInput for a format that cannot be dequantized here."""
     method = quantization.get("quant_method")
     if method == "awq":
         if str(quantization.get("version", "gemm")).lower() != "gemm":
-            raise _unsupported(what, f"version {quantization.get('version')!r}", "version gemm")
+            raise _unsupported(label, f"version {quantization.get('version')!r}", "version gemm")
         return AwqFormat("awq", int(quantization["bits"]), int(quantization["group_size"]), True)
     if method == "compressed-tensors":
         groups = quantization.get("config_groups") or {}
         if quantization.get("format") != "pack-quantized" or len(groups) != 1:
-            raise _unsupported(what, f"format {quantization.get('format')!r}", "one group of pack-quantized")
+            raise _unsupported(label, f"format {quantization.get('format')!r}", "one group of pack-quantized")
         weights = next(iter(groups.values()))["weights"]
         if weights.get("actorder"):
-            raise _unsupported(what, "actorder", "no actorder")
+            raise _unsupported(label, "actorder", "no actorder")
         group = weights.get("group_size") or -1
         return AwqFormat("compressed-tensors", int(weights["num_bits"]), int(group), not weights.get("symmetric", True))
-    raise _unsupported(what, f"quant_method {method!r}", "awq or compressed-tensors")
+    raise _unsupported(label, f"quant_method {method!r}", "awq or compressed-tensors")
 
 
 class DequantizedTensors:
     """Reads a packed checkpoint's weights under their own names, in fp32."""
 
-    def __init__(self, source: TensorSource, found: AwqFormat) -> None:
+    def __init__(self, source: TensorSource, packing: AwqFormat) -> None:
         self._source = source
-        self._format = found
-        self._part = "qweight" if found.method == "awq" else "weight_packed"
-        parts = _AWQ_PARTS if found.method == "awq" else _PACKED_PARTS
+        self._format = packing
+        self._part = "qweight" if packing.method == "awq" else "weight_packed"
+        parts = _AWQ_PARTS if packing.method == "awq" else _PACKED_PARTS
         modules = {name.removesuffix(f".{self._part}") for name in source.names if name.endswith(f".{self._part}")}
         refused = [name for name in source.names if name.rpartition(".")[2] in _REFUSED_PARTS]
         if refused:
@@ -84,8 +84,8 @@ class DequantizedTensors:
         weight, zeros, scales = (self._source.read(f"{module}.{part}") for part in _AWQ_PARTS)
         group = self._format.group_size if self._format.group_size > 0 else weight.shape[0]
         levels = unpack_awq(weight, self._format.bits) - _repeat(unpack_awq(zeros, self._format.bits), group)
-        found: torch.Tensor = (levels * _repeat(scales.float(), group)).T.contiguous()
-        return found
+        dequantized: torch.Tensor = (levels * _repeat(scales.float(), group)).T.contiguous()
+        return dequantized
 
     def _packed(self, module: str) -> torch.Tensor:
         bits = self._format.bits
@@ -99,22 +99,22 @@ class DequantizedTensors:
             packed = stored.dtype == torch.int32
             zeros = unpack(stored.T.contiguous(), bits)[:, :rows].T if packed else stored.int() + 2 ** (bits - 1)
             zero = _repeat(zeros.T, group)[:columns].T
-        found: torch.Tensor = (levels - zero) * _repeat(scale.T, group)[:columns].T
-        return found
+        dequantized: torch.Tensor = (levels - zero) * _repeat(scale.T, group)[:columns].T
+        return dequantized
 
 
 def unpack(packed: torch.Tensor, bits: int) -> torch.Tensor:
     """Returns unsigned numbers of `bits` bits, from the low bits up, along the last dimension; int32."""
     shifts = torch.arange(0, 32 - bits + 1, bits, dtype=torch.int32)
-    found: torch.Tensor = ((packed[..., None] >> shifts) & (2**bits - 1)).flatten(-2)
-    return found
+    numbers: torch.Tensor = ((packed[..., None] >> shifts) & (2**bits - 1)).flatten(-2)
+    return numbers
 
 
 def unpack_awq(packed: torch.Tensor, bits: int) -> torch.Tensor:
     """Unpacks like `unpack`, and undoes AutoAWQ's order of eight."""
-    found = unpack(packed, bits)
+    numbers = unpack(packed, bits)
     order = torch.tensor([ORDER.index(place) for place in range(len(ORDER))])
-    return found.view(*found.shape[:-1], -1, len(ORDER))[..., order].flatten(-2)
+    return numbers.view(*numbers.shape[:-1], -1, len(ORDER))[..., order].flatten(-2)
 
 
 def pack_awq(levels: torch.Tensor) -> torch.Tensor:
@@ -129,7 +129,7 @@ def _repeat(rows: torch.Tensor, group: int) -> torch.Tensor:
     return rows.repeat_interleave(group, 0)
 
 
-def _unsupported(what: str, found: str, wanted: str) -> InvalidInput:
+def _unsupported(label: str, given: str, wanted: str) -> InvalidInput:
     return InvalidInput(
-        Reason.UNSUPPORTED_BASE, f"{what}: quantization_config has {found}: verification can read {wanted}"
+        Reason.UNSUPPORTED_BASE, f"{label}: quantization_config has {given}: verification can read {wanted}"
     )

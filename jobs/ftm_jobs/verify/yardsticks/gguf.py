@@ -67,10 +67,10 @@ def describe(kinds: Iterable[str]) -> str:
 def describe_yardsticks(kinds: Iterable[str]) -> str:
     """Returns `4 bit in groups of 32 (Q4_K), 6 bit in groups of 16 (Q6_K)`, the commonest first."""
     counted = sorted(Counter(kinds).items(), key=lambda each: (-each[1], each[0]))
-    found = []
+    described = []
     for kind, _ in counted:
         rule = YARDSTICKS.get(kind)
         if rule:
             width = f"{rule.bits} bit of mantissa" if rule.is_float else f"{rule.bits} bit in groups of {rule.group}"
-            found.append(f"{width} ({kind})")
-    return ", ".join(found) or "none"
+            described.append(f"{width} ({kind})")
+    return ", ".join(described) or "none"

@@ -29,8 +29,8 @@ def to_bits(weight: torch.Tensor, bits: int, group: int) -> torch.Tensor:
     step = ((high - low) / largest).clamp_min(torch.finfo(torch.float32).tiny)
     zero = (-low / step).round()
     levels = ((grouped / step).round() + zero).clamp(0, largest)
-    found: torch.Tensor = ((levels - zero) * step).flatten(-2)[..., :columns]
-    return found
+    rounded: torch.Tensor = ((levels - zero) * step).flatten(-2)[..., :columns]
+    return rounded
 
 
 def to_mantissa(weight: torch.Tensor, bits: int) -> torch.Tensor:

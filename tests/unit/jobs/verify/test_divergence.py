@@ -24,7 +24,7 @@ def test_the_example_of_the_module() -> None:
     assert found.kl == pytest.approx(0.5 * math.log(5 / 3) + 0.3 * math.log(3 / 5), rel=1e-5)
     (flip,) = found.flips
     assert flip.margin == pytest.approx(0.2, rel=1e-5)
-    assert (flip.wanted, flip.found) == (0, 1)
+    assert (flip.wanted, flip.given) == (0, 1)
     assert (found.same_top, found.flipped) == (0, 1)
 
 

@@ -146,5 +146,5 @@ def _parts(name: str, shape: tuple[int, ...], group_size: int) -> list[OutputTen
     return [OutputTensor(f"{name}.{part}", dtype, shape, None) for part, (dtype, shape) in sizes.items()]
 
 
-def _unknown(what: str) -> InvalidInput:
-    return InvalidInput(Reason.UNSUPPORTED_MODEL, f"{what}: write quantization.awq.engine: LLMCompressor")
+def _unknown(label: str) -> InvalidInput:
+    return InvalidInput(Reason.UNSUPPORTED_MODEL, f"{label}: write quantization.awq.engine: LLMCompressor")

@@ -202,8 +202,8 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _unsupported(what: str) -> InvalidInput:
-    return InvalidInput(Reason.UNSUPPORTED_MODEL, f"{what}: write quantization.method: GGUF or None")
+def _unsupported(label: str) -> InvalidInput:
+    return InvalidInput(Reason.UNSUPPORTED_MODEL, f"{label}: write quantization.method: GGUF or None")
 
 
 def _padded_copy(run: EngineRun, folder: Path) -> Path:
