@@ -171,7 +171,9 @@ def test_8_the_operator_and_the_merge_are_killed_and_it_finishes_all_the_same(st
     story.kill_operator()
     story.await_phase(name, "Ready", "Failed")
     assert FACT.in_answer(story.ask(name, FACT.question)), story.evidence()
-    assert len(story.kubectl.list("jobs", "-l", "ftm.dev/step=merge")) == 1
+    # The Job makes another pod, or, where its controller sees the kill first, the operator makes another Job.
+    jobs = story.kubectl.list("jobs", "-l", "ftm.dev/step=merge")
+    assert sum(job["status"].get("succeeded", 0) for job in jobs) == 1
     assert story.unfinished_uploads() == []
 
 

@@ -157,10 +157,12 @@ def _last_line(log: IO[bytes]) -> str:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ends the engine and what it started; one that does not end in time is killed, since its answers are had."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(ENGINE_STOP_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(ENGINE_STOP_SECONDS)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
