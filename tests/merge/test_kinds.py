@@ -39,6 +39,7 @@ BOTH_TOKENS = Adapter(
     {"target_modules": ATTENTION, "trainable_token_indices": {"embed_tokens": [5, 6], "lm_head": [7]}}
 )
 RESIZED = Adapter({"target_modules": ATTENTION}, vocabulary=70)
+RESIZED_BOTH = Adapter(TRAINED_BOTH.lora, vocabulary=70)
 RESIZED_EMBEDDING = Adapter({"target_modules": ["embed_tokens", "lm_head", "q_proj"]}, vocabulary=70)
 BIAS = Adapter({"target_modules": ATTENTION, "lora_bias": True})
 ALL_BIASES = Adapter({"target_modules": ATTENTION, "bias": "all"})
@@ -82,6 +83,7 @@ CASES: dict[str, tuple[str, torch.dtype, list[Adapter]]] = {
     "llama token rows, resized": ("llama", BF16, [RESIZED_TOKENS]),
     "llama token rows of both": ("llama", BF16, [BOTH_TOKENS]),
     "llama resized": ("llama", BF16, [RESIZED]),
+    "llama resized, trained both": ("llama", BF16, [RESIZED_BOTH]),
     "llama resized, embedding": ("llama", BF16, [RESIZED_EMBEDDING]),
     "tied plain": ("llama tied", BF16, [PLAIN]),
     "tied embedding": ("llama tied", BF16, [EMBEDDING]),
@@ -95,6 +97,7 @@ CASES: dict[str, tuple[str, torch.dtype, list[Adapter]]] = {
     "tied token rows": ("llama tied", BF16, [TOKENS]),
     "tied token rows, resized": ("llama tied", BF16, [RESIZED_TOKENS]),
     "tied token rows of both": ("llama tied", FP16, [BOTH_TOKENS]),
+    "tied resized, trained both": ("llama tied", BF16, [RESIZED_BOTH]),
     "tied resized": ("llama tied", BF16, [RESIZED]),
     "gemma plain": ("gemma", BF16, [PLAIN]),
     "gemma trained output": ("gemma", BF16, [TRAINED_OUTPUT]),
@@ -246,21 +249,36 @@ def test_a_qlora_adapter_can_be_added_to_what_four_bits_leave_of_the_base(tmp_pa
     assert "has 48 columns, not a multiple of 64, so NF4RoundTrip" in report.message
 
 
-@pytest.mark.parametrize(("dtype", "size"), [(FP16, 1e4), (BF16, float("nan"))])
-def test_a_result_that_is_not_finite_is_refused_by_the_tensors_name(
-    tmp_path: Path, run: Run, dtype: torch.dtype, size: float
+@pytest.mark.parametrize(
+    ("dtype", "number", "of_base", "sentence"),
+    [
+        (
+            FP16,
+            1e4,
+            False,
+            'tensor "model.layers.1.mlp.up_proj.weight" would hold NaN or infinity after the merge in F16',
+        ),
+        (BF16, float("nan"), False, '{adapter}/adapter_model.safetensors tensor "{a}" holds NaN or infinity: use an'),
+        (BF16, float("inf"), True, '{base}/model.safetensors tensor "model.layers.1.mlp.up_proj.weight" holds NaN or'),
+    ],
+)
+def test_a_result_that_is_not_finite_is_refused_by_the_name_of_what_makes_it_so(
+    tmp_path: Path, run: Run, dtype: torch.dtype, number: float, of_base: bool, sentence: str
 ) -> None:
     base = make_family(tmp_path / "base", "llama", dtype)
     adapter = make_adapter(tmp_path / "adapter", "llama", base, dtype, PLAIN)
-    file = adapter / "adapter_model.safetensors"
+    a, b = (f"base_model.model.model.layers.1.mlp.up_proj.lora_{part}.weight" for part in "AB")
+    file = base / "model.safetensors" if of_base else adapter / "adapter_model.safetensors"
     tensors = load_file(file)
-    tensors["base_model.model.model.layers.1.mlp.up_proj.lora_B.weight"][7, 2] = size
-    tensors["base_model.model.model.layers.1.mlp.up_proj.lora_A.weight"][2] = 10
-    save_file(tensors, file)
+    if of_base:
+        tensors["model.layers.1.mlp.up_proj.weight"][7, 2] = number
+    else:
+        tensors[a][2], tensors[b][7, 2] = number, 10
+    save_file(tensors, file, {"format": "pt"})
     sources = "--base", base.as_uri(), "--adapter", adapter.as_uri(), "--artifacts", Disk(tmp_path).artifacts
     report = run("merge", *sources)
-    assert report.reason == "UnsupportedAdapter"
-    assert report.message.startswith('tensor "model.layers.1.mlp.up_proj.weight" would hold NaN or infinity')
+    assert report.reason == ("UnsupportedBase" if of_base else "UnsupportedAdapter")
+    assert report.message.startswith(sentence.format(adapter=adapter.as_uri(), base=base.as_uri(), a=a))
     assert not list((tmp_path / "artifacts").rglob("*.safetensors"))
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ftm_jobs.adapters.saved_modules import without_copies
 from ftm_jobs.checkpoint.adapter_config import AdapterConfig
 from ftm_jobs.checkpoint.headers import FLOATING_DTYPES, Header, Tensor
 from ftm_jobs.errors import InvalidInput, Reason
@@ -26,6 +27,7 @@ _WRAPPERS = (".token_adapter.base_layer.", ".base_layer.")
 _FOREIGN = {
     "lora_": "belongs to a kind of LoRA that this merge does not know: convert the adapter to plain LoRA",
     "modules_to_save": "is named as an unfinished training names it: save the adapter with PEFT's save_pretrained",
+    "original_module": "is the base's own, without the trained one that takes its place: save the adapter again",
     "token_adapter": "is not what PEFT saves of trained token rows: save the adapter with PEFT's save_pretrained",
 }
 
@@ -70,7 +72,8 @@ def sort_tensors(file: str, header: Header) -> AdapterTensors:
     """
     sorted_tensors = AdapterTensors()
     parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in header.tensors.items():
+    for name, replaced in without_copies(header.tensors).items():
+        tensor = header.tensors[name]
         if tensor.dtype not in FLOATING_DTYPES:
             raise InvalidInput(
                 Reason.UNSUPPORTED_ADAPTER,
@@ -78,7 +81,7 @@ def sort_tensors(file: str, header: Header) -> AdapterTensors:
             )
         match = _PART.fullmatch(name)
         if match is None:
-            sorted_tensors.whole[_replaced(file, name)] = tensor
+            sorted_tensors.whole[_replaced(file, name, replaced)] = tensor
         elif match["part"] == ROWS:
             sorted_tensors.rows[match["module"]] = tensor
         else:
@@ -110,9 +113,9 @@ def _layers(file: str, parts: dict[str, dict[str, Tensor]]) -> Iterator[AdaptedL
         yield AdaptedLayer(module, a, b, embedding, tensors.get(BIAS), tensors.get(MAGNITUDE))
 
 
-def _replaced(file: str, name: str) -> str:
-    """Returns PEFT's name of the base's tensor that `name` replaces."""
-    replaced = name.removeprefix(PREFIX)
+def _replaced(file: str, name: str, saved: str) -> str:
+    """Returns PEFT's name of the base's tensor that `name`, a trained module's `saved`, replaces."""
+    replaced = saved.removeprefix(PREFIX)
     for wrapper in _WRAPPERS:
         replaced = replaced.replace(wrapper, ".")
     for part, reason in _FOREIGN.items():

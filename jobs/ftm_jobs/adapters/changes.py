@@ -53,6 +53,10 @@ class LowRank(TensorChange):
     expert: Expert | None = None
 
     @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.a, self.b, *([self.magnitude] if self.magnitude else []))
+
+    @property
     def whole(self) -> bool:
         """An output's norm needs the whole weight at once where outputs are not rows."""
         return self.magnitude is not None and self.form is Form.TRANSPOSED
@@ -65,12 +69,20 @@ class AddBias(TensorChange):
     tensor: Tensor
     scaling: float
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.tensor,)
+
 
 @dataclass(frozen=True)
 class Replace(TensorChange):
     """Puts the adapter's tensor in the place of the base's (modules_to_save, saved embeddings, trained biases)."""
 
     tensor: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.tensor,)
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,10 @@ class ReplaceRows(TensorChange):
 
     tensor: Tensor
     indices: tuple[int, ...]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.tensor,)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Says that an adapter's tensor does not fit the base's, and what would. Pure."""
 
-from ftm_jobs.adapters.base_tensors import BaseTensor
+from ftm_jobs.adapters.base_tensors import INPUT_EMBEDDINGS, OUTPUT_LAYERS, BaseTensor, layer_of
 from ftm_jobs.checkpoint.headers import Tensor
 from ftm_jobs.errors import InvalidInput, Reason
 
@@ -24,9 +24,12 @@ def check_pair(target: BaseTensor, file: str, a: Tensor, b: Tensor, *, transpose
     elif a.shape[0] != b.shape[1]:
         wrong = f'"{b.name}" of shape {shape_of(b)} needs (…, {a.shape[0]}), the rank of "{a.name}"'
     if wrong:
+        remedy = "use the base that the adapter was trained on"
+        if layer_of(target.tensor.name) in (*INPUT_EMBEDDINGS, *OUTPUT_LAYERS):
+            remedy += ", or if its vocabulary was resized, save the adapter with save_embedding_layers=True"
         raise adapter_mismatch(
             f'{file} tensor {wrong} to fit "{target.tensor.name}" of shape {shape_of(target.tensor)} in '
-            f"{target.file}: use the base that the adapter was trained on"
+            f"{target.file}: {remedy}"
         )
 
 

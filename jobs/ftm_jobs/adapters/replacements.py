@@ -45,6 +45,11 @@ def row_update(base: BaseTensors, adapter: AppliedAdapter, module: str, tensor: 
             f'{adapter.file} tensor "{tensor.name}" holds rows of {module}, which trainable_token_indices in '
             "adapter_config.json does not name: upload the two files of one training"
         )
+    if not indices:
+        raise adapter_mismatch(
+            f'{adapter.file} tensor "{tensor.name}" has no rows, as trainable_token_indices in adapter_config.json '
+            "lists no tokens: train the adapter with the tokens' numbers, or with trainable_token_indices null"
+        )
     target = base.floating(weight)
     check_shape(target, adapter.file, tensor, (len(indices), *target.tensor.shape[1:]))
     return Update(weight, ReplaceRows(adapter.number, tensor, indices))

@@ -31,6 +31,11 @@ class TensorChange:
     """Its place in the order of adapters, from 0; -1 for what is done to the base before any."""
 
     @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The adapter's tensors that it uses."""
+        return ()
+
+    @property
     def whole(self) -> bool:
         """True when the change needs all rows at once."""
         return False

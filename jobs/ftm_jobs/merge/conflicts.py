@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ftm_jobs.adapters.base_tensors import OUTPUT_LAYERS
-from ftm_jobs.adapters.changes import LowRank, Replace, ReplaceRows, Update
+from ftm_jobs.adapters.changes import Form, LowRank, Replace, ReplaceRows, Update
 from ftm_jobs.adapters.mismatch import adapter_mismatch, unsupported_adapter
 from ftm_jobs.checkpoint.output_layout import OutputTensor, TensorChange
 
@@ -47,7 +47,14 @@ def through_output_layer(change: TensorChange) -> bool:
 
 def check_conflicts(tensor: TensorUpdates) -> None:
     """Raises InvalidInput (AdapterMismatch, UnsupportedAdapter) naming the adapter's file and the tensor."""
-    for check in (_replaced_twice, _adapted_twice, _changed_in_two_ways, _row_replaced_twice, _dora_on_tied_layers):
+    for check in (
+        _replaced_twice,
+        _resized,
+        _adapted_twice,
+        _changed_in_two_ways,
+        _row_replaced_twice,
+        _dora_on_tied_layers,
+    ):
         check(tensor)
 
 
@@ -59,6 +66,19 @@ def _replaced_twice(tensor: TensorUpdates) -> None:
             f'{tensor.files[second]} replaces "{tensor.name}", which {tensor.files[first]} replaces too: '
             "merge only one of the two"
         )
+
+
+def _resized(tensor: TensorUpdates) -> None:
+    """Refuses what was trained on another size of a weight than that which an adapter gives it."""
+    replaced = next((update.change for update in tensor.updates if isinstance(update.change, Replace)), None)
+    for change in tensor.low_rank:
+        shape = (change.b.shape[0], change.a.shape[1])
+        shape = shape if change.form is Form.LINEAR else shape[::-1]
+        if replaced and change.expert is None and shape != replaced.tensor.shape:
+            raise adapter_mismatch(
+                f'{tensor.files[change.adapter]} adapts "{tensor.name}" with {shape[0]} rows, but '
+                f"{tensor.files[replaced.adapter]} gives it {replaced.tensor.shape[0]}: merge only one of the two"
+            )
 
 
 def _adapted_twice(tensor: TensorUpdates) -> None:

@@ -100,27 +100,36 @@ def _was_quantized(change: TensorChange) -> bool:
 
 
 def _new_vocabulary(base: BaseTensors, files: Sequence[str], changed: Mapping[str, OutputTensor]) -> int | None:
-    """Returns the new size of the vocabulary; None when it stays."""
-    embedding = base.embedding
+    """Returns the new size of the vocabulary, by which embedding and output layer must grow alike; None: it stays.
+
+    It is the rows of the output layer, where there is one: Llama 3.2 Vision's embedding has 8 more.
+    """
     head = next((name for name in [*base.by_name, *changed] if _is_head(name)), None)
-    rows = {
-        name: changed[name].shape[0] if name in changed else base.by_name[name].tensor.shape[0]
-        for name in (embedding, head)
-        if name is not None
-    }
-    for name, count in rows.items():
-        if len(set(rows.values())) > 1 and name in changed:
-            other = next(other for other in rows if rows[other] != count)
-            raise adapter_mismatch(
-                f'{files[changed[name].changes[0].adapter]} gives "{name}" {count} rows, but "{other}" has '
-                f"{rows[other]}: save the adapter with save_embedding_layers=True, so that it holds both"
-            )
-    if embedding is None or embedding not in changed:
-        return None
-    before = base.by_name[embedding].tensor.shape[0]
-    if rows[embedding] == before:
-        return None
-    return rows[embedding]
+    sizes = {name: _rows(base, name, changed.get(name)) for name in (head, base.embedding) if name is not None}
+    resized = [name for name, (before, after) in sizes.items() if after != before]
+    if len({after - before for before, after in sizes.values()}) > 1:
+        name = resized[0]
+        other = next(other for other in sizes if other != name)
+        change = changed[name].changes[0]
+        raise adapter_mismatch(
+            f'{files[change.adapter]} gives "{name}" {sizes[name][1]} rows, but "{other}" has {sizes[other][1]}: '
+            + _both_resized(changed[name])
+        )
+    return sizes[resized[0]][1] if resized else None
+
+
+def _both_resized(tensor: OutputTensor) -> str:
+    """Returns how an adapter comes to hold both, where it holds `tensor` alone with its new rows."""
+    if any(isinstance(change, LowRank) for change in tensor.changes):
+        return "PEFT saves only those named in target_modules: train the adapter with both of them named there"
+    return "save the adapter with save_embedding_layers=True, so that it holds both"
+
+
+def _rows(base: BaseTensors, name: str, changed: OutputTensor | None) -> tuple[int, int]:
+    """Returns a tensor's rows before and after the merge; an output layer that is new begins as the embedding."""
+    before = base.by_name.get(name) or base.by_name[base.embedding or ""]
+    rows = before.tensor.shape[0]
+    return rows, changed.shape[0] if changed else rows
 
 
 def _is_head(name: str) -> bool:

@@ -8,10 +8,12 @@ from ftm_jobs.adapters.changes import AddBias, LowRank, Replace, ReplaceRows, Ro
 from ftm_jobs.checkpoint.headers import Tensor
 from ftm_jobs.checkpoint.output_layout import OutputTensor, TensorChange
 from ftm_jobs.checkpoint.sources import ADAPTER_FILE
+from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.merge.arithmetic import rows
 from ftm_jobs.merge.arithmetic.factors import Factors
 from ftm_jobs.merge.blocks import Block, Piece
 from ftm_jobs.merge.inputs import Inputs
+from ftm_jobs.stores import Store
 
 CACHED_WEIGHTS = 4
 """Weights whose A and B are kept: one larger than a block needs them again for its next block."""
@@ -43,7 +45,30 @@ class RowChanges:
     def apply(self, block: Block, data: memoryview, prepared: PreparedBlock) -> None:
         for piece, changes in zip(block.pieces, prepared, strict=True):
             size = piece.rows * (piece.tensor.size // piece.tensor.rows)
-            rows.apply_changes(piece.tensor, data[piece.offset : piece.offset + size], piece.first_row, changes)
+            try:
+                rows.apply_changes(piece.tensor, data[piece.offset : piece.offset + size], piece.first_row, changes)
+            except rows.NotFinite as error:
+                raise self._not_finite_source(piece.tensor) or error from error
+
+    def _not_finite_source(self, tensor: OutputTensor) -> InvalidInput | None:
+        """Returns an error that names what held NaN or infinity before the merge; None: the sum is too large."""
+        for change in tensor.changes:
+            for part in change.tensors:
+                adapter = self._inputs.adapters[change.adapter]
+                if not _is_finite(adapter.store, ADAPTER_FILE, part):
+                    return InvalidInput(
+                        Reason.UNSUPPORTED_ADAPTER,
+                        f'{adapter.file} tensor "{part.name}" holds NaN or infinity: '
+                        "use an earlier checkpoint of this adapter, or train it again",
+                    )
+        origin, base = tensor.origin, self._inputs.base
+        if origin and not tensor.replaced and not _is_finite(base.store, origin.file, origin.tensor):
+            return InvalidInput(
+                Reason.UNSUPPORTED_BASE,
+                f'{base.store.describe(origin.file)} tensor "{origin.tensor.name}" holds NaN or infinity: '
+                "download the base again, or use another",
+            )
+        return None
 
     def _read_rows(self, change: TensorChange, piece: Piece) -> rows.Prepared | None:
         """Reads only the rows that a piece needs of what replaces a whole weight. Returns None for other changes."""
@@ -77,3 +102,11 @@ class RowChanges:
     def _read_fp32(self, adapter: int, tensor: Tensor) -> torch.Tensor:
         data = self._inputs.adapters[adapter].store.read(ADAPTER_FILE, tensor.offset, tensor.size)
         return rows.matrix(tensor, data).float()
+
+
+def _is_finite(store: Store, file: str, tensor: Tensor) -> bool:
+    for start in range(0, tensor.size, store.block_bytes):
+        size = min(store.block_bytes, tensor.size - start)
+        if not rows.is_finite(tensor, store.read(file, tensor.offset + start, size)):
+            return False
+    return True

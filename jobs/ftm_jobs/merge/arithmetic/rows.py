@@ -50,6 +50,10 @@ class Nf4RoundTrip:
     """Rounds the weight to 4-bit NormalFloat and back."""
 
 
+class NotFinite(InvalidInput):
+    """Rows of a tensor would hold NaN or infinity."""
+
+
 Prepared = Factors | Bias | Rows | ChosenRows | Nf4RoundTrip
 
 
@@ -69,7 +73,7 @@ def matrix(tensor: Tensor, data: bytearray, shape: Sequence[int] | None = None) 
 def apply_changes(tensor: OutputTensor, data: memoryview, first_row: int, prepared: Sequence[Prepared]) -> None:
     """Applies each change in turn, in place, to the rows of `tensor` from `first_row` that `data` holds.
 
-    Raises InvalidInput naming the tensor when a result is not finite.
+    Raises NotFinite naming the tensor when a result is not finite.
     """
     dtype = _DTYPES[tensor.dtype]
     elements = torch.frombuffer(data, dtype=dtype)
@@ -82,6 +86,11 @@ def apply_changes(tensor: OutputTensor, data: memoryview, first_row: int, prepar
         _check_finite(tensor, chunk, summed)
     if not aligned:
         elements.copy_(rows.view(-1))
+
+
+def is_finite(tensor: Tensor, data: bytearray) -> bool:
+    """Returns whether the bytes of a tensor, or of a part of one, hold neither NaN nor infinity."""
+    return bool(torch.isfinite(torch.frombuffer(data, dtype=_DTYPES[tensor.dtype])).all())
 
 
 def _apply_to_chunk(
@@ -121,7 +130,7 @@ def _check_finite(tensor: OutputTensor, chunk: torch.Tensor, summed: torch.Tenso
         finite = math.isfinite(chunk.sum(dtype=_SUMMED_IN[chunk.dtype]).item())
     if finite or torch.isfinite(chunk).all():
         return
-    raise InvalidInput(
+    raise NotFinite(
         Reason.UNSUPPORTED_ADAPTER,
         f'tensor "{tensor.name}" would hold NaN or infinity after the merge in {tensor.dtype}: '
         "train the adapter again, lower its scale, or use a base stored with a wider range (BF16 or F32)",

@@ -6,7 +6,7 @@ import pytest
 
 from ftm_jobs.adapters.adapter_tensors import AppliedAdapter
 from ftm_jobs.adapters.base_tensors import BaseTensors
-from ftm_jobs.adapters.changes import LowRank, Update
+from ftm_jobs.adapters.changes import LowRank, Replace, Update
 from ftm_jobs.adapters.match import match
 from ftm_jobs.checkpoint.adapter_config import parse_adapter_config
 from ftm_jobs.errors import InvalidInput, Reason
@@ -72,7 +72,12 @@ def test_a_half_of_a_pair_is_refused() -> None:
     [
         (f"{PREFIX}.lora_A.default.weight", Reason.UNSUPPORTED_ADAPTER, "belongs to a kind of LoRA that this merge"),
         (f"{PREFIX}.lora_diag", Reason.UNSUPPORTED_ADAPTER, "belongs to a kind of LoRA that this merge does not know"),
-        ("base_model.model.lm_head.modules_to_save.weight", Reason.UNSUPPORTED_ADAPTER, "is named as an unfinished"),
+        ("base_model.model.lm_head.modules_to_save", Reason.UNSUPPORTED_ADAPTER, "is named as an unfinished"),
+        (
+            "base_model.model.lm_head.original_module.weight",
+            Reason.UNSUPPORTED_ADAPTER,
+            "is the base's own, without the",
+        ),
         ("base_model.model.a.token_adapter.b", Reason.UNSUPPORTED_ADAPTER, "is not what PEFT saves of trained token"),
         ("base_model.model.score.weight", Reason.ADAPTER_MISMATCH, 'replaces "score.weight", which s3://models/base'),
         ("base_model.model.lm_head.weight", Reason.ADAPTER_MISMATCH, "of shape (2,) needs (2, 8) to fit"),
@@ -107,6 +112,23 @@ def test_a_tied_output_layer_is_adapted_through_its_embedding() -> None:
 
 
 @pytest.mark.parametrize(
+    "saved",
+    [("",), (".modules_to_save",), (".modules_to_save.default",), (".modules_to_save.mine",), ("", ".modules_to_save")],
+)
+@pytest.mark.parametrize("original", [(), (".original_module",)])
+def test_a_module_that_was_trained_whole_is_found_under_each_name_that_peft_has_for_it(
+    saved: tuple[str, ...], original: tuple[str, ...]
+) -> None:
+    head: Shapes = {f"base_model.model.lm_head{copy}.weight": ("BF16", (32, 8)) for copy in (*original, *saved)}
+    _, update = sorted(
+        fit(shapes=ADAPTER_SHAPES | head, modules_to_save=["lm_head"]), key=lambda found: -len(found.weight)
+    )
+    assert (update.weight, update.in_module) == ("lm_head.weight", True)
+    assert isinstance(update.change, Replace)
+    assert update.change.tensor.name == f"base_model.model.lm_head{saved[0]}.weight"
+
+
+@pytest.mark.parametrize(
     ("parts", "config", "sentence"),
     [
         ({"lora_magnitude_vector": (8,)}, {}, "but use_dora is not set in adapter_config.json"),
@@ -120,6 +142,11 @@ def test_a_tied_output_layer_is_adapted_through_its_embedding() -> None:
             {"token_adapter.trainable_tokens_delta": (2, 8)},
             {"trainable_token_indices": [1]},
             "of shape (2, 8) needs (1, 8) to fit",
+        ),
+        (
+            {"token_adapter.trainable_tokens_delta": (0, 8)},
+            {"trainable_token_indices": []},
+            "has no rows, as trainable_token_indices in adapter_config.json lists no tokens",
         ),
     ],
 )

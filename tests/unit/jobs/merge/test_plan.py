@@ -95,6 +95,19 @@ def test_one_side_of_an_untied_model_cannot_be_resized_alone() -> None:
     )
 
 
+def test_an_embedding_may_have_more_rows_than_the_output_layer_and_both_grow_alike() -> None:
+    base: Shapes = BASE_SHAPES | {EMBEDDING: ("BF16", (36, 8))}
+    adapted: Shapes = {
+        f"{PREFIX}model.embed_tokens.lora_embedding_A": ("F32", (2, 36)),
+        f"{PREFIX}model.embed_tokens.lora_embedding_B": ("F32", (8, 2)),
+    }
+    assert planned(base, (adapted, {})).documents == {}
+    grown: Shapes = {f"{PREFIX}{EMBEDDING}": ("F32", (44, 8)), f"{PREFIX}{HEAD}": ("F32", (40, 8))}
+    assert json.loads(planned(base, (grown, {})).documents["config.json"])["vocab_size"] == 40
+    grown[f"{PREFIX}{HEAD}"] = ("F32", (44, 8))
+    assert f'gives "{HEAD}" 44 rows, but "{EMBEDDING}" has 44' in refusal(base, (grown, {}))
+
+
 def test_a_tensor_that_is_adapted_under_two_names_is_refused() -> None:
     twice = ADAPTER_SHAPES | {
         name.replace("model.layers", "model.language_model.layers"): shape for name, shape in ADAPTER_SHAPES.items()
@@ -124,6 +137,14 @@ ADAPTED_EMBEDDING: Adapter = (
         (
             [(saved(EMBEDDING), {"modules_to_save": ["embed_tokens"]}), ADAPTED_EMBEDDING],
             f'adapter 0 replaces "{EMBEDDING}", which is adapted in another way too',
+        ),
+        (
+            [(saved(EMBEDDING, HEAD, rows=40), {}), ADAPTED_EMBEDDING],
+            f'adapter 1 adapts "{EMBEDDING}" with 32 rows, but adapter 0 gives it 40: merge only one of the two',
+        ),
+        (
+            [(saved(EMBEDDING, HEAD, rows=40), {}), (saved(EMBEDDING, HEAD, rows=36), {})],
+            "which adapter 0 replaces too: merge only one of the two",
         ),
         (
             [(ROWS[0], {"trainable_token_indices": [3, 32]})],
