@@ -22,6 +22,8 @@ _PART = re.compile(
     re.escape(PREFIX) + r"(?P<module>.+)\.(?P<part>lora_[AB]\.weight|lora_B\.bias|lora_embedding_[AB]|"
     r"lora_magnitude_vector|token_adapter\.trainable_tokens_delta)(?P<weight>(?<=vector)\.weight)?"
 )
+_TRAINING_ONLY = re.compile(re.escape(PREFIX) + r".+\.(lora_velora_embed|lora_monteclora_sampler\..+)")
+"""State of VeLoRA's backward pass and MonteCLoRA's sampler, which PEFT reads in training alone (lora/variants.py)."""
 _PAIRS = {A: B, B: A, EMBEDDING_A: EMBEDDING_B, EMBEDDING_B: EMBEDDING_A}
 _WRAPPERS = (".token_adapter.base_layer.", ".base_layer.")
 _FOREIGN = {
@@ -73,6 +75,8 @@ def sort_tensors(file: str, header: Header) -> AdapterTensors:
     sorted_tensors = AdapterTensors()
     parts: dict[str, dict[str, Tensor]] = {}
     for name, replaced in without_copies(header.tensors).items():
+        if _TRAINING_ONLY.fullmatch(name):
+            continue
         tensor = header.tensors[name]
         if tensor.dtype not in FLOATING_DTYPES:
             raise InvalidInput(

@@ -48,7 +48,7 @@ class LowRank(TensorChange):
     rank: int
     scaling: float
     rounded: bool = False
-    """The product is rounded to the weight's dtype before it is added: PEFT's Embedding and ParamWrapper."""
+    """The product is rounded to the weight's dtype before it is added: PEFT's Embedding, ParamWrapper, MiCA."""
     magnitude: Tensor | None = None
     expert: Expert | None = None
 

@@ -66,7 +66,7 @@ def _low_rank(base: BaseTensors, adapter: AppliedAdapter, layer: AdaptedLayer, t
         b=layer.b,
         rank=rank,
         scaling=config.scaling_of(module, adapter.scale),
-        rounded=layer.embedding or _is_parameter(base, config, module),
+        rounded=layer.embedding or config.mica or _is_parameter(base, config, module),
         magnitude=layer.magnitude,
     )
 

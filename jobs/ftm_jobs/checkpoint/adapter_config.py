@@ -1,69 +1,15 @@
-"""Parses adapter_config.json, and refuses adapters by name.
+"""Parses adapter_config.json of a LoRA adapter. Pure: parsed JSON comes in."""
 
-Pure: parsed JSON comes in. An adapter field that is not listed here and is set is refused, so that a feature which
-changes the weights is never dropped in silence.
-"""
-
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from ftm_jobs.checkpoint.refusals.adapter_kinds import refuse_other_kinds, shown
 from ftm_jobs.errors import InvalidInput, Reason
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
-
-_NEUTRAL_FIELDS = {
-    "auto_mapping",
-    "base_model_name_or_path",
-    "corda_config",
-    "eva_config",
-    "exclude_modules",
-    "inference_mode",
-    "layers_pattern",
-    "layers_to_transform",
-    "loftq_config",
-    "lora_dropout",
-    "lora_dtype",
-    "lora_ga_config",
-    "lorap_emb_lr",
-    "lorap_lr_ratio",
-    "megatron_core",
-    "merge_weights",
-    "peft_version",
-    "qalora_group_size",
-    "revision",
-    "runtime_config",
-    "target_modules",
-    "task_type",
-}
-"""They steer training, or which layers are adapted, which the adapter's tensors say themselves."""
-_READ_FIELDS = {
-    "alpha_pattern",
-    "bias",
-    "ensure_weight_tying",
-    "fan_in_fan_out",
-    "init_lora_weights",
-    "lora_alpha",
-    "lora_bias",
-    "modules_to_save",
-    "peft_type",
-    "r",
-    "rank_pattern",
-    "target_parameters",
-    "trainable_token_indices",
-    "use_dora",
-    "use_rslora",
-}
-_REFUSED_FIELDS = {
-    "alora_invocation_tokens": "an activated LoRA (aLoRA) works only while it is separate: serve it unmerged",
-    "layer_replication": "it changes the base's layers: use the expanded model as the base",
-    "megatron_config": "it is for Megatron's parallel layers: convert it to plain LoRA",
-}
-_NEUTRAL_INITS = (None, True, False, "true", "false", "gaussian", "eva", "orthogonal")
-_BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True)
@@ -81,6 +27,8 @@ class AdapterConfig:
     token_indices: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Rows that were trained, by the embedding's name; "" is the input embedding."""
     ensure_weight_tying: bool = False
+    mica: bool = False
+    """Minor Component Adaptation: PEFT rounds its product before adding it (peft/tuners/lora/variants.py)."""
 
     def rank_of(self, module: str) -> int:
         return self.rank_pattern.get(_first_match(self.rank_pattern, module), self.rank)
@@ -94,7 +42,7 @@ class AdapterConfig:
 
 def parse_adapter_config(label: str, config: Mapping[str, Any]) -> AdapterConfig:
     """Raises InvalidInput: UnsupportedAdapter naming the field and what to do, or InvalidConfig."""
-    _refuse_other_kinds(label, config)
+    refuse_other_kinds(label, config)
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not _is_rank(rank):
         _invalid(label, "r", rank, "a positive whole number")
@@ -129,6 +77,7 @@ def parse_adapter_config(label: str, config: Mapping[str, Any]) -> AdapterConfig
         target_parameters=_names(label, config, "target_parameters"),
         token_indices=_token_indices(label, config),
         ensure_weight_tying=_flag(label, config, "ensure_weight_tying"),
+        mica=str(config.get("init_lora_weights")).lower() == "mica",
     )
 
 
@@ -171,36 +120,9 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
 
 
-def _refuse_other_kinds(label: str, config: Mapping[str, Any]) -> None:
-    def refuse(text: str) -> NoReturn:
-        raise InvalidInput(Reason.UNSUPPORTED_ADAPTER, f"{label}: {text}")
-
-    if config.get("peft_type") != "LORA":
-        refuse(f"peft_type is {config.get('peft_type')!r}: only LORA adapters can be merged; train one with LoraConfig")
-    init = config.get("init_lora_weights")
-    text = init.lower() if isinstance(init, str) else init
-    if isinstance(text, str) and text.startswith(_BASE_CHANGING_INITS):
-        refuse(
-            f'init_lora_weights "{init}" changed the base when training began: save the adapter again with '
-            "save_pretrained(path_initial_model_for_weight_conversion=…), which makes it plain LoRA"
-        )
-    if not any(text is neutral or (isinstance(text, str) and text == neutral) for neutral in _NEUTRAL_INITS):
-        refuse(f"init_lora_weights {str(init)[:100]!r} is not supported: convert the adapter to plain LoRA")
-    for name, remedy in _REFUSED_FIELDS.items():
-        if _is_set(config.get(name)):
-            refuse(f"{name} is {_shown(config[name])}, which this merge does not support: {remedy}")
-    for name, value in config.items():
-        if name not in _NEUTRAL_FIELDS | _READ_FIELDS | _REFUSED_FIELDS.keys() and _is_set(value):
-            refuse(f"{name} is {_shown(value)}, which this merge does not know: remove it if it changes no weight")
-
-
 def _first_match(pattern: Mapping[str, Any], module: str) -> str:
     """PEFT's rule (peft/utils/other.py, get_pattern_key): the first key that matches the end of the name."""
     return next((key for key in pattern if re.match(rf"(.*\.)?({key})$", module)), module)
-
-
-def _is_set(value: Any) -> bool:
-    return value not in (None, False, "none", "", 0, [], {})
 
 
 def _is_rank(value: Any) -> bool:
@@ -211,10 +133,5 @@ def _is_alpha(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 100 else text[:100] + "…"
-
-
 def _invalid(label: str, field: str, value: Any, wanted: str) -> NoReturn:
-    raise InvalidInput(Reason.INVALID_CONFIG, f"{label}: {field} is {_shown(value)}, not {wanted}")
+    raise InvalidInput(Reason.INVALID_CONFIG, f"{label}: {field} is {shown(value)}, not {wanted}")

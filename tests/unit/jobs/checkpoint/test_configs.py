@@ -62,17 +62,28 @@ def test_a_base_config_that_cannot_be_used_is_refused_naming_the_field(
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("layer_replication", [[0, 1]], "it changes the base's layers"),
+        ("layer_replication", [[0, 1]], "it repeats the base's layers"),
         ("alora_invocation_tokens", [1], "serve it unmerged"),
         ("megatron_config", {"a": 1}, "it is for Megatron's parallel layers"),
-        ("use_qalora", True, "use_qalora is true, which this merge does not know"),
-        ("a_field_of_tomorrow", {"a": 1}, 'a_field_of_tomorrow is {"a": 1}, which this merge does not know'),
-        ("peft_type", "IA3", "peft_type is 'IA3': only LORA adapters can be merged"),
-        ("peft_type", None, "peft_type is None"),
+        ("use_qalora", True, "which PEFT cannot merge either: serve it with PEFT on that base"),
+        ("use_bdlora", {"nblocks": 2}, "which plain LoRA would scramble: merge it with PEFT (merge_and_unload)"),
+        ("kasa_config", {"beta": 0.1}, "KaSA takes singular values away from the base's weights"),
+        ("arrow_config", {"top_k": 3}, "Arrow chooses among several adapters for each token"),
+        (
+            "a_field_of_tomorrow",
+            {"a": 1},
+            'a_field_of_tomorrow is {"a": 1}, a field that this merge does not know and that may change the weights: '
+            "merge the adapter with the program that trained it",
+        ),
+        ("peft_type", "IA3", "peft_type is 'IA3', and only LORA adapters can be merged here: merge it with PEFT"),
+        ("peft_type", "PREFIX_TUNING", "changes no weight, so there is nothing to merge: serve it with PEFT"),
+        ("peft_type", "ADAPTION_PROMPT", "PEFT cannot merge this kind either: serve it with PEFT"),
+        ("peft_type", "OF_TOMORROW", "train a LoRA adapter with PEFT's LoraConfig"),
+        ("peft_type", None, "it has no peft_type, so it is not as PEFT writes it"),
         ("init_lora_weights", "pissa_niter_4", 'init_lora_weights "pissa_niter_4" changed the base'),
         ("init_lora_weights", "olora", "path_initial_model_for_weight_conversion"),
-        ("init_lora_weights", "mica", "init_lora_weights 'mica' is not supported"),
-        ("init_lora_weights", {"a": 1}, "is not supported"),
+        ("init_lora_weights", "of_tomorrow", "init_lora_weights 'of_tomorrow' is not known here"),
+        ("init_lora_weights", {"a": 1}, "is not known here, and some ways to begin change the base"),
     ],
 )
 def test_an_adapter_feature_that_is_not_plain_lora_is_refused_by_name(field: str, value: Any, sentence: str) -> None:
@@ -109,7 +120,9 @@ def test_a_value_that_is_too_long_to_show_leaves_the_file_the_field_and_what_to_
     _, message = adapter_refusal(peft_type="x" * 100_000)
     assert len(message) == LONGEST_MESSAGE
     assert message.startswith(f"{ADAPTER}: peft_type is 'xxx")
-    assert message.endswith("xxx': only LORA adapters can be merged; train one with LoraConfig")
+    assert message.endswith(
+        "xxx', and only LORA adapters can be merged here: train a LoRA adapter with PEFT's LoraConfig"
+    )
 
 
 def test_scaling_is_alpha_over_rank_or_over_its_root_times_the_sources_scale() -> None:

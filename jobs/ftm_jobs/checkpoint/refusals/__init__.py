@@ -1,0 +1,1 @@
+"""Words refusals of checkpoints by name: kinds of adapters, missing files, files that are something else."""
