@@ -14,7 +14,9 @@ from ftm_jobs.contract.manifest import Catalogue
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import EXIT_CODES, Outcome, Step
 from ftm_jobs.errors import Interrupted, Reason, StepError
+from ftm_jobs.runtime.caller import more_memory
 from ftm_jobs.runtime.logs import LOGGER, log_to_stderr
+from ftm_jobs.runtime.os_errors import words
 from ftm_jobs.runtime.out_of_memory import is_out_of_memory
 from ftm_jobs.steps.arguments import SOURCES_HELP
 from ftm_jobs.steps.commands import COMMANDS, Command
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         try:
             parsed.report.write_text(line)
         except OSError as error:
-            _log.error("--report %s cannot be written: %s", parsed.report, error)
+            _log.error("--report %s cannot be written: %s", parsed.report, words(error))
     print(line, flush=True)
     return int(EXIT_CODES[report.outcome])
 
@@ -86,10 +88,10 @@ def _report(command: Command, parsed: argparse.Namespace) -> Report | Catalogue:
         report = _failed(step, Reason.INTERRUPTED, "the step was stopped before it was done; run it again")
     except Exception as error:  # noqa: BLE001 - whatever happens, the operator gets a report
         if is_out_of_memory(error):
-            report = _failed(step, Reason.OUT_OF_MEMORY, "memory ran out: give the Job more (spec.jobs.resources)")
+            report = _failed(step, Reason.OUT_OF_MEMORY, f"memory ran out: {more_memory()}")
         else:
             _log.exception("the step ended by an error of the program itself")
-            text = " ".join(str(error).split())
+            text = words(error) if isinstance(error, OSError) else " ".join(str(error).split())
             report = _failed(step, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {text} (the log has the traceback)")
     return report.model_copy(update={"seconds": round(time.monotonic() - start, 3)})
 

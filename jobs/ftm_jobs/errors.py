@@ -66,6 +66,8 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "InternalError"
 
 
+_ERROR_NUMBER = re.compile(r"\[[Ee]rrno -?\d+\] ?")
+"""Written by Python before what an operating system refused, inside of texts of libraries too."""
 _NOT_SHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 LONGEST_MESSAGE = 1500
 """Characters: a termination message has room for it beside the rest of a report."""
@@ -80,10 +82,10 @@ class StepError(Exception):
         """`message` may quote what a file holds, whatever that is.
 
         A line break in it is written as \\n, so that it stays one line, and of more than LONGEST_MESSAGE characters
-        those in the middle are left out.
+        those in the middle are left out. The operating system's numbers of errors are left out too.
         """
         self.reason = reason
-        shown = _NOT_SHOWN.sub(lambda match: repr(match[0])[1:-1], message)
+        shown = _NOT_SHOWN.sub(lambda match: repr(match[0])[1:-1], _ERROR_NUMBER.sub("", message))
         if len(shown) > LONGEST_MESSAGE:
             shown = f"{shown[: LONGEST_MESSAGE - _SHOWN_END - 1]}…{shown[-_SHOWN_END:]}"
         self.message = shown

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from typing import Any
 
 import pytest
 from peft import LoraConfig, PeftType
@@ -52,6 +53,6 @@ def _merges(kind: PeftType) -> bool:
     if layer is None:
         return False
     module = inspect.getmodule(layer)
-    classes = [each for _, each in inspect.getmembers(module, inspect.isclass) if issubclass(each, layer)]
+    classes: list[Any] = [each for _, each in inspect.getmembers(module, inspect.isclass) if issubclass(each, layer)]
     sources = [inspect.getsource(each.merge) for each in classes if each.merge is not BaseTunerLayer.merge]
     return any("raise NotImplementedError" not in source for source in sources)

@@ -111,7 +111,7 @@ def test_credentials_that_expire_midway_are_named_and_a_run_with_new_ones_finish
     report = run(*arguments)
     assert report.reason == "AccessDenied"
     assert "the store refuses these credentials (ExpiredToken" in report.message
-    assert "correct the Secret's keys or what they may do" in report.message
+    assert "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) or what they may do" in report.message
     assert s3.built() == {}
     between.refuse_after = None
     assert run(*arguments).reason == "Merged"

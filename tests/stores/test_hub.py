@@ -144,7 +144,7 @@ def test_what_is_not_there_or_not_allowed_is_told_apart(adapter: str, hub: Hub, 
     hub.private, hub.gated = False, True
     reason, message = refusal("hf://org/name", "")
     assert reason == "AccessDenied"
-    assert "correct HF_TOKEN in the Secret" in message
+    assert "correct HF_TOKEN, or log in again with `hf auth login`" in message
 
 
 def test_without_a_token_in_the_secret_the_environments_token_is_not_sent(

@@ -8,7 +8,6 @@ import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from errno import EDQUOT, ENOSPC
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, ManifestFile
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
-from ftm_jobs.errors import Failed, InvalidInput, Reason
+from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.runtime.os_errors import explain
 from ftm_jobs.runtime.pipeline import in_order
 from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.stores import Store, open_store
@@ -52,7 +52,7 @@ def fetch(source: Source, folder: Path) -> Report:
         progress.close()
         _write_manifest(folder, text)
     except OSError as error:
-        raise _explain(error, folder) from error
+        raise explain(error, str(folder)) from error
     reused = kept == len(manifest.files)
     fetched = "all of them were there already" if reused else f"{len(manifest.files) - kept} of them fetched"
     return Report(
@@ -132,11 +132,3 @@ def _write_manifest(folder: Path, text: bytes) -> None:
     aside = folder / f".{MANIFEST_NAME}.partial"
     aside.write_bytes(text)
     aside.replace(folder / MANIFEST_NAME)
-
-
-def _explain(error: OSError, folder: Path) -> InvalidInput | Failed:
-    if isinstance(error, PermissionError | FileExistsError | NotADirectoryError):
-        return InvalidInput(Reason.ACCESS_DENIED, f"{folder} cannot be written to: {error}; choose another folder")
-    if error.errno in (ENOSPC, EDQUOT):
-        return Failed(Reason.DISK_FULL, f"{folder}: no space left on the disk; free some or choose another folder")
-    return Failed(Reason.STORE_UNAVAILABLE, f"{folder}: {error}")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ftm_jobs.checkpoint.refusals.file_signatures import SIGNATURE_BYTES, foreign_content
 from ftm_jobs.contract.config import ModelConfig, UnreadableConfig, read_config
 from ftm_jobs.errors import InvalidInput, Reason
 
@@ -18,7 +19,8 @@ def parse_json(label: str, text: bytes, reason: Reason = Reason.INVALID_CONFIG) 
     try:
         content = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(reason, f"{label} is not JSON: {error}") from error
+        foreign = None if text.lstrip().startswith(b"{") else foreign_content(text[:SIGNATURE_BYTES], len(text))
+        raise InvalidInput(reason, f"{label} {foreign or f'is not JSON: {error}'}") from error
     if not isinstance(content, dict):
         raise InvalidInput(reason, f"{label} is not a JSON object")
     return content

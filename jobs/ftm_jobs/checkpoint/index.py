@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ftm_jobs.checkpoint.headers import Header
+from ftm_jobs.checkpoint.refusals.missing_files import Contents, missing_base_file
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.stores.names import is_plain_name
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def weight_files(uri: str, index: Mapping[str, Any] | None, files: Collection[str]) -> list[str]:
@@ -23,7 +23,7 @@ def weight_files(uri: str, index: Mapping[str, Any] | None, files: Collection[st
     if index is None:
         if SINGLE_FILE in files:
             return [SINGLE_FILE]
-        raise no_weights(uri, SINGLE_FILE, files)
+        raise missing_base_file(Contents(uri, files), SINGLE_FILE)
     label = f"{uri}/{INDEX_FILE}"
     names = sorted(set(weight_map(label, index).values()))
     for name in names:
@@ -77,15 +77,3 @@ def check_index(uri: str, index: Mapping[str, Any] | None, headers: Collection[H
                 Reason.INVALID_INDEX,
                 f'{uri}/{INDEX_FILE} puts tensor "{tensor}" in {name}, but {place}: correct the index',
             )
-
-
-def no_weights(uri: str, wanted: str, files: Collection[str]) -> InvalidInput:
-    """Returns the error that says why there is nothing to read; pickle files are refused by name and never opened."""
-    pickles = sorted(name for name in files if name.endswith(PICKLE_SUFFIXES))
-    if pickles:
-        return InvalidInput(
-            Reason.PICKLE_WEIGHTS,
-            f"{uri} has its weights in {pickles[0]}, a pickle, which can run code when it is loaded: "
-            f"save it as {wanted} (safetensors) and upload that",
-        )
-    return InvalidInput(Reason.MISSING_FILE, f"{uri} has no {wanted}: upload it or correct the URI")

@@ -11,6 +11,7 @@ from ftm_jobs.checkpoint.index import INDEX_FILE
 from ftm_jobs.checkpoint.weight_files import REQUESTS
 from ftm_jobs.contract.manifest import MANIFEST_NAME
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.runtime.caller import take_the_new_one
 from ftm_jobs.stores import Stat, Store
 from ftm_jobs.stores.source import Source
 from ftm_jobs.stores.transfer import check_sha256
@@ -67,7 +68,7 @@ def pinned_digest(store: Store, source: Source, stats: Iterable[Stat]) -> str:
         raise InvalidInput(
             Reason.SOURCE_CHANGED,
             f"{store.uri} is no longer what was inspected (digest {digest}, was {source.digest}): "
-            "set the annotation ftm.dev/refresh to take the new one",
+            + take_the_new_one(),
         )
     return digest
 

@@ -1,13 +1,16 @@
 """Opens base models and adapters as they lie in a store: their configs, headers and digests."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ftm_jobs.checkpoint.adapter_config import ADAPTER_CONFIG_FILE, AdapterConfig, parse_adapter_config
 from ftm_jobs.checkpoint.configs import CONFIG_FILE, parse_base_config
 from ftm_jobs.checkpoint.headers import Header
-from ftm_jobs.checkpoint.index import no_weights
+from ftm_jobs.checkpoint.index import INDEX_FILE, SINGLE_FILE
 from ftm_jobs.checkpoint.quantized_base import CARD_FILE, refuse_quantized
+from ftm_jobs.checkpoint.refusals.empty_tensors import refuse_empty_adapter, refuse_empty_base
+from ftm_jobs.checkpoint.refusals.missing_files import Contents, missing_adapter_file, missing_base_file
 from ftm_jobs.checkpoint.source_files import is_companion, pinned_digest, stats_of
 from ftm_jobs.checkpoint.weight_files import (
     FIRST_READ_BYTES,
@@ -16,8 +19,10 @@ from ftm_jobs.checkpoint.weight_files import (
     read_headers,
     read_json,
     read_weight_files,
+    refuse_pointers,
 )
 from ftm_jobs.contract.config import ModelConfig
+from ftm_jobs.errors import InvalidInput
 from ftm_jobs.stores import Stat, Store
 from ftm_jobs.stores.source import Source
 
@@ -68,11 +73,17 @@ class StoredAdapter:
 def load_base(store: Store, source: Source) -> StoredBase:
     """Opens a base. Raises InvalidInput when it is missing, malformed, quantized or not that of `source.digest`."""
     files = list_files(store)
+    for wanted, alternatives in ((CONFIG_FILE, ()), (SINGLE_FILE, (INDEX_FILE,))):
+        if wanted not in files and not any(name in files for name in alternatives):
+            raise missing_base_file(Contents(store.uri, files), wanted, _base_of_adapter(store, files))
     content = read_json(store, files, CONFIG_FILE)
     refuse_quantized_config(store, files, content)
     config = parse_base_config(store.describe(CONFIG_FILE), content)
     weights = read_weight_files(store, files)
-    stats = stats_of(store, [*weights.names, *filter(is_companion, files)])
+    refuse_empty_base(store.uri, weights.tensors)
+    companions = list(filter(is_companion, files))
+    refuse_pointers(store, files, companions)
+    stats = stats_of(store, [*weights.names, *companions])
     return StoredBase(store, pinned_digest(store, source, stats.values()), config, weights, stats)
 
 
@@ -82,12 +93,25 @@ def load_adapter(store: Store, source: Source) -> StoredAdapter:
     Raises InvalidInput when it is missing, malformed, of another kind or not that of `source.digest`.
     """
     files = list_files(store)
+    if ADAPTER_CONFIG_FILE not in files:
+        raise missing_adapter_file(Contents(store.uri, files), ADAPTER_CONFIG_FILE)
     config = parse_adapter_config(store.describe(ADAPTER_CONFIG_FILE), read_json(store, files, ADAPTER_CONFIG_FILE))
     if ADAPTER_FILE not in files:
-        raise no_weights(store.uri, ADAPTER_FILE, files)
+        raise missing_adapter_file(Contents(store.uri, files), ADAPTER_FILE)
     (header,) = read_headers(store, {ADAPTER_FILE: files[ADAPTER_FILE]})
+    refuse_empty_adapter(store.describe(ADAPTER_FILE), header.tensors.values())
     stats = stats_of(store, [ADAPTER_CONFIG_FILE, ADAPTER_FILE])
     return StoredAdapter(store, pinned_digest(store, source, stats.values()), config, header, stats, source.scale)
+
+
+def _base_of_adapter(store: Store, files: Mapping[str, int]) -> str:
+    """Returns the base that the folder's adapter_config.json names; empty where none is there or it cannot be read."""
+    if ADAPTER_CONFIG_FILE not in files:
+        return ""
+    with suppress(InvalidInput):
+        named = read_json(store, files, ADAPTER_CONFIG_FILE).get("base_model_name_or_path")
+        return named if isinstance(named, str) else ""
+    return ""
 
 
 def refuse_quantized_config(store: Store, files: Mapping[str, int], content: Mapping[str, object]) -> None:

@@ -4,13 +4,19 @@ Headers come by range requests, so no weight file is read whole here (the local 
 needs no traffic).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ftm_jobs.checkpoint.configs import parse_json
 from ftm_jobs.checkpoint.headers import SIZE_BYTES, Header, Tensor, header_size, main_dtype, parse_header
 from ftm_jobs.checkpoint.index import INDEX_FILE, check_index, weight_files
+from ftm_jobs.checkpoint.refusals.file_signatures import (
+    POINTER_SIZES,
+    SIGNATURE_BYTES,
+    foreign_content,
+    is_pointer,
+)
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.stores import Store
 from ftm_jobs.stores.names import is_plain_name
@@ -50,10 +56,12 @@ class WeightFiles:
 
 
 def list_files(store: Store) -> dict[str, int]:
-    """Returns sizes by name of the folder's files. Raises InvalidInput (SourceNotFound) when there are none."""
+    """Returns sizes by name of the folder's files. Raises InvalidInput (SourceNotFound) when it is empty."""
     files = {name: size for name, size in store.list().items() if is_plain_name(name)}
     if not files:
-        raise InvalidInput(Reason.SOURCE_NOT_FOUND, f"{store.uri} holds no files: upload them or correct the URI")
+        raise InvalidInput(
+            Reason.SOURCE_NOT_FOUND, f"{store.uri} is not there or holds no files: upload them or correct the URI"
+        )
     return files
 
 
@@ -87,9 +95,29 @@ def read_json(
     return parse_json(label, bytes(store.read(name, 0, files[name])), reason)
 
 
+def refuse_pointers(store: Store, files: Mapping[str, int], names: Iterable[str]) -> None:
+    """Raises InvalidInput (CorruptSource) where one of these files is a pointer that Git LFS left in its place."""
+    for name in names:
+        if files[name] in POINTER_SIZES:
+            start = bytes(store.read(name, 0, files[name]))
+            if is_pointer(start):
+                raise InvalidInput(
+                    Reason.CORRUPT_SOURCE, f"{store.describe(name)} {foreign_content(start, files[name])}"
+                )
+
+
 def _header(store: Store, name: str, size: int) -> Header:
+    start = store.read(name, 0, min(size, FIRST_READ_BYTES)) if size else bytearray()
+    try:
+        return _parsed(store, name, size, start)
+    except InvalidInput as error:
+        if foreign := foreign_content(bytes(start[:SIGNATURE_BYTES]), size):
+            raise InvalidInput(error.reason, f"{store.describe(name)} {foreign}") from error
+        raise
+
+
+def _parsed(store: Store, name: str, size: int, start: bytearray) -> Header:
     label = store.describe(name)
-    start = store.read(name, 0, min(size, FIRST_READ_BYTES))
     length = header_size(label, bytes(start[:SIZE_BYTES]), size)
     missing = SIZE_BYTES + length - len(start)
     if missing > 0:

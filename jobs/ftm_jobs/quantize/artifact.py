@@ -23,6 +23,7 @@ from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, Manife
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
 from ftm_jobs.errors import Failed, Reason, StepError
+from ftm_jobs.runtime.caller import more_memory
 from ftm_jobs.runtime.limits import memory_limit
 from ftm_jobs.runtime.out_of_memory import is_out_of_memory
 from ftm_jobs.runtime.progress import Progress
@@ -143,7 +144,7 @@ def _out_of_memory(model: StoredModel, method: Method) -> Failed:
     return Failed(
         Reason.OUT_OF_MEMORY,
         f"memory ran out: it had {format_bytes(memory_limit())} and needs some "
-        f"{format_bytes(method.memory_bytes(model))}: give the Job more (spec.jobs.resources)",
+        f"{format_bytes(method.memory_bytes(model))}: {more_memory()}",
     )
 
 

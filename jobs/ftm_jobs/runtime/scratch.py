@@ -10,11 +10,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.errors import Failed, InvalidInput, Reason
+from ftm_jobs.runtime.os_errors import explain
 
 VARIABLE = "FTM_SCRATCH"
 _LOCK = ".lock"
@@ -35,7 +35,7 @@ def scratch(key: str, needed_bytes: int) -> Iterator[Path]:
         root.mkdir(parents=True, exist_ok=True)
         folder, lock = _own(root, key)
     except OSError as error:
-        raise explain(error, root) from error
+        raise explain_scratch(error, root) from error
     try:
         free = shutil.disk_usage(folder).free + sum(path.lstat().st_size for path in folder.rglob("*"))
         if free < needed_bytes:
@@ -46,7 +46,7 @@ def scratch(key: str, needed_bytes: int) -> Iterator[Path]:
             )
         yield folder
     except OSError as error:
-        raise explain(error, folder) from error
+        raise explain_scratch(error, folder) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
@@ -71,14 +71,9 @@ def _own(root: Path, key: str) -> tuple[Path, int]:
     return folder, os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def explain(error: OSError, folder: Path) -> InvalidInput | Failed:
-    if isinstance(error, PermissionError | FileExistsError | NotADirectoryError):
-        return InvalidInput(
-            Reason.ACCESS_DENIED, f"{folder} cannot be written to: {error}; name another folder in {VARIABLE}"
-        )
-    if error.errno in (ENOSPC, EDQUOT):
-        return Failed(Reason.DISK_FULL, f"{folder}: no space left on the disk; name another folder in {VARIABLE}")
-    return Failed(Reason.INTERNAL_ERROR, f"{folder}: {error}")
+def explain_scratch(error: OSError, folder: Path) -> InvalidInput | Failed:
+    """Returns the step's error for a folder of scratch files that cannot be used."""
+    return explain(error, str(folder), f"name another folder in {VARIABLE}")
 
 
 def emptied(folder: Path) -> None:

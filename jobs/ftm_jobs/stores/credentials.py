@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.runtime.caller import advice
+from ftm_jobs.runtime.os_errors import words
 
 KEYS = (
     "AWS_ACCESS_KEY_ID",
@@ -32,12 +34,15 @@ def read_credentials(directory: Path | None) -> dict[str, str] | None:
     try:
         values = {key: (directory / key).read_text().strip() for key in KEYS if (directory / key).is_file()}
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(Reason.ACCESS_DENIED, f"credentials in {directory} cannot be read: {error}") from error
+        text = words(error) if isinstance(error, OSError) else "they are not UTF-8"
+        raise InvalidInput(
+            Reason.ACCESS_DENIED, f"credentials in {directory} cannot be read: {text}; correct the files"
+        ) from error
     if not values:
         raise InvalidInput(
             Reason.ACCESS_DENIED,
-            f"credentials folder {directory} does not exist or holds none of {', '.join(KEYS)}: create the "
-            "Secret that is mounted there, with these keys",
+            f"credentials folder {directory} does not exist or holds none of {', '.join(KEYS)}: "
+            + advice("create the Secret that is mounted there, with these keys", "write a file for each key into it"),
         )
     for key in CERTIFICATE_KEYS:
         if _CERTIFICATE in values.get(key, ""):

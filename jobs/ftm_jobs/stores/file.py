@@ -5,7 +5,6 @@ loses is found by its sha256 when it is read. A file is identified by its bytes,
 sha256, so that a model has the same key wherever it is; one that changes after it was hashed is noticed.
 """
 
-import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ftm_jobs.errors import Failed, InvalidInput, Reason
+from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.runtime.os_errors import explain
 from ftm_jobs.stores.digests import sha256_of_file
 from ftm_jobs.stores.interface import Buffer, Stat, Store, WritableStore, Writer
 
@@ -37,16 +37,16 @@ class FileStore(WritableStore):
         try:
             with os.scandir(self.root) as entries:
                 return {e.name: e.stat().st_size for e in entries if e.is_file() and not e.name.endswith(_PARTIAL)}
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return {}
         except OSError as error:
-            raise _explain(error, self.uri) from error
+            raise explain(error, self.uri) from error
 
     def stat(self, path: str) -> Stat:
         try:
             status, digest = sha256_of_file(self.root / path)
         except OSError as error:
-            raise _explain(error, self.describe(path)) from error
+            raise explain(error, self.describe(path)) from error
         self._known[path] = _version(status)
         return Stat(path, status.st_size, f"sha256:{digest}", sealed=True)
 
@@ -68,7 +68,7 @@ class FileStore(WritableStore):
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise _explain(error, self.describe(path)) from error
+            raise explain(error, self.describe(path)) from error
 
     def _check_version(self, path: str, descriptor: int) -> None:
         if path in self._known and self._known[path] != _version(os.fstat(descriptor)):
@@ -86,7 +86,7 @@ class FileStore(WritableStore):
         except (FileNotFoundError, NotADirectoryError):
             return set()
         except OSError as error:
-            raise _explain(error, self.uri) from error
+            raise explain(error, self.uri) from error
 
     def last_written(self) -> datetime | None:
         try:
@@ -96,7 +96,7 @@ class FileStore(WritableStore):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _explain(error, self.uri) from error
+            raise explain(error, self.uri) from error
 
     @contextmanager
     def writer(self, path: str, size: int) -> Iterator[Writer]:  # noqa: ARG002 - a folder needs no parts
@@ -126,7 +126,7 @@ class FileStore(WritableStore):
             yield partial
             partial.replace(self.root / path)
         except OSError as error:
-            raise _explain(error, self.describe(path)) from error
+            raise explain(error, self.describe(path)) from error
         finally:
             self._remove(partial)
 
@@ -139,7 +139,7 @@ class FileStore(WritableStore):
         except FileExistsError:
             return False
         except OSError as error:
-            raise _explain(error, self.describe(path)) from error
+            raise explain(error, self.describe(path)) from error
         finally:
             self._remove(partial)
         return True
@@ -152,7 +152,7 @@ class FileStore(WritableStore):
         try:
             (self.root / path).unlink(missing_ok=True)
         except OSError as error:
-            raise _explain(error, self.describe(path)) from error
+            raise explain(error, self.describe(path)) from error
         self._remove(self.root / path)
 
     def abort_uploads(self) -> int:
@@ -206,15 +206,3 @@ class _FileCopier(_FileWriter):
                 copied += count
         super().write(memoryview(data)[copied:])
         self._done += len(data)
-
-
-def _explain(error: OSError, label: str) -> InvalidInput | Failed:
-    if isinstance(error, PermissionError):
-        return InvalidInput(
-            Reason.ACCESS_DENIED, f"{label} may not be read or written: {error.strerror}; change its mode or owner"
-        )
-    if isinstance(error, FileNotFoundError):
-        return InvalidInput(Reason.SOURCE_CHANGED, f"{label} vanished while it was used: {error}")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failed(Reason.DISK_FULL, f"{label}: no space left on the disk; free some or choose another folder")
-    return Failed(Reason.STORE_UNAVAILABLE, f"{label}: {error}")

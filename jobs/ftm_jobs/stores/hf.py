@@ -17,6 +17,8 @@ from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import hf_request_event_hook
 
 from ftm_jobs.errors import Failed, InvalidInput, Reason
+from ftm_jobs.runtime.caller import advice
+from ftm_jobs.runtime.os_errors import words
 from ftm_jobs.stores.interface import Stat, Store
 from ftm_jobs.stores.retry import TransientError, retry
 from ftm_jobs.stores.source import Location
@@ -99,7 +101,9 @@ def _trust(certificates: str, uri: str) -> None:
         context.load_verify_locations(certificates)
     except (OSError, ssl.SSLError) as error:
         raise InvalidInput(
-            Reason.ACCESS_DENIED, f"{uri}: SSL_CERT_FILE in the Secret holds no certificates that can be read: {error}"
+            Reason.ACCESS_DENIED,
+            f"{uri}: SSL_CERT_FILE in the {advice('Secret', 'credentials folder')} holds no certificates that can be "
+            f"read ({words(error)}): correct it",
         ) from error
     hooks: Any = {"request": [hf_request_event_hook]}
     set_client_factory(lambda: httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None, verify=context))
@@ -116,14 +120,14 @@ def _explain(error: Exception, uri: str) -> Exception:
     if isinstance(error, GatedRepoError):
         return InvalidInput(
             Reason.ACCESS_DENIED,
-            f"{uri} is gated: accept its terms on its page and give HF_TOKEN of that account in the Secret",
+            f"{uri} is gated: accept its terms on its page and {_give_token('of that account')}",
         )
     if isinstance(error, RevisionNotFoundError):
         return InvalidInput(Reason.SOURCE_NOT_FOUND, f"{uri}: the repository has no such branch, tag or commit")
     if isinstance(error, RepositoryNotFoundError):
         return InvalidInput(
             Reason.SOURCE_NOT_FOUND,
-            f"{uri} does not exist or is private: correct the name, or give a HF_TOKEN that may read it in the Secret",
+            f"{uri} does not exist or is private: correct the name, or {_give_token('that may read it')}",
         )
     if isinstance(error, OfflineModeIsEnabled):
         return Failed(Reason.STORE_UNAVAILABLE, f"{uri}: HF_HUB_OFFLINE is set: unset it, or use s3:// or file://")
@@ -134,12 +138,19 @@ def _explain(error: Exception, uri: str) -> Exception:
     return TransientError(repr(error))
 
 
+def _give_token(which: str) -> str:
+    return advice(
+        f"give a HF_TOKEN {which} in the Secret", f"set a HF_TOKEN {which}, or log in with it by `hf auth login`"
+    )
+
+
 def _refused(response: httpx2.Response, label: str, text: str) -> Exception:
     status = response.status_code
     if status in (401, 403):
         return InvalidInput(
             Reason.ACCESS_DENIED,
-            f"{label}: the hub refuses this token ({status} {text}): correct HF_TOKEN in the Secret",
+            f"{label}: the hub refuses this token ({status} {text}): correct HF_TOKEN"
+            + advice(" in the Secret", ", or log in again with `hf auth login`"),
         )
     if status == 404:
         return InvalidInput(Reason.MISSING_FILE, f"{label} does not exist on the hub")

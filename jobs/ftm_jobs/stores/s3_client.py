@@ -17,6 +17,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.runtime.caller import advice
 from ftm_jobs.stores.retry import LONGEST_DELAY_SECONDS
 
 if TYPE_CHECKING:
@@ -78,14 +79,18 @@ def _check_keys(given: Mapping[str, str], anonymous: bool) -> None:
     if has_id != has_secret:
         raise InvalidInput(
             Reason.ACCESS_DENIED,
-            "the Secret holds one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: give both, or neither for the "
-            "pod's own identity",
+            f"the {_credentials()} holds one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: give both, or neither for "
+            + advice("the pod's own identity", "an identity of this machine"),
         )
     if anonymous and has_id:
         raise InvalidInput(
             Reason.ACCESS_DENIED,
-            "the Secret holds keys and AWS_NO_SIGN_REQUEST, which uses none: remove one of the two",
+            f"the {_credentials()} holds keys and AWS_NO_SIGN_REQUEST, which uses none: remove one of the two",
         )
+
+
+def _credentials() -> str:
+    return advice("Secret", "credentials folder")
 
 
 def _addressing_style(values: Mapping[str, str], own_endpoint: bool) -> Literal["auto", "path", "virtual"]:

@@ -4,8 +4,10 @@ Pure text: nothing is opened here. A URI is hf://org/name[@revision], s3://bucke
 file:///absolute/path.
 """
 
+import difflib
 import math
 import re
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,10 @@ from ftm_jobs.errors import InvalidInput, Reason
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 _CLAIM = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_BUCKET_CHARACTERS = f"{string.ascii_lowercase}{string.digits}._-"
 _HF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_HF_REPOSITORY = re.compile(rf"(?!\.){_HF_NAME.pattern}/{_HF_NAME.pattern}")
+_HF_PAGE = re.compile(r"(https?://)?(www\.)?(huggingface\.co|hf\.co)/(?P<repository>[^/]+/[^/]+)(/.*)?")
 _HF_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -50,11 +55,13 @@ def parse_source(text: str, *, scalable: bool = False) -> Source:
     """Raises InvalidInput (InvalidURI) that names the part of `text` that is wrong."""
     uri, *options = text.split(",")
     values: dict[str, str] = {}
+    allowed = ("scale", "digest", "credentials") if scalable else ("digest", "credentials")
     for option in options:
         name, equals, value = option.partition("=")
-        allowed = ("scale", "digest", "credentials") if scalable else ("digest", "credentials")
         if not equals or name not in allowed:
-            raise _invalid(f'"{option}" in "{text}" is not one of {", ".join(f"{name}=…" for name in allowed)}')
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f": did you mean {near[0]}=…?" if near else ""
+            raise _invalid(f'"{option}" in "{text}" is not one of {", ".join(f"{name}=…" for name in allowed)}{hint}')
         if name in values:
             raise _invalid(f'"{text}" gives {name} twice: keep one')
         values[name] = value
@@ -71,9 +78,12 @@ def parse_uri(uri: str) -> Location:
     scheme, separator, rest = uri.partition("://")
     parsers: dict[str, Callable[[str, str], Location]] = {"s3": _s3, "hf": _hf, "pvc": _pvc, "file": _file}
     if not separator or scheme not in parsers:
+        page = _HF_PAGE.fullmatch(uri)
+        repository = page["repository"] if page else uri
+        hint = f"; the Hub's repository is hf://{repository}" if _HF_REPOSITORY.fullmatch(repository) else ""
         raise _invalid(
             f'"{uri}" is not a URI of a store: write hf://org/name[@revision], s3://bucket/prefix, pvc://claim/path '
-            "or file:///path"
+            f"or file:///path{hint}"
         )
     return parsers[scheme](uri, rest)
 
@@ -81,18 +91,34 @@ def parse_uri(uri: str) -> Location:
 def _s3(uri: str, rest: str) -> Location:
     bucket, _, prefix = rest.partition("/")
     prefix = prefix.rstrip("/")
-    if not _BUCKET.fullmatch(bucket):
-        raise _invalid(f'"{uri}" has "{bucket}" where a bucket\'s name must be: write s3://bucket/prefix')
+    if wrong := _wrong_bucket(bucket):
+        raise _invalid(f'"{uri}" has "{bucket}" where a bucket\'s name must be, {wrong}: write s3://bucket/prefix')
     if prefix and any(part in ("", ".", "..") for part in prefix.split("/")):
         raise _invalid(f'"{uri}" has an empty, "." or ".." part in its prefix: write s3://bucket/prefix')
     return Location(f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}", "s3", bucket, prefix)
 
 
+def _wrong_bucket(name: str) -> str:
+    """Returns how a name breaks the rules of bucket names; empty where it keeps them."""
+    if not 3 <= len(name) <= 63:
+        return f"which has {len(name)} characters, not 3 to 63"
+    if name != name.lower():
+        return "which has upper-case letters"
+    if other := sorted(set(name) - set(_BUCKET_CHARACTERS)):
+        return f"which has {other[0]!r}, not only letters, digits, dots and hyphens"
+    return "" if _BUCKET.fullmatch(name) else "which begins or ends with neither a letter nor a digit"
+
+
 def _hf(uri: str, rest: str) -> Location:
     repository, at, revision = rest.partition("@")
     parts = repository.split("/")
+    if len(parts) > 2:
+        raise _invalid(
+            f'"{uri}" is not hf://org/name[@revision], since it names a folder in a repository: download that folder '
+            "and name it by its path"
+        )
     if len(parts) != 2 or not all(_HF_NAME.fullmatch(part) for part in parts):
-        raise _invalid(f'"{uri}" is not hf://org/name[@revision]')
+        raise _invalid(f'"{uri}" is not hf://org/name[@revision]: write the organisation and the repository\'s name')
     if at and (not _HF_REVISION.fullmatch(revision) or ".." in revision):
         raise _invalid(
             f'"{uri}" has "{revision}" where a branch, a tag or a commit must be: write hf://org/name@revision'

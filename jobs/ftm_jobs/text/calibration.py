@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any, NoReturn
 
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.runtime.caller import take_the_new_one
 from ftm_jobs.stores import open_store
 from ftm_jobs.stores.source import Source
 
@@ -101,7 +102,7 @@ def _read(source: Source) -> CalibrationText:
         raise InvalidInput(
             Reason.SOURCE_CHANGED,
             f"calibration {store.describe(name)} has digest {parsed.digest}, not {source.digest}: "
-            "set the annotation ftm.dev/refresh to take the new one",
+            + take_the_new_one(),
         )
     return replace(parsed, uri=store.describe(name))
 

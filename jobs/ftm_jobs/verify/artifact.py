@@ -23,7 +23,7 @@ from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.contract.verification import HELD_OUT_TOKENS, Verification
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.merge.inputs import Inputs, load_inputs
-from ftm_jobs.runtime.scratch import explain, scratch, scratch_root
+from ftm_jobs.runtime.scratch import explain_scratch, scratch, scratch_root
 from ftm_jobs.stores import WritableStore, open_artifacts
 from ftm_jobs.stores.source import Source
 from ftm_jobs.text.calibration import CalibrationText, load_calibration
@@ -68,7 +68,7 @@ def verify(request: VerifyRequest) -> Report:
         with tempfile.TemporaryDirectory(prefix="ftm-verify-", dir=root) as folder:
             return _verify(request, Path(folder))
     except OSError as error:
-        raise explain(error, root) from error
+        raise explain_scratch(error, root) from error
 
 
 def _verify(request: VerifyRequest, folder: Path) -> Report:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ftm_jobs.contract.caller import CALLED_BY, PERSON
 from ftm_jobs.contract.facts import Facts
 from ftm_jobs.contract.manifest import Artifact
 from ftm_jobs.contract.report import Report
@@ -181,7 +182,7 @@ def run_command(step: str, arguments: list[str], command: str | None = None, pyt
 def last_line(command: str, arguments: list[str], python: str = sys.executable) -> tuple[int, str]:
     """Runs a Job's command and returns its exit code and the last line that it printed."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = dict(os.environ)
+        environment = {**os.environ, CALLED_BY: PERSON}
         if python != sys.executable:  # of the packages here it sees this one alone
             Path(folder, "ftm_jobs").symlink_to(_package("ftm_jobs"))
             environment["PYTHONPATH"] = folder

@@ -7,6 +7,7 @@ from pathlib import Path
 from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.errors import Failed, Reason
 from ftm_jobs.merge.inputs import Inputs
+from ftm_jobs.runtime.caller import more_memory
 from ftm_jobs.text.prompts import TokenizedQuestion
 from ftm_jobs.verify.figures.model_names import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED
 from ftm_jobs.verify.model_folder import ModelFolder
@@ -72,7 +73,7 @@ class ModelGroup:
                     raise Failed(
                         Reason.OUT_OF_MEMORY,
                         f"{error.message}, which takes {format_bytes(need)} for two models beside each other, but "
-                        f"{format_bytes(free)} are free: give the Job more (spec.jobs.resources)",
+                        f"{format_bytes(free)} are free: {more_memory()}",
                     ) from error
             return {name: WholeLogits(model, prompts) for name, model in self.models.items()}
         return dict(self.models)

@@ -65,7 +65,7 @@ def test_a_folder_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv(VARIABLE, str(tmp_path / "file"))
     with pytest.raises(InvalidInput) as refused, scratch("gguf-1", 0):
         pass
-    assert refused.value.reason is Reason.ACCESS_DENIED
+    assert refused.value.reason is Reason.INVALID_URI
     assert VARIABLE in refused.value.message
 
 

@@ -43,7 +43,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Repor
         (InvalidInput(Reason.MISSING_FILE, "a sentence"), 2, Outcome.INVALID_INPUT, "MissingFile", "a sentence"),
         (Failed(Reason.STORE_UNAVAILABLE, "a sentence"), 1, Outcome.FAILED, "StoreUnavailable", "a sentence"),
         (Interrupted(), 1, Outcome.FAILED, "Interrupted", "the step was stopped before it was done; run it again"),
-        (MemoryError(), 1, Outcome.FAILED, "OutOfMemory", "memory ran out: give the Job more (spec.jobs.resources)"),
+        (
+            MemoryError(),
+            1,
+            Outcome.FAILED,
+            "OutOfMemory",
+            "memory ran out: end other programs, or use a machine with more",
+        ),
         (
             ValueError("some\nthing"),
             1,

@@ -58,11 +58,11 @@ def test_certificates_in_the_secret_are_trusted(tmp_path: Path) -> None:
     [
         (
             {"AWS_ACCESS_KEY_ID": "id"},
-            "the Secret holds one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: give both, or neither",
+            "the credentials folder holds one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: give both, or neither",
         ),
         (
             KEYS | {"AWS_NO_SIGN_REQUEST": "true"},
-            "the Secret holds keys and AWS_NO_SIGN_REQUEST, which uses none: remove one of the two",
+            "the credentials folder holds keys and AWS_NO_SIGN_REQUEST, which uses none: remove one of the two",
         ),
         ({"AWS_NO_SIGN_REQUEST": "perhaps"}, 'AWS_NO_SIGN_REQUEST is "perhaps": write true or false'),
         (

@@ -43,6 +43,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
         ("s3://bucket/a,scale=2", "s3://bucket/a,scale=2"),
         ("file:///a", "file:///a"),
         ("models/a", "file:///here/models/a"),
+        ("models/a,scal=2", "file:///here/models/a,scal=2"),
         ("models/a,scale=-0.5", "file:///here/models/a,scale=-0.5"),
         ("/with space/a,b,scale=2,digest=sha256:0", "file:///with%20space/a%2Cb,scale=2,digest=sha256:0"),
     ],
@@ -52,6 +53,28 @@ def test_a_plain_path_becomes_a_file_uri_and_keeps_its_options(
 ) -> None:
     monkeypatch.setattr(Path, "resolve", lambda path: Path("/here") / path)
     assert source(written) == given
+
+
+def test_a_folder_whose_name_looks_like_an_option_is_that_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a,scale=2"
+    folder.mkdir()
+    assert source(f"{folder},scale=3") == f"{tmp_path.as_uri()}/a%2Cscale%3D2,scale=3"
+    assert source(str(folder)) == f"{tmp_path.as_uri()}/a%2Cscale%3D2"
+
+
+@pytest.mark.usefixtures("steps")
+def test_a_name_on_the_hub_without_its_scheme_is_answered_with_the_uri(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, said = ftm(capsys, "inspect", "org/name@main")
+    assert (code, said) == (
+        2,
+        "ftm: there is no folder org/name@main here; the Hub's repository is hf://org/name@main\n",
+    )
+    assert ftm(capsys, "inspect", "hf://org/base", "--adapter", "org/name,scale=2")[0] == 2
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    assert ftm(capsys, "inspect", "org/name")[0] == 0
 
 
 def test_merge_writes_to_the_folder_that_was_named(
