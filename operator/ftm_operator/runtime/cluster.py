@@ -6,6 +6,7 @@ counted.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ PLURALS = {
     leader_worker_set.KIND: (leader_worker_set.API_VERSION, leader_worker_set.PLURAL),
 }
 """API version and plural name of each kind that is read or written."""
-HTTP_METHODS = {"get": "GET", "create": "POST", "server_side_apply": "PATCH", "delete": "DELETE"}
+HTTP_METHODS = {"get": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
 """The HTTP method of each method of the dynamic client that is used here."""
 OPTIONAL = (leader_worker_set.KIND,)
 """Kinds of children that a cluster may lack."""
@@ -47,6 +48,10 @@ LOG_SECONDS = 3
 LOG_LINE_BYTES = 512
 LOG_PART_BYTES = 256 * 1024
 LOG_END_LINES = 500
+APPLY_TYPE = "application/apply-patch+yaml; charset=utf-8"
+"""With its charset, the client sends a body as it is given, and the API server reads it the same."""
+_REFUSED_BY_YAML = re.compile("[\x7f-\uffff]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class ApiError(Exception):
@@ -160,8 +165,8 @@ class Cluster:
     async def apply(self, manifest: Manifest, subresource: str | None = None) -> Manifest:
         """Applies on the server's side: fields of the manifest are ours, and ours that it leaves out are removed."""
         target = _target_of(manifest, subresource)
-        ours = {"field_manager": MANAGER, "force_conflicts": True}
-        return await self._request("server_side_apply", target, body=manifest, **ours)
+        ours = {"field_manager": MANAGER, "force_conflicts": True, "content_type": APPLY_TYPE}
+        return await self._request("patch", target, body=apply_body(manifest), **ours)
 
     async def delete(self, manifest: Manifest) -> None:
         """Deletes exactly this object, not a later one of the same name; one that is gone already is no error."""
@@ -213,6 +218,16 @@ class Cluster:
             response = await send(target.resource, namespace=target.namespace, serialize=False, **options)
             content: bytes = await response.read()
         return content
+
+
+def apply_body(manifest: Manifest) -> str:
+    """Returns a manifest as the body of a server-side apply: JSON that is YAML too.
+
+    The API server's YAML knows no pairs of surrogates, and refuses DEL as it is. So characters beyond U+FFFF stand as
+    they are, and all others that are not ASCII are escaped. Half a pair of surrogates becomes U+FFFD.
+    """
+    text = json.dumps(manifest, ensure_ascii=False, separators=(",", ":"))
+    return _REFUSED_BY_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", _SURROGATES.sub("\ufffd", text))
 
 
 def _target_of(manifest: Manifest, subresource: str | None = None) -> _Target:

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
+from hypothesis import example, given
+from hypothesis import strategies as st
 from kubernetes.aio import client
 
-from ftm_operator.runtime.cluster import ApiError, Cluster
+from ftm_operator.runtime.cluster import ApiError, Cluster, apply_body
 
 SERVER = "/apis/apps/v1/namespaces/team-a/deployments"
 DEPLOYMENT = {
@@ -105,8 +108,16 @@ async def test_apply_is_one_server_side_apply_by_our_field_manager(server: tuple
     api.answers = [(200, DEPLOYMENT)]
     assert await cluster.apply(DEPLOYMENT) == DEPLOYMENT
     assert api.requests == [("PATCH", f"{SERVER}/support-bot", {"fieldManager": "ftm-operator", "force": "true"})]
-    assert (api.bodies, api.types) == ([DEPLOYMENT], ["application/apply-patch+yaml"])
+    assert (api.bodies, api.types) == ([DEPLOYMENT], ["application/apply-patch+yaml; charset=utf-8"])
     assert cluster.writes == 1
+
+
+@given(text=st.text())
+@example(text='\U0001f680\x7f\x85\u2028\ufeff\uffff\U0010ffff\\ud83d"\ud83d\n')
+def test_the_body_of_an_apply_is_yaml_whatever_a_string_holds(text: str) -> None:
+    whole = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    read = yaml.safe_load(apply_body({"data": {"text": text}}))
+    assert read == {"data": {"text": whole}}
 
 
 async def test_a_status_is_applied_to_its_subresource(server: tuple[ApiServer, Cluster]) -> None:
