@@ -23,6 +23,8 @@ class OperatorReason(StrEnum):
     NO_ARTIFACT_STORE = "NoArtifactStore"
     ARTIFACT_LOST = "ArtifactLost"
     NAME_TAKEN = "NameTaken"
+    CHILD_REFUSED = "ChildRefused"
+    CONTESTED = "Contested"
     OUT_OF_MEMORY = "OutOfMemory"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     JOB_FAILED = "JobFailed"

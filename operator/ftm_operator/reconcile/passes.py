@@ -9,6 +9,7 @@ from ftm_operator.planning.feedback.measurements import Measurement, Measurement
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 from ftm_operator.reconcile.engine_feedback import EngineLog, EngineMemory
 from ftm_operator.reconcile.holds import Hold
+from ftm_operator.reconcile.refusals import Refusal
 from ftm_operator.resources.event import Notice
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.settings import Settings
@@ -38,6 +39,10 @@ class Observed:
     """The memory that engines' logs tell of."""
     measurements: Measurements = field(default_factory=dict)
     """Earlier measurements of engines in the resource's namespace."""
+    contested: Callable[[str, str], bool] = lambda _kind, _difference: False
+    """(kind of a child, difference) -> whether another manager would only undo an apply of it."""
+    refusals: Sequence[Refusal] = ()
+    """The children of this pass that the API server did not take."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from ftm_operator.reconcile.notices import notices
 from ftm_operator.reconcile.passes import Context, Effects, Observed, Result, StepOutcome, Walk
 from ftm_operator.reconcile.plan_choice import plan_or_hold
 from ftm_operator.reconcile.prune import surplus_jobs
+from ftm_operator.reconcile.refusals import refused
 from ftm_operator.reconcile.serving import owned_serving, serve
 from ftm_operator.reconcile.summary import invalid_status, summarise
 from ftm_operator.resources.job import artifacts_source
@@ -44,7 +45,7 @@ def reconcile(observed: Observed, settings: Settings, now: datetime, steps: Sequ
         status = invalid_status(before, resource["metadata"].get("generation", 0), str(error), now)
         return _result(observed, before, status, Walk(), steps)
     context = Context(model, before, observed, settings, now)
-    walk = _walk(context, steps)
+    walk = _with_refusals(context, _walk(context, steps))
     status = summarise(context, walk, owned_serving(context), steps)
     pruned = Effects(surplus_jobs(context, steps))
     return _result(observed, before, status, replace(walk, effects=walk.effects + pruned), steps)
@@ -85,6 +86,13 @@ def _walk(context: Context, steps: Sequence[PipelineStep]) -> Walk:
         if outcome.hold:
             return _walk_to(inputs, outcome, effects, steps)
     return _walk_to(inputs, StepOutcome(), effects, steps)
+
+
+def _with_refusals(context: Context, walk: Walk) -> Walk:
+    """Returns the pass with what the API server refused as its hold, if it refused anything."""
+    if not context.observed.refusals:
+        return walk
+    return replace(walk, hold=refused(context.observed.refusals, walk.hold.phase if walk.hold else "Deploying"))
 
 
 def _run(context: Context, step: PipelineStep, inputs: StepInputs, steps: Sequence[PipelineStep]) -> StepOutcome:

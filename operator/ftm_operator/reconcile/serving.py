@@ -5,6 +5,7 @@ Nothing that serves is touched before its successor is built and verified: this 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from ftm_operator.observe.drift import difference
 from ftm_operator.observe.rollout import RollingOut, rollout
@@ -40,11 +41,11 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
         return StepOutcome(hold=name_taken(foreign))
     pods = observed.pods(NAME, model.metadata.name)
     selector = service_selector(model, answering_template(wanted)["metadata"]["labels"][COMPONENT], pods)
-    changed = _applied(wanted, live)
+    changed = _applied(context, wanted, live)
     claims: tuple[Apply, ...] = ()
     if claims_devices(plan) and (changed or lacks_claim(pods, context.now)):
         claims = (Apply(claim_template(model, plan), "the pods claim their GPUs by it"),)
-    effects = Effects((*_applied(service(model, plan, selector), observed.service), *claims, *changed))
+    effects = Effects((*_applied(context, service(model, plan, selector), observed.service), *claims, *changed))
     if changed or live is None:
         hold = Hold(step.phase, step.running, f"the {wanted['kind']} is being applied")
         return StepOutcome(hold=hold, effects=effects)
@@ -74,8 +75,8 @@ def _serving_children(context: Context, wanted: Manifest) -> tuple[Manifest | No
     return live, other if stays else None
 
 
-def _applied(desired: Manifest, live: Manifest | None) -> Sequence[Apply]:
-    why = difference(desired, live)
+def _applied(context: Context, desired: Manifest, live: Manifest | None) -> Sequence[Apply]:
+    why = difference(desired, live, partial(context.observed.contested, desired["kind"]))
     return (Apply(desired, why),) if why else ()
 
 

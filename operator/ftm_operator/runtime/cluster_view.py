@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ftm_operator.observe.contests import Contests
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.runtime.gpu_inventory import GpuInventory
 from ftm_operator.runtime.object_cache import Key, ObjectCache
@@ -15,6 +16,8 @@ class ClusterView:
     objects: ObjectCache = field(default_factory=ObjectCache)
     optional_kinds: set[str] = field(default_factory=set)
     """Kinds that a cluster may lack, and that this one had at the last full list."""
+    contests: Contests = field(default_factory=Contests)
+    """The fields of children that another manager would take back."""
     foreign: dict[tuple[str, Key], Manifest] = field(default_factory=dict)
     """Others' objects that hold a child's name; the next pass observes each of them once."""
 

@@ -17,7 +17,7 @@ from ftm_operator.runtime.health import Health
 from ftm_operator.runtime.model_pass import ModelPass
 from ftm_operator.runtime.model_queue import ModelQueue
 from ftm_operator.runtime.object_cache import key_of, version
-from ftm_operator.runtime.writes import NameTaken
+from ftm_operator.runtime.writes import ChildrenRefused, NameTaken
 from ftm_operator.settings import Settings
 
 WORKERS = 8
@@ -65,7 +65,7 @@ class Controller:
             except NameTaken:
                 self._queue.add(key)
                 self._queue.done(key)
-            except ApiError as error:
+            except (ApiError, ChildrenRefused) as error:
                 delay = self._queue.retry(key)
                 log.warning("%s/%s: %s; again in %.1f s", *key, error, delay)
             except Exception:

@@ -3,12 +3,15 @@
 Holds no logic of its own: `reconcile` decides what is to be done.
 """
 
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.planning.feedback.measurements import Measurements
-from ftm_operator.reconcile.passes import Observed
+from ftm_operator.reconcile.passes import Observed, Result
 from ftm_operator.reconcile.reconcile import reconcile
+from ftm_operator.reconcile.refusals import Refusal
 from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
 from ftm_operator.resources.leader_worker_set import group_name
 from ftm_operator.resources.metadata import Manifest
@@ -19,11 +22,13 @@ from ftm_operator.runtime.measurement_store import MeasurementStore
 from ftm_operator.runtime.model_queue import ModelQueue
 from ftm_operator.runtime.object_cache import Key, key_of
 from ftm_operator.runtime.step_progress import StepProgress
-from ftm_operator.runtime.writes import Writes
+from ftm_operator.runtime.writes import ChildrenRefused, Writes
 from ftm_operator.settings import Settings
 
 SHORTEST_DELAY_SECONDS = 1.0
 """The shortest time after which a pass asks for another one."""
+MOST_ROUNDS = 4
+"""Rounds of writes in a pass; the next pass goes on."""
 
 
 class ModelPass:
@@ -39,24 +44,27 @@ class ModelPass:
         self._measurements = MeasurementStore(cluster)
 
     async def run(self, key: Key) -> None:
-        """Raises ApiError if a request fails, and NameTaken if another pass must follow at once."""
+        """Raises ApiError if a request fails, and NameTaken if another pass must follow at once.
+
+        Raises ChildrenRefused once the status says which children the API server did not take.
+        """
         resource = self._view.objects.get(KIND, key)
         if resource is None:
+            self._view.contests.forget(key)
             self._progress.ask(key, None)
             self._engine_logs.ask(key, None)
             return
         await self._progress.read(key)
         await self._engine_logs.read(key)
         measurements = await self._measurements.load(key[0])
-        result = reconcile(self._observe(resource, measurements), self._settings, datetime.now(UTC))
+        result, refusals = await self._act(resource, measurements)
         effects = result.effects
-        await self._measurements.keep(key[0], effects.measurements)
-        for action in effects.actions:
-            await self._writes.execute(action)
         if result.status is not None:
             await self._writes.write_status(resource, result.status)
         for notice in result.notices:
             await self._writes.post(resource, notice)
+        if refusals:
+            raise ChildrenRefused(refusals)
         if effects.awaited_build:
             self._queue.add_with(effects.awaited_build, key)
         if result.retry_after is not None:
@@ -65,6 +73,21 @@ class ModelPass:
         for seconds in (progress_due, self._engine_logs.ask(key, effects.engine_log)):
             if seconds is not None:
                 self._queue.add_after(key, seconds)
+
+    async def _act(self, resource: Manifest, measurements: Measurements) -> tuple[Result, list[Refusal]]:
+        """Carries out what is to be done until nothing is, and returns the last result and what was refused.
+
+        So the status tells of the children as they are after the writes.
+        """
+        refusals: list[Refusal] = []
+        for _ in range(MOST_ROUNDS):
+            observed = replace(self._observe(resource, measurements), refusals=refusals)
+            result = reconcile(observed, self._settings, datetime.now(UTC))
+            await self._measurements.keep(key_of(resource)[0], result.effects.measurements)
+            if refusals or not result.actions:
+                break
+            refusals = await self._writes.execute(resource, result.actions)
+        return result, refusals
 
     def _observe(self, resource: Manifest, measurements: Measurements) -> Observed:
         key = namespace, name = key_of(resource)
@@ -81,4 +104,7 @@ class ModelPass:
             progress=self._progress.by_pod(key),
             engine_memory=self._engine_logs.memory_of(key),
             measurements=measurements,
+            contested=lambda kind, difference: self._view.contests.is_contested(
+                (kind, namespace, name), difference, time.monotonic()
+            ),
         )

@@ -1,21 +1,39 @@
 """Writes what a pass decided: children, the status, and Events. The answers go into the cache."""
 
 import logging
+import re
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.api.v1alpha1 import API_VERSION, KIND
+from ftm_operator.observe.drift import differences
 from ftm_operator.reconcile.passes import Apply, Delete
+from ftm_operator.reconcile.refusals import Refusal
 from ftm_operator.resources.event import Notice, event
-from ftm_operator.resources.metadata import Manifest
-from ftm_operator.runtime.cluster import Cluster
+from ftm_operator.resources.metadata import SPEC_HASH, Manifest
+from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.cluster_view import ClusterView
 from ftm_operator.runtime.object_cache import key_of
 
+MOST_UNDECLARED = 20
+"""Fields that an older CRD may lack."""
+_UNDECLARED = re.compile(r"(\.status[^ ,;]*): field not declared in schema")
+_PART = re.compile(r"\.([A-Za-z0-9_-]+)|\[[^]]*\]")
 log = logging.getLogger(__name__)
 
 
 class NameTaken(Exception):
     """A child's name is held by an object that is not ours; the next pass observes it."""
+
+
+class ChildrenRefused(Exception):
+    """The API server did not take some children; the status says so, and they are applied again later."""
+
+    def __init__(self, refusals: Sequence[Refusal]) -> None:
+        super().__init__("; ".join(f"{refusal.kind} {refusal.name}: {refusal.message}" for refusal in refusals))
 
 
 class Writes:
@@ -25,8 +43,23 @@ class Writes:
         self._cluster = cluster
         self._view = view
 
-    async def execute(self, action: Apply | Delete) -> None:
-        """Applies or deletes one child. Raises NameTaken if a child that is to be new is there already."""
+    async def execute(self, resource: Manifest, actions: Sequence[Apply | Delete]) -> list[Refusal]:
+        """Applies and deletes children, and returns those that the API server refused to take.
+
+        Raises NameTaken if a child that is to be new is there already, and ApiError if the API server does not answer.
+        """
+        refusals: list[Refusal] = []
+        for action in actions:
+            try:
+                await self._execute(resource, action)
+            except ApiError as error:
+                if not error.status or isinstance(action, Delete):
+                    raise
+                manifest = action.manifest
+                refusals.append(Refusal(manifest["kind"], manifest["metadata"]["name"], error.status, error.message))
+        return refusals
+
+    async def _execute(self, resource: Manifest, action: Apply | Delete) -> None:
         manifest = action.manifest
         kind, key = manifest["kind"], key_of(manifest)
         match action:
@@ -38,8 +71,26 @@ class Writes:
                 self._adopt(present, manifest)
                 raise NameTaken
             case Apply(why=why):
-                self._view.objects.put(kind, await self._cluster.apply(manifest))
+                applied = await self._cluster.apply(manifest)
+                self._view.objects.put(kind, applied)
                 log.info("%s/%s: applied %s: %s", *key, kind, why)
+                for contested in self._contested(manifest, applied, why):
+                    await self.post(resource, contested)
+
+    def _contested(self, wanted: Manifest, applied: Manifest, why: str) -> list[Notice]:
+        """Returns what is to be said of fields that an apply did not change, or that another manager takes back."""
+        spec_hash = wanted["metadata"].get("annotations", {}).get(SPEC_HASH)
+        if spec_hash is None:
+            return []
+        kind, key = wanted["kind"], key_of(wanted)
+        left = differences(wanted, applied)
+        contested = self._view.contests.applied((kind, *key), spec_hash, why, left, time.monotonic())
+        return [
+            Notice(
+                "Warning", OperatorReason.CONTESTED, f"{kind} {key[1]} {each}: another manager sets it, it is left so"
+            )
+            for each in contested
+        ]
 
     def _adopt(self, present: Manifest, wanted: Manifest) -> None:
         """Keeps an object that no watch told of: our own from before, or somebody else's."""
@@ -51,14 +102,37 @@ class Writes:
             self._view.foreign[wanted["kind"], key_of(wanted)] = present
 
     async def write_status(self, resource: Manifest, status: Manifest) -> None:
-        """Applies a model's status."""
+        """Applies a model's status, without the fields that an older CRD in the cluster lacks."""
         metadata = resource["metadata"]
         identity = {name: metadata[name] for name in ("name", "namespace", "uid")}
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": identity, "status": status}
-        self._view.objects.put(KIND, await self._cluster.apply(body, "status"))
+        for _ in range(MOST_UNDECLARED):
+            try:
+                self._view.objects.put(KIND, await self._cluster.apply(body, "status"))
+                return
+            except ApiError as error:
+                fields = _UNDECLARED.findall(error.message)
+                if not fields:
+                    raise
+                log.warning("%s/%s: %s; apply the CRDs of the operator's version", *key_of(resource), error)
+                for field in fields:
+                    _remove(body, field)
+        log.error("%s/%s: the status is not written: apply the CRDs of the operator's version", *key_of(resource))
 
     async def post(self, resource: Manifest, notice: Notice) -> None:
         """Logs a notice and posts it as an Event of the model."""
         level = logging.WARNING if notice.type == "Warning" else logging.INFO
         log.log(level, "%s/%s: %s: %s", *key_of(resource), notice.reason, notice.message)
         await self._cluster.create_event(event(resource, notice, datetime.now(UTC)))
+
+
+def _remove(body: Manifest, path: str) -> None:
+    """Removes the field of this path, as .status.facts.base.novel; of a list's items, from each."""
+    *parents, last = [name for name in (match[1] for match in _PART.finditer(path)) if name]
+    holders: list[Any] = [body]
+    for name in parents:
+        found = [holder[name] for holder in holders if isinstance(holder, dict) and name in holder]
+        holders = [each for item in found for each in (item if isinstance(item, list) else [item])]
+    for holder in holders:
+        if isinstance(holder, dict):
+            holder.pop(last, None)

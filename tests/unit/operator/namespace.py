@@ -6,7 +6,7 @@ happens by itself: a scene says when a Job ends, a pod fails or a Deployment bec
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 from ftm_operator.reconcile.engine_feedback import EngineLog, EngineMemory
 from ftm_operator.reconcile.passes import Apply, Delete, Observed, Result
 from ftm_operator.reconcile.reconcile import reconcile
+from ftm_operator.reconcile.refusals import Refusal
 from ftm_operator.resources.metadata import STEP
 from ftm_operator.runtime.object_cache import ObjectCache, key_of
 from ftm_operator.settings import Settings
@@ -38,6 +39,8 @@ class Namespace:
     measurements: dict[str, Measurement] = field(default_factory=dict)
     accelerators: tuple[AcceleratorClass, ...] = ()
     several_nodes: bool = False
+    refusals: Sequence[Refusal] = ()
+    """The writes that the API server does not take, for as long as they are here."""
     events: list[str] = field(default_factory=list)
     versions: Iterator[int] = field(default_factory=lambda: itertools.count(2))
 
@@ -72,6 +75,7 @@ class Namespace:
                 several_nodes=self.several_nodes,
                 engine_memory=self.heard,
                 measurements=self.measurements,
+                refusals=self.refusals,
             ),
             self.settings,
             self.now,

@@ -1,0 +1,49 @@
+"""Words what the API server refused to take, so that the status says it and a person can act on it. Pure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ftm_operator.api.reasons import OperatorReason
+from ftm_operator.api.v1alpha1 import Phase
+from ftm_operator.reconcile.holds import Hold
+
+TOO_MANY_REQUESTS = 429
+_ADVICE = (
+    (re.compile(r"exceeded quota"), "raise the namespace's quota, or free some of it"),
+    (re.compile(r"must specify|failed quota"), "set spec.jobs.resources and spec.serving.resources as the quota asks"),
+    (re.compile(r"is being terminated"), "create the FineTunedModel in a namespace that stays"),
+    (re.compile(r"cannot \w+ resource"), "install the chart of the operator's version, whose roles allow it"),
+    (re.compile(r"failed calling webhook"), "mend the webhook that it names"),
+    (re.compile(r"admission webhook|denied|AdmissionPolicy"), "change the spec as the policy says, or the policy"),
+    (re.compile(r"is invalid|unknown field|strict decoding|Unsupported value"), "correct the field of the spec"),
+)
+_MAY_PASS = re.compile(r"exceeded quota|failed calling webhook|is being terminated")
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A child that the API server did not take, and its words."""
+
+    kind: str
+    name: str
+    status: int
+    """The HTTP status of the answer."""
+    message: str
+
+
+def refused(refusals: Sequence[Refusal], phase: Phase) -> Hold:
+    """Returns the hold of a pass whose writes were refused: the first of them counts, `phase` is the pass's own.
+
+    It is stalled unless time alone may change the answer: a quota that others free, a webhook that comes back.
+    """
+    first = refusals[0]
+    said = first.message.rstrip(". ") or f"status {first.status}"
+    advice = next((advice for pattern, advice in _ADVICE if pattern.search(said)), "correct what it names")
+    others = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
+    message = f"the API server refuses {first.kind} {first.name}{others}: {said}; {advice}"
+    passes = first.status >= _SERVER_ERROR or first.status == TOO_MANY_REQUESTS or _MAY_PASS.search(said)
+    if passes:
+        return Hold(phase, OperatorReason.CHILD_REFUSED, message)
+    return Hold("Failed", OperatorReason.CHILD_REFUSED, message, stalled=True)
