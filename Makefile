@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help venv demo cluster llama-cpp test lint unit engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests e2e e2e-awq \
-	bench-merge bench-quantize bench-plan format lock crds clean
+	bench-merge bench-quantize bench-plan format lock crds tables clean
 
 BIN := .venv/bin
 VENV := .venv/.installed
@@ -91,6 +91,9 @@ lock: $(VENV) ## pin requirements/*.txt anew from pyproject.toml
 
 crds: $(VENV) ## write crds/, the chart's copy and the reference page from the models
 	@$(BIN)/python -m ftm_operator.command.generated_files
+
+tables: $(VENV) ## write jobs/ftm_jobs/transformers_tables/ from transformers itself
+	@$(BIN)/python -m tests.tables.config_defaults
 
 clean: ## remove what this folder's targets made; the user's cache stays
 	rm -rf .venv .cache dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,8 +14,11 @@ from ftm_jobs.contract.facts import BEYOND, TensorGroup, of_encoder
 NUMBER = "*"
 
 
-def tensor_groups(tensors: Iterable[Tensor], layers: int) -> tuple[TensorGroup, ...]:
-    """Returns the groups, sorted by name, shape and dtype; `layers` is the number of decoder layers."""
+def tensor_groups(tensors: Iterable[Tensor], layers: int | None) -> tuple[TensorGroup, ...]:
+    """Returns the groups, sorted by name, shape and dtype.
+
+    `layers` is the number of decoder layers; None, where it is not known: no layer lies beyond them.
+    """
     counts = Counter((group_name(each.name, layers), each.shape, each.dtype) for each in tensors)
     return tuple(
         TensorGroup(name=name, shape=shape, dtype=dtype, count=count)
@@ -28,13 +31,14 @@ def is_beyond(name: str, layers: int) -> bool:
     return BEYOND in group_name(name, layers).split(".")
 
 
-def group_name(name: str, layers: int) -> str:
+def group_name(name: str, layers: int | None) -> str:
     """Returns the name with a sign for each whole number that is a part of it."""
     parts = name.split(".")
     decoder = not (of_encoder(name) or any(part.startswith("encoder") for part in parts))
     for position, part in enumerate(parts):
         if part.isdecimal():
-            beyond = decoder and position and parts[position - 1] == "layers" and int(part) >= layers
+            numbered = decoder and position and parts[position - 1] == "layers"
+            beyond = numbered and layers is not None and int(part) >= layers
             parts[position] = BEYOND if beyond else NUMBER
         elif decoder and part.startswith("mtp"):
             parts[position] = BEYOND

@@ -32,8 +32,8 @@ class BaseFacts(Contract):
     """The URI as it was resolved: an hf:// URI carries the commit."""
     digest: str
     """`sha256:…` over names, sizes and content identities of the files that a merge reads or copies."""
-    architecture: str
-    """The class that config.json names: LlamaForCausalLM."""
+    architecture: str | None = None
+    """The class that config.json names, LlamaForCausalLM; absent if it names none."""
     model_type: str
     """The family that config.json names: llama."""
     dtype: str
@@ -42,19 +42,19 @@ class BaseFacts(Contract):
     """Numbers in the weights, tied ones counted once."""
     weight_bytes: int
     """Bytes of all tensors."""
-    layers: int
-    """Number of decoder layers."""
-    hidden_size: int
+    layers: int | None = None
+    """Number of decoder layers; as each number below, absent if neither config.json nor the family's class says."""
+    hidden_size: int | None = None
     """Width of the residual stream."""
     intermediate_size: int | None = None
-    """Width inside an MLP; absent if config.json does not say."""
-    attention_heads: int
-    """Query heads per layer."""
-    key_value_heads: int
+    """Width inside an MLP, the largest where layers differ."""
+    attention_heads: int | None = None
+    """Query heads per layer; a model without attention has none."""
+    key_value_heads: int | None = None
     """Key and value heads per layer; fewer than query heads with grouped-query attention."""
-    head_size: int
+    head_size: int | None = None
     """Width of one head."""
-    vocabulary_size: int
+    vocabulary_size: int | None = None
     """Rows of the embedding."""
     max_position_embeddings: int
     """The longest context that the model was made for, in tokens."""

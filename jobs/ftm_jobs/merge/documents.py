@@ -8,7 +8,7 @@ from typing import Any
 from ftm_jobs.checkpoint.configs import CONFIG_FILE
 from ftm_jobs.checkpoint.index import INDEX_FILE
 from ftm_jobs.checkpoint.output_layout import OutputFile
-from ftm_jobs.contract.config import SPELLINGS, text_object
+from ftm_jobs.contract.config_fields import SPELLINGS, text_object
 
 _TIE = "tie_word_embeddings"
 

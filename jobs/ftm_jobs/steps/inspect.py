@@ -42,12 +42,13 @@ def inspect(base: Source, adapters: Sequence[Source]) -> Report:
         base=base_facts(inputs.base),
         adapters=tuple(map(adapter_facts, inputs.adapters, inputs.updates)),
     )
+    named = facts.base.architecture or facts.base.model_type
     fitting = f"{len(adapters)} {'adapter fits' if len(adapters) == 1 else 'adapters fit'} " if adapters else ""
     return Report(
         step=Step.INSPECT,
         outcome=Outcome.DONE,
         reason=Reason.INSPECTED,
-        message=f"{fitting}{facts.base.architecture} with {facts.base.parameters:,} parameters in {facts.base.dtype}",
+        message=f"{fitting}{named} with {facts.base.parameters:,} parameters in {facts.base.dtype}",
         facts=facts,
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ftm_jobs.contract.byte_counts import format_bytes_in_column
-from ftm_jobs.contract.facts import AdapterFacts, Facts
+from ftm_jobs.contract.facts import AdapterFacts, BaseFacts, Facts
 from ftm_jobs.contract.steps import Step
 from ftm_operator.command.input_files import facts_of_config_file
 from ftm_operator.command.options import OutputFormat, OutputOption
@@ -52,11 +52,12 @@ def format_facts(facts: Facts) -> str:
     base = facts.base
     lines = {
         "base": base.uri,
-        "  architecture": f"{base.architecture} ({base.model_type})",
+        "  architecture": f"{base.architecture or 'not named'} ({base.model_type})",
         "  weights": f"{base.parameters:,} parameters, {format_bytes_in_column(base.weight_bytes)} in {base.dtype}",
-        "  shape": f"{base.layers} layers, width {base.hidden_size}, vocabulary {base.vocabulary_size:,}"
-        + (", tied embeddings" if base.tied_embeddings else ""),
-        "  heads": f"{base.attention_heads}, {base.key_value_heads} for keys and values, {base.head_size} wide",
+        "  shape": _shape(base),
+        "  heads": f"{base.attention_heads}, {base.key_value_heads} for keys and values, {base.head_size} wide"
+        if base.attention_heads
+        else "config.json names none",
         "  context": f"{base.max_position_embeddings:,} tokens",
         "  digest": base.digest,
     }
@@ -64,6 +65,13 @@ def format_facts(facts: Facts) -> str:
     for number, adapter in enumerate(facts.adapters, 1):
         table += [f"{name:<16} {value}" for name, value in _adapter_lines(number, adapter).items()]
     return "\n".join(table)
+
+
+def _shape(base: BaseFacts) -> str:
+    layers = f"{base.layers} layers" if base.layers else "layers not numbered"
+    width = f"width {base.hidden_size}" if base.hidden_size else "width not named"
+    vocabulary = f"vocabulary {base.vocabulary_size:,}" if base.vocabulary_size else "vocabulary not named"
+    return ", ".join([layers, width, vocabulary, *(["tied embeddings"] if base.tied_embeddings else [])])
 
 
 def _adapter_lines(number: int, adapter: AdapterFacts) -> dict[str, str]:

@@ -17,7 +17,7 @@ from ftm_operator.api.v1alpha1 import FineTunedModelSpec, Plan
 from ftm_operator.planning.decision import Decision, decide
 from ftm_operator.planning.gpu_plan import decision_for, gpu_plan, merged_reason
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
-from ftm_operator.planning.model.architecture import architecture
+from ftm_operator.planning.model.architecture import DEFAULT_MAX_CONTEXT, architecture
 from ftm_operator.planning.rules.context_length import context_length
 from ftm_operator.planning.rules.placement import NOT_IN_FLOAT16
 from ftm_operator.planning.rules.rejection import Rejection
@@ -123,7 +123,7 @@ def _forbidden(spec: FineTunedModelSpec, base: BaseFacts, decision: Decision) ->
         )
     if decision.engine == "vLLM" and (broken := _broken_rule(base, asked, decision)):
         return broken
-    return context_length(serving.max_model_len, base.max_position_embeddings)
+    return context_length(serving.max_model_len, base.max_position_embeddings or DEFAULT_MAX_CONTEXT)
 
 
 def _broken_rule(base: BaseFacts, size: int, decision: Decision) -> Rejection | None:
@@ -141,7 +141,7 @@ def _broken_rule(base: BaseFacts, size: int, decision: Decision) -> Rejection | 
 def _context(spec: FineTunedModelSpec, base: BaseFacts, *, on_gpus: bool) -> tuple[int, str]:
     if asked := spec.serving.max_model_len:
         return asked, "from spec.serving.maxModelLen"
-    limit = base.max_position_embeddings
+    limit = base.max_position_embeddings or DEFAULT_MAX_CONTEXT
     if on_gpus or limit <= LLAMA_CPP_CONTEXT:
         return limit, "the model's own limit"
     return (

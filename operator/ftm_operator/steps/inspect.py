@@ -50,7 +50,7 @@ def _sentence(facts: Facts) -> str:
     base = facts.base
     ranks = ", ".join(str(adapter.rank) for adapter in facts.adapters)
     return (
-        f"{base.architecture}, {base.parameters:,} parameters in {base.dtype}; "
+        f"{base.architecture or base.model_type}, {base.parameters:,} parameters in {base.dtype}; "
         f"{len(facts.adapters)} adapter{'s' if len(facts.adapters) > 1 else ''} of rank {ranks}"
     )
 

@@ -19,6 +19,7 @@ from ftm_jobs.checkpoint.headers import Header, Tensor
 from ftm_jobs.checkpoint.index import INDEX_FILE
 from ftm_jobs.checkpoint.stored_model import StoredModel
 from ftm_jobs.checkpoint.weight_files import read_weight_files
+from ftm_jobs.contract.config import lacks
 from ftm_jobs.contract.keys import AWQ_RECIPE, awq_key
 from ftm_jobs.contract.manifest import MANIFEST_NAME, ManifestInput
 from ftm_jobs.contract.report import Report
@@ -90,6 +91,9 @@ def memory_bytes(model: StoredModel, settings: AwqSettings) -> int:
         return LIBRARIES_BYTES + 2 * model.weight_bytes
     blocks = [sum(tensor.elements for tensor in group) for group in _blocks(model.headers).values()]
     config = model.config
+    if not config.hidden_size:
+        path = model.store.describe(CONFIG_FILE)
+        raise InvalidInput(Reason.INVALID_CONFIG, f"{path} {lacks('hidden_size', 'quantizing')}")
     widths = 8 * config.hidden_size + 3 * (config.intermediate_size or 4 * config.hidden_size)
     activations = settings.sequences * settings.sequence_length * widths * FP32_BYTES
     return LIBRARIES_BYTES + BLOCK_COPIES * FP32_BYTES * max(blocks, default=0) + activations

@@ -32,7 +32,7 @@ from math import lcm
 from typing import Any, NoReturn
 
 from ftm_jobs.checkpoint.tensor_groups import is_beyond
-from ftm_jobs.contract.config import SPELLINGS, first_number, text_fields, text_object
+from ftm_jobs.contract.config_fields import SPELLINGS, first_number, text_fields, text_object, with_defaults
 from ftm_jobs.contract.facts import holds_experts, of_encoder
 from ftm_jobs.errors import InvalidInput, Reason
 
@@ -120,7 +120,7 @@ def plan_layout(
             "write quantization.method: GGUF or None",
         )
     sizes = sorted({1, *tensor_parallel})
-    layers = first_number(text_fields(config), *SPELLINGS["layers"]) or sys.maxsize
+    layers = first_number(text_fields(with_defaults(config)), *SPELLINGS["layers"]) or sys.maxsize
     beyond = {name for name in shapes if is_beyond(name, layers)}
     linears = quantized_linears({name: shape for name, shape in shapes.items() if name not in beyond})
     if not linears:
@@ -248,7 +248,8 @@ class _Rules:
 
     def _key_value_heads(self) -> int:
         """Returns the number of key-value heads: more ranks than these have copies of them."""
-        return first_number(text_fields(self.config), *SPELLINGS["key_value_heads"], *SPELLINGS["attention_heads"]) or 1
+        text = text_fields(with_defaults(self.config))
+        return first_number(text, *SPELLINGS["key_value_heads"], *SPELLINGS["attention_heads"]) or 1
 
 
 def _of_ranks(ranks: int) -> str:

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftm_jobs.contract.config import ModelConfig, text_fields
+from ftm_jobs.contract.config import ModelConfig
+from ftm_jobs.contract.config_fields import text_fields
 from ftm_jobs.quantize.gguf.header import GgufHeader, MetadataList
 
 DEFAULT_ROPE_BASE = 10000.0
@@ -34,16 +35,16 @@ def disagreements(header: GgufHeader, config: ModelConfig, *, has_template: bool
 
 def _numbers(header: GgufHeader, config: ModelConfig, content: Mapping[str, Any]) -> Iterator[str]:
     extra = content.get("num_nextn_predict_layers")
-    layers = config.layers + (extra if isinstance(extra, int) else 0)
+    layers = config.layers and config.layers + (extra if isinstance(extra, int) else 0)
     wanted = {
         "block_count": (config.layers, layers),
         "embedding_length": (config.hidden_size,),
         "attention.head_count": (config.attention_heads,),
-        "context_length": (config.max_position_embeddings,) if config.max_position_embeddings else (),
+        "context_length": (config.max_position_embeddings,),
     }
     for key, values in wanted.items():
         number = header.number(key)
-        if values and number is not None and number not in values:
+        if values[0] and number is not None and number not in values:
             yield f"its {key} is {number:g}, and the config's is {values[0]}"
 
 
@@ -53,7 +54,7 @@ def _vocabulary(header: GgufHeader, config: ModelConfig) -> Iterator[str]:
     rows = embedding.weight.shape[0] if embedding else None
     if isinstance(tokens, MetadataList) and rows is not None and tokens.count != rows:
         yield f"it has {tokens.count} tokens, and embeddings of {rows}"
-    if rows is not None and rows != config.vocabulary_size:
+    if rows is not None and config.vocabulary_size and rows != config.vocabulary_size:
         yield f"it has embeddings of {rows} tokens, and the config's vocab_size is {config.vocabulary_size}"
 
 

@@ -138,14 +138,14 @@ def refuse_architecture(model: StoredModel, tools: LlamaCpp) -> None:
     names, named = tools.known_architectures(), model.config.architecture
     if named in names:
         return
-    close = get_close_matches(named, names, n=3) or [
+    close = get_close_matches(named or "", names, n=3) or [
         name for name in ("LlamaForCausalLM", "Qwen3ForCausalLM") if name in names
     ]
     raise InvalidInput(
         Reason.UNSUPPORTED_MODEL,
-        f"{model.store.describe(CONFIG_FILE)}: architectures names {named}, which is none of the {len(names)} that "
-        f"llama.cpp's converter ({tools.version}) knows; the nearest are {', '.join(close)}: serve the model with "
-        "vLLM, unquantized or as AWQ",
+        f"{model.store.describe(CONFIG_FILE)}: architectures names {named or 'nothing'}, which is none of the "
+        f"{len(names)} that llama.cpp's converter ({tools.version}) knows; the nearest are {', '.join(close)}: "
+        "serve the model with vLLM, unquantized or as AWQ",
     )
 
 
@@ -239,9 +239,9 @@ def _has_template(model: Path) -> bool:
 def _architecture(header: GgufHeader, config: ModelConfig) -> GgufArchitecture:
     return GgufArchitecture(
         name=str(header.metadata.get("general.architecture")),
-        layers=int(header.number("block_count") or config.layers),
-        heads=config.attention_heads,
-        key_value_heads=config.key_value_heads,
+        layers=int(header.number("block_count") or config.layers or 0),
+        heads=config.attention_heads or 0,
+        key_value_heads=config.key_value_heads or 0,
         experts=int(header.number("expert_count") or 0),
     )
 

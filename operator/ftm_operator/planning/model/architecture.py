@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ftm_jobs.contract.config import SPELLINGS, carried_config, first_number, text_fields
+from ftm_jobs.contract.config import UnreadableConfig, carried_config, lacks
+from ftm_jobs.contract.config_fields import SPELLINGS, first_number, text_fields
 from ftm_jobs.contract.facts import BaseFacts, TensorGroup
 from ftm_operator.planning.model.quantization import NONE, Scheme, scheme_of_config
 
@@ -32,6 +33,8 @@ LAYER_TYPES: Mapping[str, AttentionKind] = {
     "mamba2": "state",
 }
 """config.json's layer_types. A type that is not listed is taken as full attention, which needs most."""
+BLOCK_TYPES: Mapping[str, tuple[AttentionKind, ...]] = {"moe": (), "mlp": (), "hybrid": ("full", "state")}
+"""config.json's layers_block_type, where it is not as LAYER_TYPES: an MLP is a block of its own, or has two mixers."""
 LATENT_MODEL_TYPES = {
     "deepseek_v2",
     "deepseek_v3",
@@ -100,8 +103,6 @@ class Vision:
 
 @dataclass(frozen=True)
 class Architecture:
-    name: str
-    """The class that config.json names."""
     model_type: str
     dtype: str
     """safetensors' name of the stored dtype."""
@@ -134,34 +135,41 @@ class Architecture:
 
 
 def architecture(base: BaseFacts) -> Architecture:
-    """Returns the architecture that the facts describe."""
+    """Returns the architecture that the facts describe. Raises UnreadableConfig naming a number that they lack."""
+    layers, hidden_size = _number(base, "layers"), _number(base, "hidden_size")
     carried = base.config or {}
     config = carried_config(carried)
     text = text_fields(config)
     model_type = str(text.get("model_type", base.model_type))
-    experts = experts_of(text, base.layers, base.intermediate_size)
+    experts = experts_of(text, layers, base.intermediate_size)
     return Architecture(
-        name=base.architecture,
         model_type=model_type,
         dtype=base.dtype,
-        layers=base.layers,
-        hidden_size=base.hidden_size,
+        layers=layers,
+        hidden_size=hidden_size,
         mlp_width=mlp_width_of(text, base, experts),
-        heads=base.attention_heads,
-        key_value_heads=first_number(text, *SPELLINGS["key_value_heads"]) or base.key_value_heads,
-        head_size=base.head_size,
-        vocabulary=first_number(text, *SPELLINGS["vocabulary_size"]) or base.vocabulary_size,
+        heads=_number(base, "attention_heads"),
+        key_value_heads=first_number(text, *SPELLINGS["key_value_heads"]) or _number(base, "key_value_heads"),
+        head_size=_number(base, "head_size"),
+        vocabulary=first_number(text, *SPELLINGS["vocabulary_size"]) or _number(base, "vocabulary_size"),
         max_context=base.max_position_embeddings or DEFAULT_MAX_CONTEXT,
         tied=base.tied_embeddings,
-        attention=attention_of(text, model_type, base.layers),
+        attention=attention_of(text, model_type, layers),
         weight_bytes=base.weight_bytes,
         tensors=base.tensors or (),
         quantization=scheme_of_config({name: json.loads(value) for name, value in carried.items()}),
         experts=experts,
         latent=latent_of(text, model_type),
-        state=state_of(text, base.hidden_size),
+        state=state_of(text, hidden_size),
         vision=vision_of(config),
     )
+
+
+def _number(base: BaseFacts, fact: str) -> int:
+    number: int | None = getattr(base, fact)
+    if number is None:
+        raise UnreadableConfig(lacks(fact, "sizing"))
+    return number
 
 
 def attention_of(text: Mapping[str, Any], model_type: str, layers: int) -> tuple[LayerAttention, ...]:
@@ -184,6 +192,10 @@ def _kinds(text: Mapping[str, Any], model_type: str, layers: int) -> list[Attent
 
 def _kinds_of_hybrid(text: Mapping[str, Any], model_type: str, layers: int) -> list[AttentionKind] | None:
     every = range(layers)
+    if isinstance(blocks := text.get("layers_block_type"), list):
+        return [
+            kind for block in map(str, blocks) for kind in BLOCK_TYPES.get(block, (LAYER_TYPES.get(block, "full"),))
+        ]
     if pattern := text.get("hybrid_override_pattern"):
         return ["full" if sign == "*" else "state" for sign in str(pattern) if sign in "*M"]
     if period := first_number(text, "attn_layer_period"):

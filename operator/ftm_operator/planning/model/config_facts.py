@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
-from ftm_jobs.contract.config import architecture_config, read_config, text_fields
+from ftm_jobs.contract.config import architecture_config, read_config
+from ftm_jobs.contract.config_fields import text_fields
 from ftm_jobs.contract.facts import BaseFacts, TensorGroup
 from ftm_operator.planning.model.architecture import Architecture, architecture
 from ftm_operator.planning.model.config_modules import decoder, embeddings, vision_tower

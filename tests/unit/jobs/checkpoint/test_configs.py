@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ftm_jobs.checkpoint.adapter_config import AdapterConfig, parse_adapter_config
 from ftm_jobs.checkpoint.configs import parse_base_config, parse_json
+from ftm_jobs.contract.config_fields import with_defaults
 from ftm_jobs.errors import LONGEST_MESSAGE, InvalidInput, Reason
 from tests.unit.jobs.files import ADAPTER_CONFIG, LLAMA_CONFIG
 
@@ -43,10 +44,7 @@ def test_the_language_model_of_a_vision_model_is_what_counts() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason", "sentence"),
     [
-        ({"hidden_size": None}, Reason.INVALID_CONFIG, f"{BASE} has no hidden_size: copy it from the model's page"),
-        ({"hidden_size": "8"}, Reason.INVALID_CONFIG, "hidden_size is '8', not a positive number"),
-        ({"num_attention_heads": 0}, Reason.INVALID_CONFIG, "num_attention_heads is '0', not a positive number"),
-        ({"architectures": []}, Reason.INVALID_CONFIG, "names no architectures or no model_type"),
+        ({"model_type": None}, Reason.INVALID_CONFIG, f"{BASE} names no model_type: copy it from the model's page"),
         ({"text_config": [1]}, Reason.INVALID_CONFIG, "has a text_config that is not an object"),
     ],
 )
@@ -57,6 +55,64 @@ def test_a_base_config_that_cannot_be_used_is_refused_naming_the_field(
         parse_base_config(BASE, LLAMA_CONFIG | changes)
     assert caught.value.reason is reason
     assert sentence in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "fact"),
+    [
+        ({"hidden_size": None}, "hidden_size"),
+        ({"hidden_size": "8"}, "hidden_size"),
+        ({"num_attention_heads": 0}, "attention_heads"),
+        ({"vocab_size": [[1]]}, "vocabulary_size"),
+        ({"architectures": []}, "architecture"),
+    ],
+)
+def test_what_a_merge_does_not_need_is_not_asked_for(changes: dict[str, Any], fact: str) -> None:
+    assert getattr(parse_base_config(BASE, LLAMA_CONFIG), fact) is not None
+    assert getattr(parse_base_config(BASE, LLAMA_CONFIG | changes), fact) is None
+
+
+GEMMA_3: dict[str, Any] = {
+    "model_type": "gemma3",
+    "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "sliding_window": 1024},
+    "vision_config": {"hidden_size": 1152, "model_type": "siglip_vision_model"},
+}
+
+
+def test_what_is_left_out_has_the_default_of_the_familys_class() -> None:
+    parsed = parse_base_config(BASE, GEMMA_3)
+    assert (parsed.layers, parsed.hidden_size, parsed.max_position_embeddings) == (34, 2560, 131072)
+    assert (parsed.attention_heads, parsed.key_value_heads, parsed.head_size) == (8, 4, 256)
+    assert parsed.vocabulary_size == 262208
+
+
+def test_what_is_null_or_said_in_another_way_is_not_left_out() -> None:
+    said = {"model_type": "mistral", "hidden_size": 8, "num_attention_heads": 2}
+    assert with_defaults(said)["sliding_window"] == 4096
+    assert with_defaults(said | {"sliding_window": None})["sliding_window"] is None
+    assert parse_base_config(BASE, said).key_value_heads == 8
+    assert parse_base_config(BASE, said | {"num_key_value_heads": None}).key_value_heads == 2
+    assert parse_base_config(BASE, {"model_type": "bloom", "n_embed": 1024}).hidden_size == 1024
+    assert parse_base_config(BASE, {"model_type": "gpt2", "hidden_size": 32}).hidden_size == 32
+
+
+def test_fields_beside_an_object_that_is_not_there_are_the_language_models_where_its_class_takes_them() -> None:
+    flat = parse_base_config(BASE, {"model_type": "qwen2_5_vl", "hidden_size": 2048, "num_attention_heads": 16})
+    assert (flat.hidden_size, flat.layers, flat.vocabulary_size) == (2048, 80, 152064)
+    assert parse_base_config(BASE, {"model_type": "mistral3"}).layers is None
+
+
+def test_a_class_has_its_own_names_of_fields() -> None:
+    t5 = {"model_type": "t5", "d_model": 768, "num_layers": 12, "num_decoder_layers": 10, "num_heads": 12, "d_kv": 64}
+    parsed = parse_base_config(BASE, t5)
+    assert (parsed.hidden_size, parsed.layers, parsed.attention_heads, parsed.head_size) == (768, 10, 12, 64)
+
+
+def test_layers_that_are_listed_are_counted_and_of_widths_that_differ_the_largest_is_taken() -> None:
+    listed = {"model_type": "nemotron_h", "layers_block_type": ["mamba", "attention", "moe"]}
+    assert parse_base_config(BASE, listed).layers == 3
+    assert parse_base_config(BASE, {"model_type": "nemotron_h", "hybrid_override_pattern": "M-M*"}).layers == 4
+    assert parse_base_config(BASE, {"model_type": "x", "intermediate_size": [8, 32, 16]}).intermediate_size == 32
 
 
 @pytest.mark.parametrize(

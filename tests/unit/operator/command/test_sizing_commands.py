@@ -153,11 +153,11 @@ def test_a_config_alone_is_inspected(capsys: pytest.CaptureFixture[str], tmp_pat
     [
         ("{", "is not JSON"),
         ("[]", "is not a JSON object; name a model's config.json"),
-        ("{}", "names no architectures or no model_type: copy them from the model's page"),
-        ('{"architectures": ["X"], "model_type": "x"}', "has no hidden_size: copy it from the model's page"),
+        ("{}", "names no model_type: copy it from the model's page"),
+        ('{"architectures": ["X"], "model_type": "x"}', "has no positive number as num_hidden_layers, which sizing"),
         (
-            '{"architectures": ["X"], "model_type": "x", "hidden_size": "64"}',
-            "hidden_size is '64', not a positive number: copy it from the model's page",
+            '{"architectures": ["X"], "model_type": "x", "num_hidden_layers": 2, "hidden_size": "64"}',
+            "has no positive number as hidden_size, which sizing needs and merging does not: copy it from the model's",
         ),
     ],
 )

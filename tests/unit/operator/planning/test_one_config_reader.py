@@ -7,7 +7,7 @@ import pytest
 from ftm_jobs.checkpoint.configs import parse_base_config
 from ftm_jobs.checkpoint.sources import StoredBase
 from ftm_jobs.checkpoint.weight_files import WeightFiles
-from ftm_jobs.contract.config import SPELLINGS
+from ftm_jobs.contract.config_fields import SPELLINGS
 from ftm_jobs.contract.facts import BaseFacts
 from ftm_jobs.steps.inspect import base_facts
 from ftm_jobs.stores.file import FileStore
@@ -82,3 +82,9 @@ def test_the_language_models_own_fields_count_before_those_beside_it() -> None:
     planned = facts_of_config("hf://models/x", "sha256:0", content | {"text_config": text})
     assert (planned.hidden_size, planned.attention_heads) == (4096, 16)
     assert architecture(planned).heads == 16
+
+
+def test_blocks_that_are_named_one_by_one_are_states_attention_or_neither() -> None:
+    content = {**config("llama-3-8b"), "layers_block_type": ["mamba", "mlp", "attention", "moe", "hybrid"]}
+    model = architecture(facts_of_config("hf://models/x", "sha256:0", content))
+    assert [layer.kind for layer in model.attention] == ["state", "full", "full", "state"]

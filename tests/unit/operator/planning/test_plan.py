@@ -8,7 +8,7 @@ from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.planning.input_hashes import inspection_input_hash, merged_key
 from ftm_operator.planning.model.architecture import architecture
 from ftm_operator.planning.model.quantization import NONE
-from ftm_operator.planning.plan import plan
+from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.planning.rules.rejection import Rejection
 from ftm_operator.planning.rules.tensor_parallel import first_rejection, split_of, valid_sizes
 from tests.unit.operator.objects import base_facts, facts, resource
@@ -25,6 +25,31 @@ def model(**spec: Any) -> FineTunedModel:
 def planned(**serving: object) -> Plan | Rejection:
     found = plan("support-bot", model(serving=serving).spec, facts())
     return found if isinstance(found, Rejection) else found.plan
+
+
+@pytest.mark.parametrize("serving", [{}, {"device": "CPU"}])
+@pytest.mark.parametrize(
+    ("lacking", "name"),
+    [
+        ({"attention_heads": None, "key_value_heads": None, "head_size": None}, "num_attention_heads"),
+        ({"vocabulary_size": None}, "vocab_size"),
+        ({"layers": None}, "num_hidden_layers"),
+    ],
+)
+def test_a_model_whose_config_lacks_what_sizing_needs_is_refused_by_the_fields_name(
+    lacking: dict[str, None], name: str, serving: dict[str, str]
+) -> None:
+    assert plan("support-bot", model(serving=serving).spec, facts(**lacking)) == Rejection(
+        "IncompleteConfig",
+        f"config.json of s3://models/base has no positive number as {name}, which sizing needs and merging does not: "
+        "copy it from the model's page if it is there",
+    )
+
+
+def test_a_config_that_names_no_context_has_vllms_limit() -> None:
+    found = plan("support-bot", model().spec, facts(max_position_embeddings=0))
+    assert isinstance(found, Planned)
+    assert found.plan.max_model_len == 2048
 
 
 def test_by_default_the_models_own_dtype_and_context_on_one_gpu() -> None:

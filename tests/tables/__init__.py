@@ -1,0 +1,1 @@
+"""Tables generated from the libraries that the Jobs answer to."""
