@@ -1,6 +1,7 @@
 """Runs one step of a build, as a Job or a person asks for it: `python -m ftm_jobs --help`."""
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from ftm_jobs.runtime.caller import more_memory
 from ftm_jobs.runtime.logs import LOGGER, log_to_stderr
 from ftm_jobs.runtime.os_errors import words
 from ftm_jobs.runtime.out_of_memory import is_out_of_memory
+from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.steps.arguments import SOURCES_HELP
 from ftm_jobs.steps.commands import COMMANDS, Command
 
@@ -27,6 +29,8 @@ Run one step of a build, as a Job or a person asks for it.
 The report is JSON: the last line of stdout, and the file of --report. Exit code 0 means done, 2 that the input is
 wrong and a retry is useless, 1 anything else. Progress goes to stderr.
 """
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_AGAIN_SECONDS = 0.01
 _log = logging.getLogger(LOGGER)
 
 
@@ -44,7 +48,9 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
             parsed.report.write_text(line)
         except OSError as error:
             _log.error("--report %s cannot be written: %s", parsed.report, words(error))
-    print(line, flush=True)
+    Progress.end_line()
+    with contextlib.suppress(BrokenPipeError):  # whoever asked is gone
+        print(line, flush=True)
     return int(EXIT_CODES[report.outcome])
 
 
@@ -100,14 +106,33 @@ def _failed(step: Step, reason: Reason, message: str) -> Report:
     return Report(step=step, outcome=Outcome.FAILED, reason=reason, message=message)
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise Interrupted
 
 
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Raises Interrupted anew that came where Python drops what is raised, as in a weak reference's callback."""
+    if not isinstance(unraisable.exc_value, Interrupted):
+        sys.__unraisablehook__(unraisable)
+        return
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+
+
+def _run_process() -> int:
+    """Returns the exit code of this process, whose signals end the step in good order."""
+    sys.unraisablehook = _interrupt_again
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, _interrupt)
+        return main()
+    except Interrupted:  # before there was a step that could report it
+        return int(EXIT_CODES[Outcome.FAILED])
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
-    code = main()
+    code = _run_process()
     sys.stderr.flush()
     os._exit(code)  # threads that still wait for the network must not hold the process

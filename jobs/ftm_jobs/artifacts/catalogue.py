@@ -7,7 +7,6 @@ stops gc, nothing half removed looks complete.
 
 import re
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from ftm_jobs.artifacts.manifest import read_manifest
@@ -16,6 +15,7 @@ from ftm_jobs.contract.keys import ARTIFACT_KEY
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Catalogue, Manifest, ManifestFile, StoredArtifact
 from ftm_jobs.contract.steps import Outcome
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.runtime.pipeline import in_order
 from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.stores import WritableStore, open_artifacts
 from ftm_jobs.stores.source import Source
@@ -86,8 +86,10 @@ def gc(store: Source, keep: Collection[str], now: datetime, *, delete: bool) -> 
 
 def _all(root: WritableStore) -> list[StoredArtifact]:
     keys = sorted(name for name in root.children() if _KEY.fullmatch(name))
-    with ThreadPoolExecutor(FOLDERS_AT_ONCE) as pool:
-        return list(pool.map(lambda key: _describe(root.child(key), key), keys))
+    describe = in_order(
+        lambda key: _describe(root.child(key), key), keys, threads=FOLDERS_AT_ONCE, ahead=FOLDERS_AT_ONCE
+    )
+    return list(describe)
 
 
 def _describe(folder: WritableStore, key: str) -> StoredArtifact:

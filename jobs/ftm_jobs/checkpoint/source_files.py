@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ftm_jobs.artifacts.manifest import corrupt
@@ -12,6 +11,7 @@ from ftm_jobs.checkpoint.weight_files import REQUESTS
 from ftm_jobs.contract.manifest import MANIFEST_NAME
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.runtime.caller import take_the_new_one
+from ftm_jobs.runtime.pipeline import in_order
 from ftm_jobs.stores import Stat, Store
 from ftm_jobs.stores.source import Source
 from ftm_jobs.stores.transfer import check_sha256
@@ -51,8 +51,13 @@ def copy_companions(store: Store, stats: Iterable[Stat], folder: Path, *, of_art
 
 def stats_of(store: Store, names: Sequence[str]) -> dict[str, Stat]:
     """Returns size and identity of each file, by name."""
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        return dict(zip(names, pool.map(lambda name: _identified(store, name), names), strict=True))
+    return dict(
+        zip(
+            names,
+            in_order(lambda name: _identified(store, name), names, threads=REQUESTS, ahead=REQUESTS),
+            strict=True,
+        )
+    )
 
 
 def source_digest(stats: Iterable[Stat]) -> str:

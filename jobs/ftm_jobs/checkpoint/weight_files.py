@@ -5,7 +5,6 @@ needs no traffic).
 """
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ftm_jobs.checkpoint.configs import parse_json
@@ -18,6 +17,7 @@ from ftm_jobs.checkpoint.refusals.file_signatures import (
     is_pointer,
 )
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.runtime.pipeline import in_order
 from ftm_jobs.stores import Store
 from ftm_jobs.stores.names import is_plain_name
 
@@ -79,8 +79,7 @@ def read_weight_files(store: Store, files: Mapping[str, int]) -> WeightFiles:
 
 def read_headers(store: Store, sizes: Mapping[str, int]) -> tuple[Header, ...]:
     """Reads and validates the headers of weight files of the given sizes, by a request or two for each."""
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        return tuple(pool.map(lambda name: _header(store, name, sizes[name]), sizes))
+    return tuple(in_order(lambda name: _header(store, name, sizes[name]), sizes, threads=REQUESTS, ahead=REQUESTS))
 
 
 def read_json(

@@ -3,6 +3,8 @@
 import logging
 import sys
 
+from ftm_jobs.runtime.progress import Progress
+
 LOGGER = "ftm_jobs"
 
 
@@ -10,6 +12,7 @@ class StandardErrorLines(logging.Handler):
     """Writes to the stderr of the moment, so that whoever redirects it sees the log too."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        Progress.end_line()
         print(self.format(record), file=sys.stderr, flush=True)
 
 

@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import ClassVar, TextIO
 
 from ftm_jobs.contract.byte_counts import format_bytes
 
@@ -14,6 +14,16 @@ LOG_INTERVAL_SECONDS = 2.0
 
 class Progress:
     """Counts from any thread; `close` says how it ended."""
+
+    _on_terminal: ClassVar[TextIO | None] = None
+    """The terminal whose last line is a progress that has not ended."""
+
+    @classmethod
+    def end_line(cls) -> None:
+        """Ends the line that rewrites itself, if there is one, so that what is printed next has a line of its own."""
+        stream, cls._on_terminal = cls._on_terminal, None
+        if stream:
+            print(file=stream, flush=True)
 
     def __init__(
         self,
@@ -48,6 +58,7 @@ class Progress:
         line = f"{self._label}: {describe(self._done, self._total, now - self._start)}"
         if self._terminal:
             print(f"\r{line}\x1b[K", end="\n" if last else "", file=self._stream, flush=True)
+            Progress._on_terminal = None if last else self._stream
         else:
             print(line, file=self._stream, flush=True)
 

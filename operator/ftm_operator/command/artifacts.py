@@ -16,7 +16,7 @@ from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.contract.manifest import Catalogue, Manifest, StoredArtifact
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_operator.api.v1alpha1 import KIND
-from ftm_operator.command.options import OutputFormat, OutputOption
+from ftm_operator.command.options import OutputFormat, OutputOption, WholeSummary
 from ftm_operator.command.sources import source
 from ftm_operator.local import steps as local
 from ftm_operator.local.errors import LocalError, StepFailed, WrongUse
@@ -32,13 +32,13 @@ REFERRING = ("Deployment", LEADER_WORKER_SET, "Pod")
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE_URI", help="s3://bucket/prefix or a path.")]
 
 
-@artifacts.command("list")
+@artifacts.command("list", cls=WholeSummary)
 def list_artifacts(store: StoreArgument, output: OutputOption = OutputFormat.TABLE) -> None:
     """Show every artifact: its size, its inputs, and whether it is complete."""
     _show(_run("list", store), output)
 
 
-@artifacts.command()
+@artifacts.command(cls=WholeSummary)
 def show(
     store: StoreArgument, key: Annotated[str, typer.Argument(metavar="KEY")], output: OutputOption = OutputFormat.TABLE
 ) -> None:
@@ -51,7 +51,7 @@ def show(
         print(format_manifest(catalogue.manifest))
 
 
-@artifacts.command()
+@artifacts.command(cls=WholeSummary)
 def verify(
     store: StoreArgument,
     key: Annotated[
@@ -63,7 +63,7 @@ def verify(
     _show(_run("verify", store, *(key or [])), output)
 
 
-@artifacts.command()
+@artifacts.command(cls=WholeSummary)
 def gc(
     store: StoreArgument,
     keep: Annotated[

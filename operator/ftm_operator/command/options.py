@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
+
+LONGEST_SUMMARY = 200
 
 
 class OutputFormat(StrEnum):
@@ -12,6 +15,13 @@ class OutputFormat(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+
+
+class WholeSummary(TyperCommand):
+    """A command whose first sentence is not cut in a list of commands, where click leaves 45 characters of it."""
+
+    def get_short_help_str(self, limit: int = LONGEST_SUMMARY) -> str:
+        return super().get_short_help_str(max(limit, LONGEST_SUMMARY))
 
 
 OutputOption = Annotated[OutputFormat, typer.Option("-o", "--output", help="How the result is printed.")]

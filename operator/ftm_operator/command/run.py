@@ -1,8 +1,6 @@
 """Builds and serves a model on this machine: `ftm run`."""
 
 import json
-import signal
-import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -38,7 +36,6 @@ def run(
     Inspects, merges, quantizes and verifies with the same commands as the operator's Jobs, keeps the results in a
     cache, and starts the engine on localhost. Without --ask it serves until Ctrl-C.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     model = read_manifest(manifest)
     facts = local.inspect(model)
     planned = _feasible(model, facts)

@@ -4,7 +4,6 @@ import contextlib
 import importlib.metadata
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.engines import llama_server, vllm
 from ftm_operator.local.engine_client import EngineClient
 from ftm_operator.local.errors import LocalError
+from ftm_operator.local.processes import running
 from ftm_operator.local.steps import cache_directory, say
 
 ADDRESS = "127.0.0.1"
@@ -57,19 +57,12 @@ def serve(model: FineTunedModel, plan: Plan, directory: Path) -> Iterator[Runnin
     command, environment = start(model, plan, directory, port)
     with tempfile.TemporaryFile() as log:
         say(f"starting {plan.engine} with {directory}")
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
-        try:
+        with running(
+            command, ENGINE_STOP_SECONDS, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **environment}
+        ) as process:
             engine = RunningEngine(EngineClient(f"http://{ADDRESS}:{port}", str(plan.served_model_name)), process)
             _await_engine(engine, log)
             yield engine
-        finally:
-            _stop(process)
 
 
 def _llama_server(model: FineTunedModel, plan: Plan, directory: Path, port: int) -> tuple[list[str], dict[str, str]]:
@@ -154,15 +147,3 @@ def _last_line(log: IO[bytes]) -> str:
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if " INFO " in line and "] " in line]
     return lines[-1].partition("] ")[2].strip()[:100] if lines else "loading Python packages"
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ends the engine and what it started; one that does not end in time is killed, since its answers are had."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(ENGINE_STOP_SECONDS)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()

@@ -21,8 +21,9 @@ from ftm_jobs.contract.manifest import Artifact
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel
-from ftm_operator.local.errors import LocalError, StepFailed, WrongUse
+from ftm_operator.local.errors import LocalError, StepFailed, Stopped, WrongUse
 from ftm_operator.local.manifest_file import FILE_SCHEME, file_path
+from ftm_operator.local.processes import running
 from ftm_operator.planning.plan import Planned
 from ftm_operator.steps import STEPS
 from ftm_operator.steps.inspect import INSPECT
@@ -40,6 +41,11 @@ PYTHONS = {
 }
 """The images whose libraries others cannot share: the engine, its package, its pins, and the variable that names a
 Python with them."""
+
+STOP_SECONDS = 15
+"""Time for a step to remove what it has begun: an upload, a partial file."""
+KEPT = dict.fromkeys(("merge", "awq", "gguf", "verify", "fetch"), ": it goes on from what is finished")
+"""Commands of the Jobs that a second run does not begin from the start."""
 
 
 def cache_directory() -> Path:
@@ -173,6 +179,8 @@ def run_command(step: str, arguments: list[str], command: str | None = None, pyt
     try:
         report = Report.model_validate_json(line)
     except ValidationError:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # what was killed has not ended its line of progress
         raise LocalError(f"the {step} step ended with exit code {code} and no report") from None
     if report.outcome != Outcome.DONE:
         raise StepFailed(f"{step}: {report.reason}: {report.message}", int(report.exit_code))
@@ -180,17 +188,19 @@ def run_command(step: str, arguments: list[str], command: str | None = None, pyt
 
 
 def last_line(command: str, arguments: list[str], python: str = sys.executable) -> tuple[int, str]:
-    """Runs a Job's command and returns its exit code and the last line that it printed."""
+    """Runs a Job's command and returns its exit code and the last line that it printed.
+
+    Raises Stopped, once the command has ended, when a signal asks for it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, CALLED_BY: PERSON}
         if python != sys.executable:  # of the packages here it sees this one alone
             Path(folder, "ftm_jobs").symlink_to(_package("ftm_jobs"))
             environment["PYTHONPATH"] = folder
-        done = subprocess.run(
-            [python, "-m", "ftm_jobs", command, *arguments],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,
-            env=environment,
-        )
-    return done.returncode, next(reversed(done.stdout.strip().splitlines()), "")
+        words = [python, "-m", "ftm_jobs", command, *arguments]
+        try:
+            with running(words, STOP_SECONDS, stdout=subprocess.PIPE, text=True, env=environment) as process:
+                output, _ = process.communicate()
+        except Stopped as stopped:
+            raise Stopped(stopped.number, "run the same command again" + KEPT.get(command, "")) from None
+    return process.returncode, next(reversed(output.strip().splitlines()), "")

@@ -38,6 +38,14 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.parametrize("group", [[], ["artifacts"]])
+def test_help_cuts_no_command_s_sentence(capsys: pytest.CaptureFixture[str], group: list[str]) -> None:
+    _, out, _ = ftm(capsys, *group, "--help")
+    commands = out.partition("Commands:")[2]
+    assert commands.count(".\n") >= 4
+    assert "..." not in commands
+
+
 def test_a_plan_is_a_table_of_choices_and_a_list_of_reasons(
     capsys: pytest.CaptureFixture[str], planned: list[str]
 ) -> None:

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -112,13 +111,3 @@ def test_an_engine_that_does_not_get_ready_is_given_up(
     monkeypatch.setattr(local_engine, "ENGINE_START_SECONDS", 0)
     with pytest.raises(LocalError, match=r"not ready after 0 s; its last lines:\nstill compiling"):
         local_engine._await_engine(RunningEngine(SILENT, process), io.BytesIO(b"still compiling\n"))
-
-
-def test_an_engine_that_does_not_end_when_it_is_told_to_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE, start_new_session=True) as process:
-        assert process.stdout
-        process.stdout.readline()
-        monkeypatch.setattr(local_engine, "ENGINE_STOP_SECONDS", 0.1)
-        local_engine._stop(process)
-        assert process.returncode == -signal.SIGKILL
