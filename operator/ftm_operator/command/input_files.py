@@ -4,12 +4,12 @@ import hashlib
 import json
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from ftm_jobs.contract.config import UnreadableConfig
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.errors import InvalidManifest
+from ftm_operator.local.yaml_file import read_documents
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass, UnknownMemory, declared_classes
 from ftm_operator.planning.model.config_facts import facts_of_config
 
@@ -37,7 +37,7 @@ def facts_of_config_file(path: Path) -> Facts:
         document = json.loads(content)
     except OSError as error:
         raise InvalidManifest([f"{path}: {error.strerror}; name a model's config.json"]) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidManifest([f"{path} is not JSON: {error}"]) from None
     if not isinstance(document, dict):
         raise InvalidManifest([f"{path} is not a JSON object; name a model's config.json"])
@@ -50,12 +50,10 @@ def facts_of_config_file(path: Path) -> Facts:
 
 def read_classes(path: Path) -> list[AcceleratorClass]:
     """Returns the kinds of GPU that a YAML file lists. Raises InvalidManifest naming the file, or each wrong field."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidManifest([f"{path}: {error.strerror}; name a YAML file that lists kinds of GPU"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidManifest([f"{path} is not YAML: {' '.join(str(error).split())}"]) from None
+    documents = read_documents(path, "a YAML file that lists kinds of GPU")
+    if len(documents) > 1:
+        raise InvalidManifest([f"{path} holds {len(documents)} YAML documents; write one list of the kinds of GPU"])
+    document = documents[0] if documents else None
     if not isinstance(document, list | dict):
         raise InvalidManifest(
             [f"{path} is not a list; write one item for each kind of GPU: - {{name: A10G, perNode: 4}}"]

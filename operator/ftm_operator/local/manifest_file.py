@@ -7,22 +7,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import yaml
-
 from ftm_operator.api.errors import InvalidManifest, parse
 from ftm_operator.api.v1alpha1 import KIND, FineTunedModel
+from ftm_operator.local.yaml_file import read_documents
 
 FILE_SCHEME = "file://"
 
 
 def read_manifest(path: Path) -> FineTunedModel:
     """Returns the one FineTunedModel in a file. Raises InvalidManifest naming the file, or each wrong field."""
-    try:
-        documents = [each for each in yaml.safe_load_all(path.read_text(encoding="utf-8")) if each]
-    except OSError as error:
-        raise InvalidManifest([f"{path}: {error.strerror}; name a YAML file that holds a {KIND}"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidManifest([f"{path} is not YAML: {' '.join(str(error).split())}"]) from None
+    documents = read_documents(path, f"a YAML file that holds a {KIND}")
     models = [each for each in documents if isinstance(each, dict) and each.get("kind") == KIND]
     if len(models) != 1:
         raise InvalidManifest([f"{path} holds {len(models)} objects of kind {KIND}; write exactly one"])
