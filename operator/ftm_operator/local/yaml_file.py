@@ -34,9 +34,9 @@ def read_documents(path: Path, wanted: str) -> list[Any]:
         loader = yaml.SafeLoader(text)
         documents = []
         while loader.check_node():
-            node = loader.get_node()
-            _check_document(path, node)
-            documents.append(loader.construct_document(node))
+            if node := loader.get_node():
+                _check_document(path, node)
+                documents.append(loader.construct_document(node))
     except RecursionError:
         raise InvalidManifest([f"{path} is nested deeper than {MOST_LEVELS} levels; write it flatter"]) from None
     except _NOT_YAML as error:

@@ -13,11 +13,12 @@ HUGGING_FACE = rf"hf://{HUGGING_FACE_NAME}/{HUGGING_FACE_NAME}(@[A-Za-z0-9](\.?[
 S3 = r"s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/\.*[^/,.\x00-\x20\x7f][^/,\x00-\x20\x7f]*)*/?"
 CLAIM = rf"pvc://{DNS_SUBDOMAIN}(/\.*[^/,.\x00-\x20\x7f][^/,\x00-\x20\x7f]*)*/?"
 FILE = re.compile(r"file:///[^,\x00-\x20\x7f]*")
+BUCKET_LENGTH = re.compile(r"s3://[^/]{3,63}(/.*)?", re.DOTALL)
 SOURCES = "hf://org/name, hf://org/name@revision, s3://bucket/prefix or pvc://claim/path"
 STORES = "s3://bucket/prefix or pvc://claim/path"
 
 
-def _uri(patterns: str, is_not_one: str, instead: str) -> tuple[Rule, Rule, Rule]:
+def _uri(patterns: str, is_not_one: str, instead: str) -> tuple[Rule, Rule, Rule, Rule]:
     matched = full_match(patterns)
     return (
         Rule(
@@ -29,6 +30,11 @@ def _uri(patterns: str, is_not_one: str, instead: str) -> tuple[Rule, Rule, Rule
             "{value} is not an absolute path; write file:///path, with %20 for a space and %2C for a comma",
             None,
             lambda uri: not uri.startswith("file://") or FILE.fullmatch(uri) is not None,
+        ),
+        Rule(
+            "{value} has a bucket's name of fewer than 3 or more than 63 characters; write s3://bucket/prefix",
+            None,
+            lambda uri: not uri.startswith("s3://") or BUCKET_LENGTH.fullmatch(uri) is not None,
         ),
         Rule(
             f"{{value}} {is_not_one}; write {instead}",
