@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ftm_jobs.adapters.base_names import BaseNames
+from ftm_jobs.checkpoint.embeddings import INPUT_EMBEDDINGS, OUTPUT_LAYERS, is_output_layer, layer_of
 from ftm_jobs.checkpoint.headers import FLOATING_DTYPES, Header, Tensor
 from ftm_jobs.errors import InvalidInput, Reason
 
-INPUT_EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings")
-OUTPUT_LAYERS = ("lm_head", "embed_out")
 _FLOATING = ", ".join(FLOATING_DTYPES)
 
 
@@ -34,6 +33,8 @@ class BaseTensors:
     model_type: str
     tied_embeddings: bool
     headers: Sequence[Header]
+    ties_differ: bool = False
+    """config.json ties the embedding and the output layer, but the base holds two different tensors for them."""
 
     @cached_property
     def by_name(self) -> dict[str, BaseTensor]:
@@ -52,6 +53,11 @@ class BaseTensors:
         """The name of the input embedding; None where no tensor, or more than one, is named like one."""
         named = [name for name in self.by_name if layer_of(name) in INPUT_EMBEDDINGS]
         return named[0] if len(named) == 1 else None
+
+    @cached_property
+    def output_layer(self) -> str | None:
+        """The name of the output layer's weight; None where the base has none of its own."""
+        return next((name for name in self.by_name if is_output_layer(name)), None)
 
     def find(self, name: str) -> str | None:
         """Returns the tensor that an adapter calls `name`, which is the embedding for a tied output layer, or None."""
@@ -74,8 +80,3 @@ class BaseTensors:
         """Returns the name of a tied output layer, `name` in an adapter, once it has weights of its own."""
         inside = (self.embedding or "").startswith("language_model.model.")
         return f"language_model.{name}" if inside else name
-
-
-def layer_of(name: str) -> str:
-    """Returns the layer that a weight belongs to: lm_head of model.lm_head.weight."""
-    return name.rpartition(".")[0].rpartition(".")[2]

@@ -1,6 +1,7 @@
 """Says that an adapter's tensor does not fit the base's, and what would. Pure."""
 
-from ftm_jobs.adapters.base_tensors import INPUT_EMBEDDINGS, OUTPUT_LAYERS, BaseTensor, layer_of
+from ftm_jobs.adapters.base_tensors import BaseTensor
+from ftm_jobs.checkpoint.embeddings import INPUT_EMBEDDINGS, OUTPUT_LAYERS, layer_of
 from ftm_jobs.checkpoint.headers import Tensor
 from ftm_jobs.errors import InvalidInput, Reason
 

@@ -1,9 +1,10 @@
 """Matches an adapter's tensors that take the place of the base's: whole ones, and single rows. Pure."""
 
 from ftm_jobs.adapters.adapter_tensors import AppliedAdapter
-from ftm_jobs.adapters.base_tensors import INPUT_EMBEDDINGS, OUTPUT_LAYERS, BaseTensors, layer_of
+from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import Replace, ReplaceRows, Update
 from ftm_jobs.adapters.mismatch import adapter_mismatch, check_shape
+from ftm_jobs.checkpoint.embeddings import INPUT_EMBEDDINGS, OUTPUT_LAYERS, layer_of
 from ftm_jobs.checkpoint.headers import Tensor
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ftm_jobs.checkpoint.adapter_config import ADAPTER_CONFIG_FILE, AdapterConfig, parse_adapter_config
 from ftm_jobs.checkpoint.configs import CONFIG_FILE, parse_base_config
+from ftm_jobs.checkpoint.embeddings import is_output_layer
 from ftm_jobs.checkpoint.headers import Header
 from ftm_jobs.checkpoint.index import INDEX_FILE, SINGLE_FILE
 from ftm_jobs.checkpoint.quantized_base import CARD_FILE, refuse_quantized
@@ -53,7 +54,7 @@ class StoredBase:
         """As config.json says; where it does not, a base without an output layer of its own is tied."""
         if self.config.tied_embeddings is not None:
             return self.config.tied_embeddings
-        return not any("lm_head.weight" in header.tensors for header in self.headers)
+        return not any(is_output_layer(name) for header in self.headers for name in header.tensors)
 
 
 @dataclass(frozen=True)

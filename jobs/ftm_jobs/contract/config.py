@@ -59,7 +59,7 @@ class ModelConfig:
     max_position_embeddings: int
     """In tokens; 0 when config.json does not say."""
     tied_embeddings: bool | None
-    """None when config.json does not say."""
+    """True if config.json says so of the model, or of the language model in it; None when it does not say."""
     dtype: str | None
     """torch's name of it, as in bfloat16; None when config.json does not say."""
     content: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -79,7 +79,7 @@ def read_config(config: Mapping[str, Any]) -> ModelConfig:
     numbers = {fact: _number(text, spellings(fact, text_type(config))) for fact in _NUMBERS}
     hidden_size, heads = numbers["hidden_size"], numbers["attention_heads"]
     (tied_name,) = SPELLINGS["tied_embeddings"]
-    tied = text.get(tied_name) if config.get(tied_name) is None else config[tied_name]
+    tied = [fields.get(tied_name) for fields in (config, text)]
     dtype = next((text[name] for name in SPELLINGS["dtype"] if isinstance(text.get(name), str)), None)
     return ModelConfig(
         architecture=architecture if isinstance(architecture, str) else None,
@@ -92,7 +92,7 @@ def read_config(config: Mapping[str, Any]) -> ModelConfig:
         head_size=numbers["head_size"] or (hidden_size // heads if hidden_size and heads else None),
         vocabulary_size=numbers["vocabulary_size"],
         max_position_embeddings=numbers["max_position_embeddings"] or 0,
-        tied_embeddings=tied if isinstance(tied, bool) else None,
+        tied_embeddings=next((value for value in (True, False) if any(said is value for said in tied)), None),
         dtype=dtype.removeprefix("torch.") if dtype else None,
         content=config,
     )

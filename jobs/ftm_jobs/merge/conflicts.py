@@ -1,12 +1,14 @@
 """Orders the changes that several adapters make to one tensor, and refuses those that contradict each other. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ftm_jobs.adapters.base_tensors import OUTPUT_LAYERS
+from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import Form, LowRank, Replace, ReplaceRows, Update
 from ftm_jobs.adapters.mismatch import adapter_mismatch, unsupported_adapter
+from ftm_jobs.checkpoint.embeddings import OUTPUT_LAYERS
 from ftm_jobs.checkpoint.output_layout import OutputTensor, TensorChange
+from ftm_jobs.errors import InvalidInput, Reason
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,24 @@ def _dora_on_tied_layers(tensor: TensorUpdates) -> None:
             f'{tensor.files[low_rank[0].adapter]} adapts "{tensor.name}" as embedding and as output layer, with DoRA: '
             "train the adapter without one of the two"
         )
+
+
+def check_differing_ties(base: BaseTensors, files: Sequence[str], updates: Mapping[str, Sequence[Update]]) -> None:
+    """Raises InvalidInput (UnsupportedBase) where PEFT ties two tensors that transformers does not.
+
+    It does so with trained rows, and after a resize: one of the two is then lost.
+    """
+    for name in (base.embedding, base.output_layer):
+        for update in updates.get(name or "", ()):
+            change = update.change
+            resized = isinstance(change, Replace) and change.tensor.shape != base.by_name[update.weight].tensor.shape
+            if resized or isinstance(change, ReplaceRows):
+                raise InvalidInput(
+                    Reason.UNSUPPORTED_BASE,
+                    f'{base.uri} holds different tensors "{base.embedding}" and "{base.output_layer}" that its '
+                    f"config.json ties, so what {files[change.adapter]} means for both cannot be told: set "
+                    "tie_word_embeddings to false there, or take the second tensor out of the base",
+                )
 
 
 def check_token_rows(files: Sequence[str], tensor: OutputTensor) -> None:

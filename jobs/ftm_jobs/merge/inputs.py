@@ -1,4 +1,4 @@
-"""Opens the sources of a step and checks them against each other; no weights are read."""
+"""Opens the sources of a step and checks them against each other; merge/ties.py alone reads weights, seldom."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase, load_adapter,
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.merge.documents import Documents
 from ftm_jobs.merge.plan import plan
+from ftm_jobs.merge.ties import with_ties
 from ftm_jobs.stores import open_store
 from ftm_jobs.stores.source import Source
 
@@ -37,7 +38,7 @@ def load_inputs(
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
     max_shard_size: int | None = None,
 ) -> Inputs:
-    """Opens, reads and checks all sources, without reading weights."""
+    """Opens, reads and checks all sources."""
     loaded_base = load_base(open_store(base), base)
     tensors = BaseTensors(
         loaded_base.store.uri, loaded_base.config.model_type, loaded_base.tied_embeddings, loaded_base.headers
@@ -46,6 +47,7 @@ def load_inputs(
     updates: list[tuple[Update, ...]] = []
     for number, source in enumerate(adapters):
         adapter = load_adapter(open_store(source), source)
+        tensors = with_ties(loaded_base, tensors, adapter.header)
         applied = AppliedAdapter(number, adapter.file, adapter.config, adapter.scale)
         updates.append(tuple(match(tensors, applied, adapter.header)))
         loaded.append(adapter)

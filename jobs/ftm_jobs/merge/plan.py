@@ -7,13 +7,20 @@ as a module of its own (modules_to_save), which unties them. Pure.
 
 from collections.abc import Mapping, Sequence
 
-from ftm_jobs.adapters.base_tensors import OUTPUT_LAYERS, BaseTensors
+from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import NF4_BLOCK, Form, LowRank, Replace, RoundTrip, Update
 from ftm_jobs.adapters.mismatch import adapter_mismatch
+from ftm_jobs.checkpoint.embeddings import is_output_layer
 from ftm_jobs.checkpoint.index import INDEX_FILE
 from ftm_jobs.checkpoint.output_layout import Origin, OutputLayout, OutputTensor, TensorChange, base_layout, resharded
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.merge.conflicts import TensorUpdates, check_conflicts, check_token_rows, through_output_layer
+from ftm_jobs.merge.conflicts import (
+    TensorUpdates,
+    check_conflicts,
+    check_differing_ties,
+    check_token_rows,
+    through_output_layer,
+)
 from ftm_jobs.merge.documents import Documents, edited_documents
 
 
@@ -34,7 +41,7 @@ def plan(
     for _, updates in adapters:
         for update in updates:
             by_weight.setdefault(update.weight, []).append(update)
-    by_weight, untied = _shared(base, by_weight)
+    by_weight, untied = _shared(base, files, by_weight)
     changed = {
         name: _tensor(base, TensorUpdates(name, files, updates), nf4_base) for name, updates in by_weight.items()
     }
@@ -51,14 +58,19 @@ def plan(
     return OutputLayout(tuple(layout), edited, dropped)
 
 
-def _shared(base: BaseTensors, by_weight: Mapping[str, list[Update]]) -> tuple[dict[str, list[Update]], bool]:
+def _shared(
+    base: BaseTensors, files: Sequence[str], by_weight: Mapping[str, list[Update]]
+) -> tuple[dict[str, list[Update]], bool]:
     """Returns the updates, those of a tied embedding and output layer done to both, and whether they untie them."""
     wanted, embedding = dict(by_weight), base.embedding
+    if base.ties_differ:
+        check_differing_ties(base, files, by_weight)
+        return wanted, not {embedding, base.output_layer}.isdisjoint(wanted)
     if embedding is None or not base.tied_embeddings:
         return wanted, False
-    head = next((name for name in base.by_name if _is_head(name)), None)
+    head = base.output_layer
     new_head = base.new_output_layer("lm_head.weight")
-    of_head = [update for name in list(wanted) if _is_head(name) for update in wanted.pop(name)]
+    of_head = [update for name in list(wanted) if is_output_layer(name) for update in wanted.pop(name)]
     of_embedding = wanted.pop(embedding, [])
     shared = [update for update in (*of_embedding, *of_head) if not update.in_module]
     own_embedding = [update for update in of_embedding if update.in_module]
@@ -104,7 +116,7 @@ def _new_vocabulary(base: BaseTensors, files: Sequence[str], changed: Mapping[st
 
     It is the rows of the output layer, where there is one: Llama 3.2 Vision's embedding has 8 more.
     """
-    head = next((name for name in [*base.by_name, *changed] if _is_head(name)), None)
+    head = base.output_layer or next(filter(is_output_layer, changed), None)
     sizes = {name: _rows(base, name, changed.get(name)) for name in (head, base.embedding) if name is not None}
     resized = [name for name, (before, after) in sizes.items() if after != before]
     if len({after - before for before, after in sizes.values()}) > 1:
@@ -130,8 +142,3 @@ def _rows(base: BaseTensors, name: str, changed: OutputTensor | None) -> tuple[i
     before = base.by_name.get(name) or base.by_name[base.embedding or ""]
     rows = before.tensor.shape[0]
     return rows, changed.shape[0] if changed else rows
-
-
-def _is_head(name: str) -> bool:
-    module, _, part = name.rpartition(".")
-    return part == "weight" and module.rpartition(".")[2] in OUTPUT_LAYERS

@@ -42,6 +42,18 @@ def test_the_language_model_of_a_vision_model_is_what_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("beside", "inside", "tied"),
+    [(False, True, True), (True, False, True), (None, True, True), (False, None, False), (None, None, None)],
+)
+def test_a_vision_model_is_tied_if_it_or_its_language_model_says_so(
+    beside: bool | None, inside: bool | None, tied: bool | None
+) -> None:
+    text = LLAMA_CONFIG | {"tie_word_embeddings": inside}
+    config = {"architectures": ["X"], "model_type": "x_vl", "tie_word_embeddings": beside, "text_config": text}
+    assert parse_base_config(BASE, config).tied_embeddings is tied
+
+
+@pytest.mark.parametrize(
     ("changes", "reason", "sentence"),
     [
         ({"model_type": None}, Reason.INVALID_CONFIG, f"{BASE} names no model_type: copy it from the model's page"),
