@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ftm_jobs.adapters.saved_modules import without_copies
+from ftm_jobs.adapters.tensor_names import plain_names
 from ftm_jobs.checkpoint.adapter_config import AdapterConfig
 from ftm_jobs.checkpoint.headers import FLOATING_DTYPES, Header, Tensor
 from ftm_jobs.errors import InvalidInput, Reason
@@ -74,18 +75,19 @@ def sort_tensors(file: str, header: Header) -> AdapterTensors:
     """
     sorted_tensors = AdapterTensors()
     parts: dict[str, dict[str, Tensor]] = {}
-    for name, replaced in without_copies(header.tensors).items():
+    stored = {plain: name for name, plain in plain_names(file, header.tensors).items()}
+    for name, replaced in without_copies(stored).items():
         if _TRAINING_ONLY.fullmatch(name):
             continue
-        tensor = header.tensors[name]
+        tensor = header.tensors[stored[name]]
         if tensor.dtype not in FLOATING_DTYPES:
             raise InvalidInput(
                 Reason.UNSUPPORTED_ADAPTER,
-                f'{file} tensor "{name}" is {tensor.dtype}: save the adapter as {", ".join(FLOATING_DTYPES)}',
+                f'{file} tensor "{tensor.name}" is {tensor.dtype}: save the adapter as {", ".join(FLOATING_DTYPES)}',
             )
         match = _PART.fullmatch(name)
         if match is None:
-            sorted_tensors.whole[_replaced(file, name, replaced)] = tensor
+            sorted_tensors.whole[_replaced(file, tensor.name, replaced)] = tensor
         elif match["part"] == ROWS:
             sorted_tensors.rows[match["module"]] = tensor
         else:
@@ -117,18 +119,18 @@ def _layers(file: str, parts: dict[str, dict[str, Tensor]]) -> Iterator[AdaptedL
         yield AdaptedLayer(module, a, b, embedding, tensors.get(BIAS), tensors.get(MAGNITUDE))
 
 
-def _replaced(file: str, name: str, saved: str) -> str:
-    """Returns PEFT's name of the base's tensor that `name`, a trained module's `saved`, replaces."""
-    replaced = saved.removeprefix(PREFIX)
+def _replaced(file: str, stored: str, name: str) -> str:
+    """Returns PEFT's name of the base's tensor that a trained module's `name` replaces; it is `stored` in the file."""
+    replaced = name.removeprefix(PREFIX)
     for wrapper in _WRAPPERS:
         replaced = replaced.replace(wrapper, ".")
     for part, reason in _FOREIGN.items():
         if part in replaced and name.startswith(PREFIX):
-            raise InvalidInput(Reason.UNSUPPORTED_ADAPTER, f'{file} tensor "{name}" {reason}')
+            raise InvalidInput(Reason.UNSUPPORTED_ADAPTER, f'{file} tensor "{stored}" {reason}')
     if not name.startswith(PREFIX):
         raise InvalidInput(
             Reason.ADAPTER_MISMATCH,
-            f'{file} tensor "{name}" is not named as PEFT names LoRA weights ({PREFIX}<layer>.lora_A.weight): '
+            f'{file} tensor "{stored}" is not named as PEFT names LoRA weights ({PREFIX}<layer>.lora_A.weight): '
             "save the adapter with PEFT's save_pretrained",
         )
     return replaced

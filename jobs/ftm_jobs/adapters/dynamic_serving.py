@@ -6,6 +6,7 @@ vLLM applies these rules when it loads an adapter (vllm/lora/peft_helper.py, lor
 from collections.abc import Sequence
 
 from ftm_jobs.adapters.changes import AddBias, LowRank, Replace, ReplaceRows, Update
+from ftm_jobs.adapters.tensor_names import is_plain
 from ftm_jobs.checkpoint.adapter_config import AdapterConfig
 
 LARGEST_RANK = 512
@@ -53,7 +54,13 @@ def objections(config: AdapterConfig, updates: Sequence[Update], scale: float) -
         sentences.append("vLLM takes no trainable_token_indices")
     if not config.modules_to_save and (saved := _saved(updates)):
         sentences.append(f'vLLM does not take the adapter\'s own "{saved}"')
+    if unknown := next((name for name in _factors(updates) if not is_plain(name)), None):
+        sentences.append(f'vLLM does not know the name "{unknown}"')
     return tuple(sentences)
+
+
+def _factors(updates: Sequence[Update]) -> list[str]:
+    return [update.low_rank.a.name for update in updates if update.low_rank]
 
 
 def _saved(updates: Sequence[Update]) -> str | None:

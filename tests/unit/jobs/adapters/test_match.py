@@ -70,7 +70,6 @@ def test_a_half_of_a_pair_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "reason", "sentence"),
     [
-        (f"{PREFIX}.lora_A.default.weight", Reason.UNSUPPORTED_ADAPTER, "belongs to a kind of LoRA that this merge"),
         (f"{PREFIX}.lora_diag", Reason.UNSUPPORTED_ADAPTER, "belongs to a kind of LoRA that this merge does not know"),
         ("base_model.model.lm_head.modules_to_save", Reason.UNSUPPORTED_ADAPTER, "is named as an unfinished"),
         (
