@@ -94,6 +94,7 @@ crds: $(VENV) ## write crds/, the chart's copy and the reference page from the m
 
 tables: $(VENV) ## write jobs/ftm_jobs/transformers_tables/ from transformers itself
 	@$(BIN)/python -m tests.tables.config_defaults
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.tables.weight_names
 
 clean: ## remove what this folder's targets made; the user's cache stays
 	rm -rf .venv .cache dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,8 +1,9 @@
 """Holds a base's tensors by name, and knows its embedding and its output layer. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from ftm_jobs.adapters.base_names import BaseNames
 from ftm_jobs.checkpoint.embeddings import INPUT_EMBEDDINGS, OUTPUT_LAYERS, is_output_layer, layer_of
@@ -35,6 +36,8 @@ class BaseTensors:
     headers: Sequence[Header]
     ties_differ: bool = False
     """config.json ties the embedding and the output layer, but the base holds two different tensors for them."""
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """All of config.json."""
 
     @cached_property
     def by_name(self) -> dict[str, BaseTensor]:
@@ -46,7 +49,8 @@ class BaseTensors:
 
     @cached_property
     def names(self) -> BaseNames:
-        return BaseNames(self.by_name)
+        architectures = self.config.get("architectures") or ("",)
+        return BaseNames(self.by_name, str(architectures[0]), {"model_type": self.model_type, **self.config})
 
     @cached_property
     def embedding(self) -> str | None:

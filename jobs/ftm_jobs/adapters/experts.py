@@ -1,41 +1,24 @@
 """Matches LoRA on the experts of a mixture, which PEFT adapts as parameters: all experts' A and B in two matrices.
 
-In memory transformers 5 holds the experts of a layer in two tensors, gate_up_proj and down_proj; on disk most models
-have one tensor for each expert and projection. PEFT names the adapters of the two by nesting: `experts.base_layer` is
-the first that was targeted, `experts` the last (peft/tuners/lora/layer.py, ParamWrapper). Pure.
+In memory transformers 5 holds the experts of a layer in two tensors, gate_up_proj (or up_proj) and down_proj; on disk
+most models have one tensor for each expert and projection. PEFT names the adapters of the two by nesting:
+`experts.base_layer` is the first that was targeted, `experts` the last (peft/tuners/lora/layer.py, ParamWrapper). Pure.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ftm_jobs.adapters.adapter_tensors import AdaptedLayer, AppliedAdapter
 from ftm_jobs.adapters.base_tensors import BaseTensor, BaseTensors
 from ftm_jobs.adapters.changes import Expert, Form, LowRank, Update
-from ftm_jobs.adapters.mismatch import adapter_mismatch, shape_of, unsupported_adapter
+from ftm_jobs.adapters.mismatch import adapter_mismatch, not_found, shape_of, unsupported_adapter
+from ftm_jobs.transformers_tables.transforms import Stored
 
-FUSED_IN_MEMORY = {
-    *("mixtral", "minimax", "minimax_m2", "phimoe", "afmoe", "cohere2_moe", "deepseek_v2", "deepseek_v3"),
-    *("deepseek_v32", "dots1", "ernie4_5_moe", "exaone_moe", "flex_olmo", "glm4_moe", "glm4_moe_lite", "glm4v_moe"),
-    *("glm_moe_dsa", "hunyuan_v1_moe", "longcat_flash", "mellum", "olmoe", "qwen2_moe", "qwen3_moe", "qwen3_next"),
-    *("qwen3_omni_moe", "qwen3_omni_moe_thinker", "solar_open"),
-}
-"""Model types whose experts are one tensor each on disk (transformers/conversion_mapping.py)."""
 _STORED_BY_INPUT = {"aria", "gpt_oss", "openai_privacy_filter", "qwen3_vl_moe"}
 """Model types whose fused experts are (experts, in, out) on disk, which square ones do not tell by their shape."""
-_PARAMETERS = ("gate_up_proj", "down_proj")
+_PARAMETERS = ("gate_up_proj", "up_proj", "down_proj")
 """In the order in which a module registers them, and so in which PEFT nests them."""
-_PARTS = {"gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")), "down_proj": (("down_proj",), ("w2",))}
 _NESTED = ".base_layer"
-_UNFUSED = re.compile(r".*\.experts\.\d+\.[^.]+")
-
-
-def is_unfused_expert(model_type: str, module: str) -> bool:
-    return model_type in FUSED_IN_MEMORY and _UNFUSED.fullmatch(module) is not None
-
-
-def is_router(model_type: str, module: str) -> bool:
-    return model_type in FUSED_IN_MEMORY and module.endswith((".mlp.gate", ".block_sparse_moe.gate"))
 
 
 @dataclass(frozen=True)
@@ -78,17 +61,14 @@ class _AdaptedParameter:
 
 def expert_updates(base: BaseTensors, adapter: AppliedAdapter, layer: AdaptedLayer) -> Iterator[Update]:
     """Yields what `layer` does to the base's tensors. Raises InvalidInput naming file and tensor."""
-    adapted = _adapted_parameter(adapter, layer)
-    fused = base.names.find(adapted.key)
-    if fused is not None:
+    adapted = _adapted_parameter(base, adapter, layer)
+    stored = base.names.stored(adapted.key)
+    if len(stored) == 1 and (fused := stored[0].stacked_experts):
         yield _fused_update(base, adapted, fused)
         return
-    experts = _unfused(base, adapted.module, adapted.name)
+    experts = _unfused(base, stored)
     if not experts:
-        raise adapter_mismatch(
-            f'{adapter.file} tensor "{layer.a.name}" adapts "{adapted.key}", which the base does not have: '
-            "use the base that the adapter was trained on"
-        )
+        raise not_found(base, adapter.file, f'tensor "{layer.a.name}" adapts', adapted.key)
     for index, parts in enumerate(experts):
         outputs = sum(part.tensor.shape[0] for part in parts)
         first = 0
@@ -100,7 +80,7 @@ def expert_updates(base: BaseTensors, adapter: AppliedAdapter, layer: AdaptedLay
             first += rows
 
 
-def _adapted_parameter(adapter: AppliedAdapter, layer: AdaptedLayer) -> _AdaptedParameter:
+def _adapted_parameter(base: BaseTensors, adapter: AppliedAdapter, layer: AdaptedLayer) -> _AdaptedParameter:
     """Returns the parameter that `layer` adapts, which PEFT's nesting tells."""
     depth = layer.module.count(_NESTED)
     module = layer.module.replace(_NESTED, "")
@@ -109,6 +89,7 @@ def _adapted_parameter(adapter: AppliedAdapter, layer: AdaptedLayer) -> _Adapted
         for parameter in _PARAMETERS
         if any(f".{module}.{parameter}".endswith(f".{name}") for name in adapter.config.target_parameters)
     ]
+    targeted = [parameter for parameter in targeted if base.names.stored(f"{module}.{parameter}")] or targeted
     if depth >= len(targeted):
         raise adapter_mismatch(
             f'{adapter.file} tensor "{layer.a.name}" adapts a parameter of "{module}" that is none of '
@@ -138,16 +119,9 @@ def _fused_update(base: BaseTensors, adapted: _AdaptedParameter, name: str) -> U
     return adapted.update(target, Form.TRANSPOSED if by_input else Form.LINEAR, Expert(count, None))
 
 
-def _unfused(base: BaseTensors, module: str, parameter: str) -> list[list[BaseTensor]]:
-    """Returns, for each expert, the tensors that make up `parameter`."""
-    for spelling in _PARTS[parameter]:
-        experts: list[list[BaseTensor]] = []
-        while True:
-            names = [base.names.find(f"{module}.{len(experts)}.{part}.weight") for part in spelling]
-            parts = [base.by_name[name] for name in names if name]
-            if len(parts) < len(spelling):
-                break
-            experts.append(parts)
-        if experts:
-            return experts
-    return []
+def _unfused(base: BaseTensors, stored: Sequence[Stored]) -> list[tuple[BaseTensor, ...]]:
+    """Returns, for each expert, the tensors that make up a parameter; empty where it is not made of them."""
+    projections = stored[0].merged_experts if len(stored) == 1 else ()
+    if len(set(map(len, projections))) != 1:
+        return []
+    return [tuple(base.by_name[name] for name in expert) for expert in zip(*projections, strict=True)]

@@ -6,8 +6,15 @@ from collections.abc import Iterator, Mapping
 from ftm_jobs.adapters.adapter_tensors import AdaptedLayer, AppliedAdapter
 from ftm_jobs.adapters.base_tensors import BaseTensor, BaseTensors
 from ftm_jobs.adapters.changes import AddBias, Form, LowRank, Update
-from ftm_jobs.adapters.experts import expert_updates, is_router, is_unfused_expert
-from ftm_jobs.adapters.mismatch import adapter_mismatch, check_pair, check_shape, shape_of, unsupported_adapter
+from ftm_jobs.adapters.experts import expert_updates
+from ftm_jobs.adapters.mismatch import (
+    adapter_mismatch,
+    check_pair,
+    check_shape,
+    not_found,
+    shape_of,
+    unsupported_adapter,
+)
 from ftm_jobs.checkpoint.adapter_config import AdapterConfig
 from ftm_jobs.checkpoint.configs import CONV1D_MODEL_TYPES
 from ftm_jobs.checkpoint.headers import Tensor
@@ -27,10 +34,7 @@ def layer_updates(
         return
     weight = base.find(name)
     if weight is None:
-        raise adapter_mismatch(
-            f'{adapter.file} tensor "{layer.a.name}" adapts "{name}", which {base.uri} does not have: '
-            "use the base that the adapter was trained on"
-        )
+        raise not_found(base, adapter.file, f'tensor "{layer.a.name}" adapts', name)
     target = base.floating(weight)
     if weight in replaced:
         target = dataclasses.replace(target, tensor=dataclasses.replace(target.tensor, shape=replaced[weight].shape))
@@ -66,16 +70,16 @@ def _low_rank(base: BaseTensors, adapter: AppliedAdapter, layer: AdaptedLayer, t
         b=layer.b,
         rank=rank,
         scaling=config.scaling_of(module, adapter.scale),
-        rounded=layer.embedding or config.mica or _is_parameter(base, config, module),
+        rounded=layer.embedding or config.mica or _is_parameter(base, config, module, target.tensor.name),
         magnitude=layer.magnitude,
     )
 
 
-def _is_parameter(base: BaseTensors, config: AdapterConfig, module: str) -> bool:
+def _is_parameter(base: BaseTensors, config: AdapterConfig, module: str, weight: str) -> bool:
     """Returns whether PEFT adapts the weight as a parameter, or with transformers 5 would."""
     name = f"{module}.weight"
     named = any(name == target or name.endswith(f".{target}") for target in config.target_parameters)
-    return named or is_router(base.model_type, module) or is_unfused_expert(base.model_type, module)
+    return named or base.names.is_parameter(weight)
 
 
 def _check_magnitude(adapter: AppliedAdapter, layer: AdaptedLayer, target: BaseTensor, form: Form) -> None:

@@ -1,6 +1,6 @@
 """Says that an adapter's tensor does not fit the base's, and what would. Pure."""
 
-from ftm_jobs.adapters.base_tensors import BaseTensor
+from ftm_jobs.adapters.base_tensors import BaseTensor, BaseTensors
 from ftm_jobs.checkpoint.embeddings import INPUT_EMBEDDINGS, OUTPUT_LAYERS, layer_of
 from ftm_jobs.checkpoint.headers import Tensor
 from ftm_jobs.errors import InvalidInput, Reason
@@ -12,6 +12,29 @@ def adapter_mismatch(message: str) -> InvalidInput:
 
 def unsupported_adapter(message: str) -> InvalidInput:
     return InvalidInput(Reason.UNSUPPORTED_ADAPTER, message)
+
+
+def not_found(base: BaseTensors, file: str, does: str, name: str) -> InvalidInput:
+    """Returns why no tensor of the base is the weight that an adapter calls `name`.
+
+    `does` begins with the adapter's tensor, as in `tensor "….lora_A.weight" adapts`.
+    """
+    stored = base.names.stored(name)
+    if not stored:
+        return adapter_mismatch(
+            f'{file} {does} "{name}", which {base.uri} does not have: use the base that the adapter was trained on'
+        )
+    tensors = [base.by_name[part.sources[0][0]] for part in stored if part.sources[0]]
+    if len(stored) > 1 or not stored[0].transform:
+        both = " and ".join(f'"{tensor.tensor.name}"' for tensor in tensors)
+        return unsupported_adapter(
+            f'{file} {does} "{name}", which {both} of {base.uri} are both in memory: name a base that has one of them'
+        )
+    return unsupported_adapter(
+        f'{file} {does} "{name}", which transformers makes of "{tensors[0].tensor.name}" in {tensors[0].file} by '
+        f"{', '.join(operation.partition(' ')[0] for operation in stored[0].transform.operations)}: "
+        "this merge cannot undo that; merge the adapter with PEFT"
+    )
 
 
 def check_pair(target: BaseTensor, file: str, a: Tensor, b: Tensor, *, transposed: bool) -> None:

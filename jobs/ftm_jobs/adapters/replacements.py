@@ -3,7 +3,7 @@
 from ftm_jobs.adapters.adapter_tensors import AppliedAdapter
 from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import Replace, ReplaceRows, Update
-from ftm_jobs.adapters.mismatch import adapter_mismatch, check_shape
+from ftm_jobs.adapters.mismatch import adapter_mismatch, check_shape, not_found
 from ftm_jobs.checkpoint.embeddings import INPUT_EMBEDDINGS, OUTPUT_LAYERS, layer_of
 from ftm_jobs.checkpoint.headers import Tensor
 
@@ -18,10 +18,7 @@ def replacement(base: BaseTensors, adapter: AppliedAdapter, name: str, tensor: T
     if weight is None and layer_of(name) in OUTPUT_LAYERS and name.endswith(".weight") and base.tied_embeddings:
         weight = base.new_output_layer(name) if in_module else base.embedding
     if weight is None:
-        raise adapter_mismatch(
-            f'{adapter.file} tensor "{tensor.name}" replaces "{name}", which {base.uri} does not have: '
-            "use the base that the adapter was trained on"
-        )
+        raise not_found(base, adapter.file, f'tensor "{tensor.name}" replaces', name)
     stored = weight if weight in base.by_name else base.embedding
     if stored is not None:
         target = base.floating(stored)
@@ -35,10 +32,7 @@ def row_update(base: BaseTensors, adapter: AppliedAdapter, module: str, tensor: 
     """Returns the update by a tensor that holds trained rows of `module`'s weight."""
     weight = base.find(f"{module}.weight")
     if weight is None:
-        raise adapter_mismatch(
-            f'{adapter.file} tensor "{tensor.name}" holds rows of "{module}.weight", which {base.uri} does not have: '
-            "use the base that the adapter was trained on"
-        )
+        raise not_found(base, adapter.file, f'tensor "{tensor.name}" holds rows of', f"{module}.weight")
     named = adapter.config.token_indices
     indices = next((rows for name, rows in named.items() if name and f".{module}".endswith(f".{name}")), named.get(""))
     if indices is None:

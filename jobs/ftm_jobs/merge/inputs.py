@@ -41,7 +41,11 @@ def load_inputs(
     """Opens, reads and checks all sources."""
     loaded_base = load_base(open_store(base), base)
     tensors = BaseTensors(
-        loaded_base.store.uri, loaded_base.config.model_type, loaded_base.tied_embeddings, loaded_base.headers
+        loaded_base.store.uri,
+        loaded_base.config.model_type,
+        loaded_base.tied_embeddings,
+        loaded_base.headers,
+        config=loaded_base.config.content,
     )
     loaded: list[StoredAdapter] = []
     updates: list[tuple[Update, ...]] = []

@@ -22,9 +22,11 @@ def fit(
     base: Shapes = BASE_SHAPES,
     tied: bool = False,
     model_type: str = "llama",
+    architecture: str = "LlamaForCausalLM",
     **config: Any,
 ) -> list[Update]:
-    tensors = BaseTensors("s3://models/base", model_type, tied, [header(base)])
+    content = {"architectures": [architecture], "model_type": model_type}
+    tensors = BaseTensors("s3://models/base", model_type, tied, [header(base)], config=content)
     parsed = parse_adapter_config("adapter_config.json", ADAPTER_CONFIG | config)
     return match(tensors, AppliedAdapter(0, FILE, parsed, 1.0), header(shapes))
 
@@ -162,10 +164,31 @@ def test_names_that_a_vision_model_has_in_memory_mean_those_on_disk() -> None:
         name.replace("base_model.model.model.", "base_model.model.model.language_model."): shape
         for name, shape in ADAPTER_SHAPES.items()
     }
-    assert [update.weight for update in fit(shapes=memory, base=disk)] == [f"language_model.{Q_PROJ}.weight"]
+    llava: dict[str, Any] = {"model_type": "llava", "architecture": "LlavaForConditionalGeneration"}
+    assert [update.weight for update in fit(shapes=memory, base=disk, **llava)] == [f"language_model.{Q_PROJ}.weight"]
     assert [update.weight for update in fit(shapes=memory)] == [f"{Q_PROJ}.weight"]
-    twice: Shapes = disk | BASE_SHAPES
-    assert "does not have: use the base" in refusal(shapes=memory, base=twice)[1]
+    in_memory = "model.language_model.layers.0.self_attn.q_proj.weight"
+    reason, message = refusal(shapes=memory, base=disk | {in_memory: BASE_SHAPES[f"{Q_PROJ}.weight"]}, **llava)
+    assert reason is Reason.UNSUPPORTED_ADAPTER
+    assert message.endswith(
+        f'adapts "{in_memory}", which "language_model.{Q_PROJ}.weight" and "{in_memory}" of s3://models/base are both '
+        "in memory: name a base that has one of them"
+    )
+
+
+def test_a_layer_that_is_cut_out_of_a_stored_tensor_is_refused_by_the_name_of_both() -> None:
+    adapter: Shapes = {
+        "base_model.model.layers.0.self_attn.q_proj.lora_A.weight": ("F32", (2, 8)),
+        "base_model.model.layers.0.self_attn.q_proj.lora_B.weight": ("F32", (8, 2)),
+    }
+    fused: Shapes = {"encoder.layers.0.attn.Wqkv.weight": ("BF16", (24, 8))}
+    reason, message = refusal(shapes=adapter, base=fused, model_type="nomic_bert", architecture="NomicBertModel")
+    assert reason is Reason.UNSUPPORTED_ADAPTER
+    assert message == (
+        f'{FILE} tensor "base_model.model.layers.0.self_attn.q_proj.lora_A.weight" adapts '
+        '"layers.0.self_attn.q_proj.weight", which transformers makes of "encoder.layers.0.attn.Wqkv.weight" in '
+        "s3://models/base/model.safetensors by Chunk: this merge cannot undo that; merge the adapter with PEFT"
+    )
 
 
 def test_an_adapter_without_tensors_is_refused() -> None:

@@ -17,14 +17,16 @@ Q_PROJ = "base_model.model.model.layers.0.self_attn.q_proj"
         (f"{Q_PROJ}.lora_embedding_A.default", f"{Q_PROJ}.lora_embedding_A"),
         (f"{Q_PROJ}.lora_magnitude_vector.default.weight", f"{Q_PROJ}.lora_magnitude_vector.weight"),
         (f"{Q_PROJ}.token_adapter.trainable_tokens_delta.a", f"{Q_PROJ}.token_adapter.trainable_tokens_delta"),
-        ("base_model.model._orig_mod.model.layers.0.q.lora_A.weight", "base_model.model.model.layers.0.q.lora_A.weight"),
+        (
+            "base_model.model._orig_mod.model.layers.0.q.lora_A.weight",
+            "base_model.model.model.layers.0.q.lora_A.weight",
+        ),
         ("_orig_mod.base_model.model.layers.0.q.lora_A.weight", "base_model.model.layers.0.q.lora_A.weight"),
         ("module.base_model.model.layers.0.q.lora_A.weight", "base_model.model.layers.0.q.lora_A.weight"),
         ("base_model.model.module.layers.0.q.lora_A.weight", "base_model.model.layers.0.q.lora_A.weight"),
         (
-            "_fsdp_wrapped_module.base_model.model.layers.0._fsdp_wrapped_module._checkpoint_wrapped_module.q."
-            "lora_A.default.weight",
-            "base_model.model.layers.0.q.lora_A.weight",
+            "_fsdp_wrapped_module.base_model.model.a._fsdp_wrapped_module._checkpoint_wrapped_module.q.lora_A.a.weight",
+            "base_model.model.a.q.lora_A.weight",
         ),
         ("base_model.model.experts.module.0.lora_A.weight", "base_model.model.experts.module.0.lora_A.weight"),
         (f"{Q_PROJ}.lora_magnitude_vector", f"{Q_PROJ}.lora_magnitude_vector"),

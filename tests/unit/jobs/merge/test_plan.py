@@ -27,8 +27,8 @@ def saved(*names: str, rows: int = 32) -> Shapes:
     return ADAPTER_SHAPES | {f"{PREFIX}{name}": ("F32", (rows, 8)) for name in names}
 
 
-def planned(base: Shapes, *adapters: Adapter, nf4_base: bool = False) -> OutputLayout:
-    tensors = BaseTensors("s3://models/base", "llama", HEAD not in base, [header(base)])
+def planned(base: Shapes, *adapters: Adapter, nf4_base: bool = False, model_type: str = "llama") -> OutputLayout:
+    tensors = BaseTensors("s3://models/base", model_type, HEAD not in base, [header(base)])
     found = []
     for number, (shapes, config) in enumerate(adapters):
         parsed = parse_adapter_config("adapter_config.json", ADAPTER_CONFIG | config)
@@ -184,15 +184,16 @@ def unfused(gate: str, up: str, down: str, block: str = "mlp") -> Shapes:
 
 
 def test_fused_experts_in_memory_are_found_on_disk_fused_or_not() -> None:
-    for base, up, down in (
-        (unfused("gate_proj", "up_proj", "down_proj"), f"{MLP}.1.up_proj", f"{MLP}.1.down_proj"),
+    for model_type, base, up, down in (
+        ("qwen3_moe", unfused("gate_proj", "up_proj", "down_proj"), f"{MLP}.1.up_proj", f"{MLP}.1.down_proj"),
         (
+            "mixtral",
             unfused("w1", "w3", "w2", "block_sparse_moe"),
             "model.layers.0.block_sparse_moe.experts.1.w3",
             "model.layers.0.block_sparse_moe.experts.1.w2",
         ),
     ):
-        found = tensors(planned(base, (EXPERTS, PARAMETERS)))
+        found = tensors(planned(base, (EXPERTS, PARAMETERS), model_type=model_type))
         for name, module, expert in (
             (up, f"{MLP}.gate_up_proj", Expert(3, 1, 10)),
             (down, f"{MLP}.down_proj", Expert(3, 1)),
@@ -209,7 +210,9 @@ def test_fused_experts_in_memory_are_found_on_disk_fused_or_not() -> None:
     assert [change.form for change in forms if isinstance(change, LowRank)] == [Form.TRANSPOSED, Form.LINEAR]
     narrow = EXPERTS | {f"{PREFIX}{MLP}.lora_B.weight": ("F32", (8, 4))}
     assert "of shape (8, 4) needs (8, 6) for 3 experts of rank 2" in refusal(fused, (narrow, PARAMETERS))
-    assert f'adapts "{MLP}.gate_up_proj", which the base does not have' in refusal(BASE_SHAPES, (EXPERTS, PARAMETERS))
+    assert f'adapts "{MLP}.gate_up_proj", which s3://models/base does not have' in refusal(
+        BASE_SHAPES, (EXPERTS, PARAMETERS)
+    )
 
 
 @pytest.mark.parametrize(
