@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from ftm_jobs.contract.config import TEXT_OBJECTS
+from ftm_jobs.contract.config_fields import TEXT_OBJECTS
 from ftm_jobs.transformers_tables.transforms import Stored, WeightNames
 from ftm_jobs.transformers_tables.weight_names import (
     Submodel,
