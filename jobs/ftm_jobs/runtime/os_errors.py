@@ -15,7 +15,7 @@ _WRONG_INPUT = {
     errno.ENAMETOOLONG: (Reason.INVALID_URI, "has a longer name than the file system takes:"),
     errno.ELOOP: (Reason.INVALID_URI, "leads through symbolic links in a circle: mend them, or"),
     errno.EINVAL: (Reason.INVALID_URI, "has a name that the file system does not take:"),
-    errno.ENOENT: (Reason.SOURCE_CHANGED, "vanished while it was used: run this again, or"),
+    errno.ENOENT: (Reason.SOURCE_CHANGED, "is not there, or no longer: run this again, or"),
 }
 """Retrying these is useless."""
 _MAY_PASS = {

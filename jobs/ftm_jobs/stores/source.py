@@ -101,7 +101,7 @@ def _s3(uri: str, rest: str) -> Location:
 def _wrong_bucket(name: str) -> str:
     """Returns how a name breaks the rules of bucket names; empty where it keeps them."""
     if not 3 <= len(name) <= 63:
-        return f"which has {len(name)} characters, not 3 to 63"
+        return f"of 3 to 63 characters and not of {len(name)}"
     if name != name.lower():
         return "which has upper-case letters"
     if other := sorted(set(name) - set(_BUCKET_CHARACTERS)):
@@ -142,7 +142,7 @@ def _file(uri: str, rest: str) -> Location:
         raise _invalid(f'"{uri}" names a host: write file:///absolute/path')
     path = "/" + unquote(path).strip("/")
     if "\0" in path or any(part in (".", "..") for part in path.split("/")):
-        raise _invalid(f'"{uri}" has a "." or ".." in its path: write file:///absolute/path')
+        raise _invalid(f'"{uri}" has a ".", a ".." or a zero byte in its path: write file:///absolute/path')
     return Location(Path(path).as_uri(), "file", path)
 
 

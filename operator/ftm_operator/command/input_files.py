@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from ftm_jobs.contract.config import UnreadableConfig
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.errors import InvalidManifest
+from ftm_operator.local.paths import absolute
 from ftm_operator.local.yaml_file import read_documents
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass, UnknownMemory, declared_classes
 from ftm_operator.planning.model.config_facts import facts_of_config
@@ -42,7 +43,7 @@ def facts_of_config_file(path: Path) -> Facts:
     if not isinstance(document, dict):
         raise InvalidManifest([f"{path} is not a JSON object; name a model's config.json"])
     try:
-        base = facts_of_config(path.resolve().as_uri(), f"sha256:{hashlib.sha256(content).hexdigest()}", document)
+        base = facts_of_config(absolute(path).as_uri(), f"sha256:{hashlib.sha256(content).hexdigest()}", document)
     except UnreadableConfig as error:
         raise InvalidManifest([f"{path} {error}"]) from None
     return Facts(base=base, adapters=())

@@ -61,3 +61,7 @@ def _run() -> None:
     except (InvalidManifest, LocalError) as error:
         print(f"ftm: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"ftm: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(LocalError.exit_code)

@@ -1,9 +1,9 @@
 """Turns the sources that a person types into those of a Job's command line: plain paths become file:// URIs."""
 
 import re
-from pathlib import Path
 
 from ftm_operator.local.errors import WrongUse
+from ftm_operator.local.paths import absolute, exists
 
 OPTIONS = re.compile(r"((?:,\w+=[^,]*)*)$")
 HUB_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
@@ -15,13 +15,13 @@ ADAPTER_HELP = "A LoRA adapter; can be repeated, in the order to apply."
 def source(text: str) -> str:
     """Returns a SOURCE of `python -m ftm_jobs`; its options, such as scale, stay behind the URI."""
     path, options = _split(text)
-    return text if "://" in path else f"{Path(path).expanduser().resolve().as_uri()}{options}"
+    return text if "://" in path else f"{absolute(path).as_uri()}{options}"
 
 
 def existing_source(text: str) -> str:
     """Returns a SOURCE to read. Raises WrongUse where it is no folder here, but would be a repository on the Hub."""
     path, _ = _split(text)
-    if HUB_REPOSITORY.fullmatch(path) and not Path(path).exists():
+    if HUB_REPOSITORY.fullmatch(path) and not exists(path):
         raise WrongUse(f"there is no folder {path} here; the Hub's repository is hf://{text}")
     return source(text)
 
@@ -38,6 +38,6 @@ def _split(text: str) -> tuple[str, str]:
     begin = options.start() if options else len(text)
     if "://" not in text:
         commas = [begin + place for place, character in enumerate(text[begin:]) if character == ","]
-        ends = (end for end in (len(text), *reversed(commas)) if Path(text[:end]).expanduser().exists())
+        ends = (end for end in (len(text), *reversed(commas)) if exists(text[:end]))
         begin = next(ends, begin)
     return text[:begin], text[begin:]

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from ftm_operator.api.errors import InvalidManifest, parse
 from ftm_operator.api.v1alpha1 import KIND, FineTunedModel
+from ftm_operator.local.paths import absolute
 from ftm_operator.local.yaml_file import read_documents
 
 FILE_SCHEME = "file://"
@@ -20,7 +21,7 @@ def read_manifest(path: Path) -> FineTunedModel:
     models = [each for each in documents if isinstance(each, dict) and each.get("kind") == KIND]
     if len(models) != 1:
         raise InvalidManifest([f"{path} holds {len(models)} objects of kind {KIND}; write exactly one"])
-    return parse(FineTunedModel, _with_absolute_uris(models[0], path.resolve().parent))
+    return parse(FineTunedModel, _with_absolute_uris(models[0], absolute(path).parent))
 
 
 def _with_absolute_uris(value: Any, folder: Path) -> Any:
@@ -41,7 +42,8 @@ def _with_absolute_uris(value: Any, folder: Path) -> Any:
 def _absolute(uri: str, folder: Path) -> str:
     if not uri.startswith(FILE_SCHEME):
         return uri
-    return (folder / file_path(uri)).resolve().as_uri()
+    path = str(folder / file_path(uri))
+    return uri if "\0" in path else absolute(path).as_uri()
 
 
 def file_path(uri: str) -> Path:

@@ -144,6 +144,12 @@ def _package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
+def _correct(python: str) -> str:
+    """Returns how to name another Python."""
+    variables = [variable for *_, variable in PYTHONS.values() if os.environ.get(variable) == python]
+    return f"set {variables[0]} to a Python" if variables else "install ftm again"
+
+
 def say(message: str) -> None:
     print(f"ftm: {message}", file=sys.stderr, flush=True)
 
@@ -201,6 +207,8 @@ def last_line(command: str, arguments: list[str], python: str = sys.executable) 
         try:
             with running(words, STOP_SECONDS, stdout=subprocess.PIPE, text=True, env=environment) as process:
                 output, _ = process.communicate()
+        except OSError as error:
+            raise LocalError(f"{python} cannot be started: {error.strerror}; {_correct(python)}") from None
         except Stopped as stopped:
             raise Stopped(stopped.number, "run the same command again" + KEPT.get(command, "")) from None
     return process.returncode, next(reversed(output.strip().splitlines()), "")

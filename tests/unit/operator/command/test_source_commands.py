@@ -1,6 +1,7 @@
 """`ftm inspect` and `ftm merge` as a person types them: what reaches the step, and what is printed."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
         ("s3://bucket/a,scale=2", "s3://bucket/a,scale=2"),
         ("file:///a", "file:///a"),
         ("models/a", "file:///here/models/a"),
+        ("~nobody-of-this-name/a", "file:///here/~nobody-of-this-name/a"),
+        (300 * "a", f"file:///here/{300 * 'a'}"),
         ("models/a,scal=2", "file:///here/models/a,scal=2"),
         ("models/a,scale=-0.5", "file:///here/models/a,scale=-0.5"),
         ("/with space/a,b,scale=2,digest=sha256:0", "file:///with%20space/a%2Cb,scale=2,digest=sha256:0"),
@@ -51,7 +54,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 def test_a_plain_path_becomes_a_file_uri_and_keeps_its_options(
     written: str, given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "resolve", lambda path: Path("/here") / path)
+    monkeypatch.setattr(os.path, "realpath", lambda path: f"/here/{path}" if str(path)[0] != "/" else str(path))
     assert source(written) == given
 
 
