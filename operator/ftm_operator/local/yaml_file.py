@@ -55,9 +55,19 @@ def _check_document(path: Path, document: yaml.Node) -> None:
             raise InvalidManifest([f"{path} holds more than {MOST_VALUES} values with its aliases; write fewer"])
         if level > MOST_LEVELS:
             raise InvalidManifest([f"{_place(path, node)}: nested deeper than {MOST_LEVELS} levels; write it flatter"])
+        if isinstance(node, yaml.ScalarNode):
+            _join_surrogates(path, node)
         if isinstance(node, yaml.MappingNode):
             _check_keys(path, node)
         pending += [(inner, level + 1) for inner in _inner(node)]
+
+
+def _join_surrogates(path: Path, scalar: yaml.ScalarNode) -> None:
+    """Makes one character of two halves, as JSON writes it and YAML reads it. Raises InvalidManifest for one half."""
+    try:
+        scalar.value = scalar.value.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise InvalidManifest([f"{_place(path, scalar)}: a \\ud800 to \\udfff stands alone; write UTF-8"]) from None
 
 
 def _check_keys(path: Path, mapping: yaml.MappingNode) -> None:

@@ -77,6 +77,8 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, text: str,
         (TEXT.replace("[{name: a", "[] #"), "spec.adapters"),
         (TEXT.replace("{name: bot}", "[1: 2]"), "metadata"),
         (TEXT.replace("hf://org/b", "s3://b/x"), r'adapters\[1\].uri: "s3://b/x" has a bucket\'s name of fewer than 3'),
+        (r'a: "\ud83d"', r"line 1: a \\ud800 to \\udfff stands alone; write UTF-8"),
+        (r'kind: "\ud83d\ude00"', "holds 0 objects"),
         (TEXT.replace("spec:", "1: 2\nspec:"), "1: "),
     ],
 )
