@@ -1,11 +1,13 @@
 """Bases with the config.json that public hubs have: inspected, and merged as PEFT merges them, element by element."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.models.hub_bases import HUB_BASES, load_base, make_base
 from tests.places import Disk
@@ -23,6 +25,29 @@ def train(model: Any, lora: dict[str, Any], folder: Path) -> Any:
             torch.nn.init.normal_(parameter, std=0.1)
     adapted.save_pretrained(str(folder))
     return adapted
+
+
+def test_a_vocabulary_that_grew_is_said_where_the_base_left_it_to_its_class(tmp_path: Path, run: Run) -> None:
+    content: dict[str, Any] = {
+        "model_type": "llama",
+        "hidden_size": 16,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 1,
+    }
+    llama: Any = LlamaForCausalLM
+    model = llama(LlamaConfig(**content)).to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "base")
+    (tmp_path / "base/config.json").write_text(json.dumps(content))
+    model.resize_token_embeddings(32003, mean_resizing=False)
+    lora = {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]}
+    expected = train(model, lora, tmp_path / "adapter").merge_and_unload().state_dict()
+    sources = "--base", (tmp_path / "base").as_uri(), "--adapter", (tmp_path / "adapter").as_uri()
+    report = run("merge", *sources, "--artifacts", Disk(tmp_path).artifacts)
+    assert report.artifact, report.message
+    merged = tmp_path / "artifacts" / report.artifact.key
+    assert json.loads((merged / "config.json").read_text()) == content | {"vocab_size": 32003}
+    found = llama.from_pretrained(merged, dtype=torch.bfloat16).state_dict()
+    assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
 
 
 @pytest.mark.parametrize("name", HUB_BASES)

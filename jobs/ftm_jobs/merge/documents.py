@@ -49,6 +49,8 @@ def _config(config: Mapping[str, Any], untied: bool, vocabulary: int | None) -> 
     if vocabulary is not None:
         for place in places:
             place |= {name: vocabulary for name in SPELLINGS["vocabulary_size"] if name in place}
+        if not any(name in places[-1] for name in SPELLINGS["vocabulary_size"]):  # it had its class's default
+            places[-1]["vocab_size"] = vocabulary
     return edited
 
 

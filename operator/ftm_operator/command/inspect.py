@@ -58,7 +58,9 @@ def format_facts(facts: Facts) -> str:
         "  heads": f"{base.attention_heads}, {base.key_value_heads} for keys and values, {base.head_size} wide"
         if base.attention_heads
         else "config.json names none",
-        "  context": f"{base.max_position_embeddings:,} tokens",
+        "  context": f"{base.max_position_embeddings:,} tokens"
+        if base.max_position_embeddings
+        else "config.json names none",
         "  digest": base.digest,
     }
     table = [f"{name:<16} {value}" for name, value in lines.items()]

@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from ftm_jobs.contract.config import architecture_config, read_config
-from ftm_jobs.contract.config_fields import text_fields
+from ftm_jobs.contract.config_fields import config_class, text_fields, text_type
 from ftm_jobs.contract.facts import BaseFacts, TensorGroup
 from ftm_operator.planning.model.architecture import Architecture, architecture
 from ftm_operator.planning.model.config_modules import decoder, embeddings, vision_tower
@@ -19,8 +19,6 @@ from ftm_operator.planning.model.config_modules import decoder, embeddings, visi
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 """config.json's names and safetensors'."""
 DTYPE_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
-TIED_BY_DEFAULT = ("gemma", "falcon", "gpt2", "opt", "bloom", "mpt", "starcoder", "cohere")
-"""Families whose class in transformers ties the embeddings where config.json does not say."""
 
 
 def facts_of_config(uri: str, digest: str, config: Mapping[str, Any]) -> BaseFacts:
@@ -60,6 +58,12 @@ def plain_facts(uri: str, digest: str, config: Mapping[str, Any]) -> BaseFacts:
         head_size=model.head_size,
         vocabulary_size=model.vocabulary_size,
         max_position_embeddings=model.max_position_embeddings,
-        tied_embeddings=model.model_type.startswith(TIED_BY_DEFAULT) if tied is None else tied,
+        tied_embeddings=_tied_by_default(config) if tied is None else tied,
         config=architecture_config(config),
     )
+
+
+def _tied_by_default(config: Mapping[str, Any]) -> bool:
+    """Says whether the family's class ties the embeddings where config.json does not say."""
+    found = config_class(config.get("model_type")) or config_class(text_type(config))
+    return bool(found and found.defaults.get("tie_word_embeddings"))
