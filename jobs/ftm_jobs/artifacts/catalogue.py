@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from ftm_jobs.artifacts.manifest import read_manifest
+from ftm_jobs.artifacts.manifest import list_artifact, read_manifest
 from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.contract.keys import ARTIFACT_KEY
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Catalogue, Manifest, ManifestFile, StoredArtifact
@@ -52,7 +52,7 @@ def verify(store: Source, keys: Sequence[str] = ()) -> Catalogue:
     artifacts = []
     for key, manifest in manifests.items():
         folder = root.child(key)
-        files = folder.list()
+        files = list_artifact(folder, folder.list(), manifest)
         there = [file for file in manifest.files if files.get(file.path) == file.size]
         notes = [note for file in there if (note := _verify_file(folder, file, progress))]
         described = _describe(folder, key)
@@ -93,7 +93,7 @@ def _all(root: WritableStore) -> list[StoredArtifact]:
 
 
 def _describe(folder: WritableStore, key: str) -> StoredArtifact:
-    files, written = folder.list(), folder.last_written()
+    files, written = _all_files(folder), folder.last_written()
     manifest: Manifest | None = None
     try:
         content = read_manifest(folder, files)
@@ -154,10 +154,19 @@ def _garbage(artifact: StoredArtifact, keep: Collection[str], now: datetime) -> 
 
 
 def _remove(folder: WritableStore) -> None:
-    files = folder.list()
-    for name in sorted(files, key=lambda name: name != MANIFEST_NAME):
+    for name in sorted(_all_files(folder), key=lambda name: name != MANIFEST_NAME):
         folder.delete(name)
     folder.abort_uploads()
+    for name in folder.children():
+        folder.child(name).abort_uploads()
+
+
+def _all_files(folder: WritableStore) -> dict[str, int]:
+    """Returns sizes by path of all files in the folder and below."""
+    files = folder.list()
+    for name in folder.folders():
+        files |= folder.list_folder(name)
+    return files
 
 
 def _checked(key: str) -> str:

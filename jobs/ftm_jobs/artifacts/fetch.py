@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from ftm_jobs.artifacts.manifest import artifact, corrupt, read_manifest
+from ftm_jobs.artifacts.manifest import artifact, corrupt, list_artifact, read_manifest
 from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, ManifestFile
 from ftm_jobs.contract.report import Report
@@ -70,7 +70,7 @@ def checked_artifact(
 ) -> Artifact:
     """Returns the artifact, once its digest is what `source` says and all its files are listed in their sizes.
 
-    Raises InvalidInput (SourceChanged, CorruptArtifact).
+    `files` is what `store.list` found. Raises InvalidInput (SourceChanged, CorruptArtifact).
     """
     result = artifact(store, manifest, text)
     if source.digest and source.digest != result.digest:
@@ -78,6 +78,7 @@ def checked_artifact(
             Reason.SOURCE_CHANGED,
             f"{store.describe(MANIFEST_NAME)} has digest {result.digest}, not {source.digest}: build it again",
         )
+    files = list_artifact(store, files, manifest)
     for file in manifest.files:
         if file.path not in files:
             raise corrupt(store.describe(file.path), "is missing, though the manifest names it")
@@ -92,13 +93,14 @@ def fetch_file(store: Store, folder: Path, progress: Progress, file: ManifestFil
     if _is_right(target, file):
         progress.add(file.size)
         return True
-    aside = folder / f".{file.path}.{file.sha256[:16]}.partial"
+    aside = target.with_name(f".{target.name}.{file.sha256[:16]}.partial")
     digest = hashlib.sha256()
 
     def read(offset: int) -> bytearray:
         return store.read(file.path, offset, min(store.block_bytes, file.size - offset))
 
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         aside.unlink(missing_ok=True)
         with aside.open("xb", buffering=0) as output:
             offsets = range(0, file.size, store.block_bytes)

@@ -1,19 +1,19 @@
 """Reads and writes an artifact's manifest.json: it is written last, and distrusted when read.
 
-Whoever holds a Manifest from `read_manifest` may use its paths as file names: each is a plain name in the artifact's
-own folder.
+Whoever holds a Manifest from `read_manifest` may use its paths as file names: each stays in the artifact's own folder.
 """
 
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.stores import Store
-from ftm_jobs.stores.names import is_plain_name
+from ftm_jobs.stores.names import is_plain_path
 
 LARGEST_MANIFEST_BYTES = 16 * 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -42,12 +42,25 @@ def read_manifest(store: Store, files: dict[str, int]) -> tuple[Manifest, bytes]
         raise corrupt(label, f"is malformed at {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     seen = {MANIFEST_NAME}
     for file in manifest.files:
-        if not is_plain_name(file.path) or file.path in seen:
+        if not is_plain_path(file.path) or file.path in seen:
             raise corrupt(label, f"names the file {file.path[:200]!r}, which is not a plain name of its own")
         if file.size < 0 or not _SHA256.fullmatch(file.sha256):
             raise corrupt(label, f'has a wrong size or sha256 for "{file.path}"')
         seen.add(file.path)
     return manifest, text
+
+
+def list_artifact(store: Store, files: Mapping[str, int], manifest: Manifest) -> dict[str, int]:
+    """Returns `files`, which `store.list` found, and the files in those folders that the manifest names."""
+    listed = dict(files)
+    for folder in sorted(folders_of(manifest)):
+        listed |= store.list_folder(folder)
+    return listed
+
+
+def folders_of(manifest: Manifest) -> set[str]:
+    """Returns the folders directly in the artifact's that the manifest names files of."""
+    return {file.path.partition("/")[0] for file in manifest.files if "/" in file.path}
 
 
 def artifact(store: Store, manifest: Manifest, text: bytes) -> Artifact:

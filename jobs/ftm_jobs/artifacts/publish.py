@@ -8,7 +8,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 
-from ftm_jobs.artifacts.manifest import artifact, corrupt, encode, read_manifest
+from ftm_jobs.artifacts.manifest import artifact, corrupt, encode, folders_of, list_artifact, read_manifest
 from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, ManifestFile
 from ftm_jobs.contract.report import Report
@@ -28,6 +28,7 @@ def complete(target: WritableStore, key: str) -> Artifact | None:
     manifest, text = written
     if manifest.key != key:
         raise corrupt(target.describe(MANIFEST_NAME), f'is of the artifact "{manifest.key[:100]}"')
+    files = list_artifact(target, files, manifest)
     if any(files.get(file.path) != file.size for file in manifest.files):
         return None
     return artifact(target, manifest, text)
@@ -63,6 +64,9 @@ def remove_leftovers(target: WritableStore, remove_journal: Callable[[WritableSt
     """Removes what killed runs left beside an artifact; not being allowed to does not undo the artifact."""
     try:
         target.abort_uploads()
+        written = read_manifest(target, target.list())
+        for folder in folders_of(written[0]) if written else ():
+            target.child(folder).abort_uploads()
         if remove_journal:
             remove_journal(target)
     except StepError as error:

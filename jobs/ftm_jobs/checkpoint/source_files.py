@@ -1,18 +1,26 @@
 """Says which files make up a model or an adapter, and derives one digest from them."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ftm_jobs.artifacts.manifest import corrupt
-from ftm_jobs.checkpoint.adapter_config import ADAPTER_CONFIG_FILE
-from ftm_jobs.checkpoint.index import INDEX_FILE
-from ftm_jobs.checkpoint.weight_files import REQUESTS
-from ftm_jobs.contract.manifest import MANIFEST_NAME
+from ftm_jobs.checkpoint.weight_files import LARGEST_JSON_BYTES, REQUESTS
+from ftm_jobs.companions.base_folder import (
+    CODE_SUFFIX,
+    MODULES_FILE,
+    first_few,
+    is_companion,
+    is_irrelevant,
+    model_folders,
+    was_companion,
+)
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.runtime.caller import take_the_new_one
+from ftm_jobs.runtime.caller import advice, take_the_new_one
 from ftm_jobs.runtime.pipeline import in_order
 from ftm_jobs.stores import Stat, Store
+from ftm_jobs.stores.names import is_plain_name, is_plain_path
 from ftm_jobs.stores.source import Source
 from ftm_jobs.stores.transfer import check_sha256
 
@@ -20,17 +28,33 @@ LARGEST_SMALL_BYTES = 64 * 1024 * 1024
 """A file that is no weight file and not larger is read to learn its sha256, if the store does not declare it."""
 HASHED_AT_ONCE_BYTES = 4 * 1024 * 1024
 
-_CODE_SUFFIX = ".py"
-_COPIED_SUFFIXES = (".json", ".jinja", ".model", ".txt", ".tiktoken", _CODE_SUFFIX)
-_COPIED_NAMES = ("LICENSE", "LICENSE.md", "NOTICE", "USE_POLICY.md")
-_NOT_COPIED = {MANIFEST_NAME, ADAPTER_CONFIG_FILE, "params.json", "trainer_state.json", "training_args.json"}
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """The files that make up a source, and the digest over them."""
+
+    digest: str
+    stats: dict[str, Stat]
+    """Size and identity of each file, by its path."""
+    notes: tuple[str, ...] = ()
+    """Sentences for people."""
 
 
-def is_companion(name: str) -> bool:
-    """Says whether a file belongs to a model beside its weights: config, tokenizer, chat template, code, licence."""
-    if name in _NOT_COPIED or (name.endswith(".index.json") and name != INDEX_FILE):
-        return False
-    return name.endswith(_COPIED_SUFFIXES) or name in _COPIED_NAMES
+def folders_of(store: Store) -> set[str]:
+    """Returns the names of the folders in a store, but for hidden ones."""
+    return set(filter(is_plain_name, store.folders()))
+
+
+def companions(store: Store, files: Mapping[str, int], folders: Collection[str]) -> dict[str, int]:
+    """Returns sizes by path of a model's files beside its weights; `files` and `folders` are what the store lists."""
+    modules = None
+    if 0 < files.get(MODULES_FILE, 0) <= LARGEST_JSON_BYTES:
+        modules = bytes(store.read(MODULES_FILE, 0, files[MODULES_FILE]))
+    found = {name: size for name, size in files.items() if is_companion(name)}
+    for folder in sorted(model_folders(folders, modules)):
+        below = store.list_folder(folder).items()
+        found |= {p: size for p, size in below if is_plain_path(p) and not is_irrelevant(p.rpartition("/")[2])}
+    return found
 
 
 def copy_companions(store: Store, stats: Iterable[Stat], folder: Path, *, of_artifact: bool = False) -> None:
@@ -40,12 +64,14 @@ def copy_companions(store: Store, stats: Iterable[Stat], folder: Path, *, of_art
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stat in stats:
-        if is_companion(stat.path) and not stat.path.endswith(_CODE_SUFFIX) and stat.size <= LARGEST_SMALL_BYTES:
+        wanted = is_companion(stat.path.rpartition("/")[2]) and not stat.path.endswith(CODE_SUFFIX)
+        if wanted and stat.size <= LARGEST_SMALL_BYTES:
             content = store.read(stat.path, 0, stat.size) if stat.size else b""
             sha256 = hashlib.sha256(content).hexdigest()
             if of_artifact and sha256 != stat.sha256:
                 raise corrupt(store.describe(stat.path), f"has sha256 {sha256}, not {stat.sha256}")
             check_sha256(store, stat, sha256)
+            (folder / stat.path).parent.mkdir(parents=True, exist_ok=True)
             (folder / stat.path).write_bytes(content)
 
 
@@ -66,16 +92,33 @@ def source_digest(stats: Iterable[Stat]) -> str:
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
-def pinned_digest(store: Store, source: Source, stats: Iterable[Stat]) -> str:
-    """Returns the digest of the files. Raises InvalidInput (SourceChanged) when it is not `source.digest`."""
-    digest = source_digest(stats)
+def earlier_files(weights: Iterable[str], stats: Iterable[str]) -> set[str]:
+    """Returns the files that digests of earlier versions are over: weights, and what those versions copied."""
+    return {*weights, *filter(was_companion, stats)}
+
+
+def pinned(store: Store, source: Source, stats: Mapping[str, Stat], earlier: Collection[str]) -> SourceFiles:
+    """Returns the files and their digest, which is `source.digest` if that is given.
+
+    `earlier` are the files that an earlier version read: a digest that it wrote still stands for these alone, so that
+    equal keys name equal bytes. Raises InvalidInput (SourceChanged) when the digest is neither.
+    """
+    digest = source_digest(stats.values())
     if source.digest and source.digest != digest:
+        before = {path: stat for path, stat in stats.items() if path in earlier}
+        if source.digest == source_digest(before.values()):
+            return SourceFiles(source.digest, before, (_earlier_note(store, stats.keys() - before.keys()),))
         raise InvalidInput(
             Reason.SOURCE_CHANGED,
             f"{store.uri} is no longer what was inspected (digest {digest}, was {source.digest}): "
             + take_the_new_one(),
         )
-    return digest
+    return SourceFiles(digest, dict(stats))
+
+
+def _earlier_note(store: Store, missing: Collection[str]) -> str:
+    remedy = advice("set the annotation ftm.dev/refresh to take them", "leave the digest out to take them")
+    return f"left out, as in the version that inspected {store.uri}: {first_few(sorted(missing))}; {remedy}"
 
 
 def _identified(store: Store, name: str) -> Stat:

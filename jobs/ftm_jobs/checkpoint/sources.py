@@ -12,7 +12,7 @@ from ftm_jobs.checkpoint.index import INDEX_FILE, SINGLE_FILE
 from ftm_jobs.checkpoint.quantized_base import CARD_FILE, refuse_quantized
 from ftm_jobs.checkpoint.refusals.empty_tensors import refuse_empty_adapter, refuse_empty_base
 from ftm_jobs.checkpoint.refusals.missing_files import Contents, missing_adapter_file, missing_base_file
-from ftm_jobs.checkpoint.source_files import is_companion, pinned_digest, stats_of
+from ftm_jobs.checkpoint.source_files import companions, earlier_files, folders_of, pinned, stats_of
 from ftm_jobs.checkpoint.weight_files import (
     FIRST_READ_BYTES,
     WeightFiles,
@@ -22,6 +22,8 @@ from ftm_jobs.checkpoint.weight_files import (
     read_weight_files,
     refuse_pointers,
 )
+from ftm_jobs.companions.adapter_folder import refuse_trained_weights, unread_notes
+from ftm_jobs.companions.base_folder import left_out_note
 from ftm_jobs.contract.config import ModelConfig
 from ftm_jobs.errors import InvalidInput
 from ftm_jobs.stores import Stat, Store
@@ -37,7 +39,9 @@ class StoredBase:
     config: ModelConfig
     weights: WeightFiles
     stats: dict[str, Stat]
-    """Size and identity of each file that a merge reads or copies, by name."""
+    """Size and identity of each file that a merge reads or copies, by its path."""
+    notes: tuple[str, ...] = ()
+    """Sentences for people: files that a merge leaves out."""
 
     @property
     def headers(self) -> tuple[Header, ...]:
@@ -65,6 +69,10 @@ class StoredAdapter:
     header: Header
     stats: dict[str, Stat]
     scale: float
+    content: Mapping[str, object]
+    """All of adapter_config.json."""
+    notes: tuple[str, ...] = ()
+    """Sentences for people: files that a merge does not read."""
 
     @property
     def file(self) -> str:
@@ -73,7 +81,7 @@ class StoredAdapter:
 
 def load_base(store: Store, source: Source) -> StoredBase:
     """Opens a base. Raises InvalidInput when it is missing, malformed, quantized or not that of `source.digest`."""
-    files = list_files(store)
+    files, folders = list_files(store), folders_of(store)
     for wanted, alternatives in ((CONFIG_FILE, ()), (SINGLE_FILE, (INDEX_FILE,))):
         if wanted not in files and not any(name in files for name in alternatives):
             raise missing_base_file(Contents(store.uri, files), wanted, _base_of_adapter(store, files))
@@ -82,10 +90,13 @@ def load_base(store: Store, source: Source) -> StoredBase:
     config = parse_base_config(store.describe(CONFIG_FILE), content)
     weights = read_weight_files(store, files)
     refuse_empty_base(store.uri, weights.tensors)
-    companions = list(filter(is_companion, files))
-    refuse_pointers(store, files, companions)
-    stats = stats_of(store, [*weights.names, *companions])
-    return StoredBase(store, pinned_digest(store, source, stats.values()), config, weights, stats)
+    beside = companions(store, files, folders)
+    refuse_pointers(store, beside, beside)
+    stats = stats_of(store, [*weights.names, *beside])
+    taken = pinned(store, source, stats, earlier_files(weights.names, stats))
+    left_out = left_out_note(store.uri, files, folders, stats)
+    notes = (*([left_out] if left_out else ()), *taken.notes)
+    return StoredBase(store, taken.digest, config, weights, taken.stats, notes)
 
 
 def load_adapter(store: Store, source: Source) -> StoredAdapter:
@@ -96,13 +107,18 @@ def load_adapter(store: Store, source: Source) -> StoredAdapter:
     files = list_files(store)
     if ADAPTER_CONFIG_FILE not in files:
         raise missing_adapter_file(Contents(store.uri, files), ADAPTER_CONFIG_FILE)
-    config = parse_adapter_config(store.describe(ADAPTER_CONFIG_FILE), read_json(store, files, ADAPTER_CONFIG_FILE))
+    content = read_json(store, files, ADAPTER_CONFIG_FILE)
+    config = parse_adapter_config(store.describe(ADAPTER_CONFIG_FILE), content)
     if ADAPTER_FILE not in files:
         raise missing_adapter_file(Contents(store.uri, files), ADAPTER_FILE)
     (header,) = read_headers(store, {ADAPTER_FILE: files[ADAPTER_FILE]})
     refuse_empty_adapter(store.describe(ADAPTER_FILE), header.tensors.values())
+    unread = files.keys() - {ADAPTER_CONFIG_FILE, ADAPTER_FILE}
+    refuse_trained_weights(store.uri, unread)
     stats = stats_of(store, [ADAPTER_CONFIG_FILE, ADAPTER_FILE])
-    return StoredAdapter(store, pinned_digest(store, source, stats.values()), config, header, stats, source.scale)
+    taken = pinned(store, source, stats, {ADAPTER_CONFIG_FILE, ADAPTER_FILE})
+    notes = (*unread_notes(store.uri, unread, folders_of(store)), *taken.notes)
+    return StoredAdapter(store, taken.digest, config, header, taken.stats, source.scale, content, notes)
 
 
 def _base_of_adapter(store: Store, files: Mapping[str, int]) -> str:

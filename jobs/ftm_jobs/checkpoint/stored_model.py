@@ -14,7 +14,7 @@ from ftm_jobs.artifacts.fetch import FILES_AT_ONCE, checked_artifact, fetch_file
 from ftm_jobs.artifacts.manifest import corrupt, read_manifest
 from ftm_jobs.checkpoint.configs import CONFIG_FILE, parse_base_config
 from ftm_jobs.checkpoint.headers import Header
-from ftm_jobs.checkpoint.source_files import is_companion, pinned_digest, stats_of
+from ftm_jobs.checkpoint.source_files import companions, earlier_files, folders_of, pinned, stats_of
 from ftm_jobs.checkpoint.sources import refuse_quantized_config
 from ftm_jobs.checkpoint.weight_files import WeightFiles, list_files, read_json, read_weight_files
 from ftm_jobs.contract.config import ModelConfig
@@ -89,12 +89,14 @@ def open_model(source: Source) -> StoredModel:
         stats = {file.path: Stat(file.path, file.size, f"sha256:{file.sha256}") for file in manifest.files}
         files = {path: stat.size for path, stat in stats.items()}
     if gguf := _gguf_file(store, files):
-        stats = stats or stats_of(store, [gguf, *filter(is_companion, files)])
-        digest = digest or pinned_digest(store, source, [stats[gguf]])
+        stats = stats or stats_of(store, [gguf, *companions(store, files, ())])
+        digest = digest or pinned(store, source, {gguf: stats[gguf]}, ()).digest
         return StoredModel(store, digest, tuple(stats.values()), manifest, gguf=stats[gguf])
     content, weights = read_json(store, files, CONFIG_FILE), read_weight_files(store, files)
-    stats = stats or stats_of(store, [*weights.names, *filter(is_companion, files)])
-    digest = digest or pinned_digest(store, source, stats.values())
+    if digest is None:
+        stats = stats_of(store, [*weights.names, *companions(store, files, folders_of(store))])
+        taken = pinned(store, source, stats, earlier_files(weights.names, stats))
+        digest, stats = taken.digest, taken.stats
     return StoredModel(store, digest, tuple(stats.values()), manifest, content, weights)
 
 
@@ -124,6 +126,7 @@ def bring(model: StoredModel, folder: Path) -> None:
 
 def bring_file(model: StoredModel, folder: Path, progress: Progress, file: Stat) -> None:
     """Brings one file, as `bring` does."""
+    (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
     if isinstance(model.store, FileStore):
         sha256 = sha256_of(model.store, file.path, file.size, progress)
         if file.sha256 not in (None, sha256):

@@ -57,7 +57,7 @@ class Manifest(Contract):
     tools: dict[str, str] = Field(default_factory=dict)
     measurements: dict[str, int | float] = Field(default_factory=dict)
     notes: Notes = ()
-    """Remarks on the result, for people: tensors that fell back to another type, widths that were padded."""
+    """Remarks on the result, for people: files that were left out, tensors that fell back to another type."""
 
 
 class StoredArtifact(Contract):

@@ -63,7 +63,7 @@ def _key(inputs: Inputs) -> str:
 def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
     if artifact := complete(target, key):
         remove_leftovers(target, remove_journal)
-        return _report(artifact, reused=True)
+        return _report(artifact, inputs, reused=True)
     try:
         files = _write(inputs, target, Journal(target, key))
         artifact, reused = publish(target, _manifest(inputs, key, files))
@@ -73,7 +73,7 @@ def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
             raise
         artifact, reused = meanwhile, True
     remove_leftovers(target, remove_journal)
-    return _report(artifact, reused=reused)
+    return _report(artifact, inputs, reused=reused)
 
 
 def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[ManifestFile]:
@@ -120,9 +120,10 @@ def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
         files=tuple(files),
         tools={"torch": version("torch").partition("+")[0]},
         measurements={"weightsChanged": len({update.weight for updates in inputs.updates for update in updates})},
+        notes=inputs.notes,
     )
 
 
-def _report(artifact: Artifact, *, reused: bool) -> Report:
+def _report(artifact: Artifact, inputs: Inputs, *, reused: bool) -> Report:
     reason = Reason.ALREADY_MERGED if reused else Reason.MERGED
-    return model_report(Step.MERGE, "merged", reason, artifact, reused=reused)
+    return model_report(Step.MERGE, "merged", reason, artifact, notes=inputs.notes, reused=reused)

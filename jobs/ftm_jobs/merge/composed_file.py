@@ -27,6 +27,12 @@ class ComposedFile(Store):
     def list(self) -> dict[str, int]:
         return {self._file.name: self._file.size}
 
+    def folders(self) -> set[str]:
+        return set()
+
+    def list_folder(self, name: str) -> dict[str, int]:  # noqa: ARG002 - there is none
+        return {}
+
     def stat(self, path: str) -> Stat:
         return Stat(path, self._file.size, "composed:", self._sealed)
 

@@ -7,6 +7,7 @@ from ftm_jobs.adapters.adapter_tensors import AppliedAdapter
 from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import Update
 from ftm_jobs.adapters.match import match
+from ftm_jobs.adapters.promised_layers import missing_layers
 from ftm_jobs.checkpoint.output_layout import OutputLayout
 from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase, load_adapter, load_base
 from ftm_jobs.contract.keys import QuantizedBase
@@ -30,6 +31,8 @@ class Inputs:
     quantized_base: QuantizedBase
     max_shard_size: int | None
     """Bytes of the output's largest weight file; None where the files are the base's."""
+    notes: tuple[str, ...] = ()
+    """Sentences for people: what of the sources is not in the merged model."""
 
 
 def load_inputs(
@@ -49,12 +52,15 @@ def load_inputs(
     )
     loaded: list[StoredAdapter] = []
     updates: list[tuple[Update, ...]] = []
+    notes = list(loaded_base.notes)
     for number, source in enumerate(adapters):
         adapter = load_adapter(open_store(source), source)
         tensors = with_ties(loaded_base, tensors, adapter.header)
         applied = AppliedAdapter(number, adapter.file, adapter.config, adapter.scale)
         updates.append(tuple(match(tensors, applied, adapter.header)))
         loaded.append(adapter)
+        missing = missing_layers(tensors, loaded_base.config, applied, adapter.content, updates[-1])
+        notes += [*([missing] if missing else ()), *adapter.notes]
     output = plan(
         tensors,
         Documents(loaded_base.config.content, loaded_base.index),
@@ -62,4 +68,4 @@ def load_inputs(
         nf4_base=quantized_base is QuantizedBase.NF4_ROUND_TRIP,
         max_shard_size=max_shard_size,
     )
-    return Inputs(loaded_base, tuple(loaded), tuple(updates), output, quantized_base, max_shard_size)
+    return Inputs(loaded_base, tuple(loaded), tuple(updates), output, quantized_base, max_shard_size, tuple(notes))

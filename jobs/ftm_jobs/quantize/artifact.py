@@ -30,7 +30,7 @@ from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.runtime.scratch import VARIABLE, emptied, scratch, scratch_root
 from ftm_jobs.stores import Stat, WritableStore, open_artifacts
 from ftm_jobs.stores.file import FileStore
-from ftm_jobs.stores.names import is_plain_name
+from ftm_jobs.stores.names import is_plain_path
 from ftm_jobs.stores.source import Source
 from ftm_jobs.stores.transfer import copy
 
@@ -149,11 +149,11 @@ def _out_of_memory(model: StoredModel, method: Method) -> Failed:
 
 
 def _upload(out: Path, target: WritableStore) -> list[ManifestFile]:
-    made = sorted(out.iterdir())
-    for path in made:
-        if not path.is_file() or not is_plain_name(path.name) or path.name == MANIFEST_NAME:
-            raise Failed(Reason.INTERNAL_ERROR, f"the quantizer made {path.name!r}, which is no file of a model")
-    stats = [Stat(path.name, path.stat().st_size, "") for path in made]
+    made = {path.relative_to(out).as_posix(): path for path in sorted(out.rglob("*")) if not path.is_dir()}
+    for name, path in made.items():
+        if not path.is_file() or not is_plain_path(name) or name == MANIFEST_NAME:
+            raise Failed(Reason.INTERNAL_ERROR, f"the quantizer made {name!r}, which is no file of a model")
+    stats = [Stat(name, path.stat().st_size, "") for name, path in made.items()]
     progress = Progress("upload", sum(stat.size for stat in stats))
     files = [copy(FileStore(out), stat, target, progress) for stat in stats]
     progress.close()

@@ -50,6 +50,7 @@ def inspect(base: Source, adapters: Sequence[Source]) -> Report:
         reason=Reason.INSPECTED,
         message=f"{fitting}{named} with {facts.base.parameters:,} parameters in {facts.base.dtype}",
         facts=facts,
+        notes=inputs.notes,
     )
 
 

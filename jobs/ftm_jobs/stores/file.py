@@ -7,7 +7,7 @@ sha256, so that a model has the same key wherever it is; one that changes after 
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,13 +34,15 @@ class FileStore(WritableStore):
         self._known: dict[str, tuple[int, int, int]] = {}
 
     def list(self) -> dict[str, int]:
-        try:
-            with os.scandir(self.root) as entries:
-                return {e.name: e.stat().st_size for e in entries if e.is_file() and not e.name.endswith(_PARTIAL)}
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise explain(error, self.uri) from error
+        with _scanned(self.root, self.uri) as entries:
+            return {e.name: e.stat().st_size for e in entries if e.is_file() and not e.name.endswith(_PARTIAL)}
+
+    def folders(self) -> set[str]:
+        with _scanned(self.root, self.uri) as entries:
+            return {entry.name for entry in entries if entry.is_dir()}
+
+    def list_folder(self, name: str) -> dict[str, int]:
+        return {f"{name}/{path}": size for path, size in _files_below(self.root / name, self.describe(name)).items()}
 
     def stat(self, path: str) -> Stat:
         try:
@@ -80,13 +82,8 @@ class FileStore(WritableStore):
         return FileStore(self.root / name, f"{self.uri}/{name}" if self._named else None)
 
     def children(self) -> set[str]:
-        try:
-            with os.scandir(self.root) as entries:
-                return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
-        except OSError as error:
-            raise explain(error, self.uri) from error
+        with _scanned(self.root, self.uri) as entries:
+            return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
 
     def last_written(self) -> datetime | None:
         try:
@@ -120,18 +117,18 @@ class FileStore(WritableStore):
     @contextmanager
     def _appearing(self, path: str) -> Iterator[Path]:
         """Yields a path to write to: it becomes the file `path` when the block ends well, else it is removed."""
-        partial = self._partial(path)
+        partial = _partial(self.root / path)
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            partial.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             partial.replace(self.root / path)
         except OSError as error:
             raise explain(error, self.describe(path)) from error
         finally:
-            self._remove(partial)
+            _remove(partial, self.root)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        partial = self._partial(path)
+        partial = _partial(self.root / path)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             partial.write_bytes(data)
@@ -141,7 +138,7 @@ class FileStore(WritableStore):
         except OSError as error:
             raise explain(error, self.describe(path)) from error
         finally:
-            self._remove(partial)
+            _remove(partial, self.root)
         return True
 
     def put(self, path: str, data: bytes) -> None:
@@ -153,7 +150,7 @@ class FileStore(WritableStore):
             (self.root / path).unlink(missing_ok=True)
         except OSError as error:
             raise explain(error, self.describe(path)) from error
-        self._remove(self.root / path)
+        _remove(self.root / path, self.root)
 
     def abort_uploads(self) -> int:
         left = list(self.root.glob(f".*{_PARTIAL}"))
@@ -162,14 +159,48 @@ class FileStore(WritableStore):
                 partial.unlink()
         return len(left)
 
-    def _remove(self, path: Path) -> None:
-        """Removes the file, and the folder if it is empty then, as object stores have no empty folders."""
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-            self.root.rmdir()
 
-    def _partial(self, path: str) -> Path:
-        return self.root / f".{path}.{secrets.token_hex(4)}{_PARTIAL}"
+def _partial(whole: Path) -> Path:
+    return whole.with_name(f".{whole.name}.{secrets.token_hex(4)}{_PARTIAL}")
+
+
+def _remove(path: Path, root: Path) -> None:
+    """Removes the file, and the folders up to `root` that are empty then, as object stores have no empty folders."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        for folder in path.parents:
+            folder.rmdir()
+            if folder == root:
+                break
+
+
+@contextmanager
+def _scanned(folder: Path, label: str) -> Iterator[Iterable[os.DirEntry[str]]]:
+    """Yields the entries of a folder; none where there is no such folder."""
+    try:
+        scanned = os.scandir(folder)
+    except FileNotFoundError:
+        yield ()
+        return
+    except OSError as error:
+        raise explain(error, label) from error
+    with scanned:
+        try:
+            yield scanned
+        except OSError as error:
+            raise explain(error, label) from error
+
+
+def _files_below(folder: Path, label: str) -> dict[str, int]:
+    """Returns sizes of the files in a folder and below, by their paths from it."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise explain(error, label) from error
+
+    walked = os.walk(folder, onerror=refuse)
+    paths = [Path(place, file) for place, _, files in walked for file in files if not file.endswith(_PARTIAL)]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths if path.is_file()}
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:

@@ -57,14 +57,20 @@ class HfStore(Store):
         info = _retried(ask, location.uri)
         files: dict[str, Stat] = {}
         for sibling in info.siblings or []:
-            if sibling.size is None or "/" in sibling.rfilename:
+            if sibling.size is None:
                 continue
             identity = f"sha256:{sibling.lfs.sha256}" if sibling.lfs else f"etag:{sibling.blob_id}"
             files[sibling.rfilename] = Stat(sibling.rfilename, sibling.size, identity)
         return cls(location.root, str(info.sha), files, endpoint, token)
 
     def list(self) -> dict[str, int]:
-        return {path: stat.size for path, stat in self._files.items()}
+        return {path: stat.size for path, stat in self._files.items() if "/" not in path}
+
+    def folders(self) -> set[str]:
+        return {path.partition("/")[0] for path in self._files if "/" in path}
+
+    def list_folder(self, name: str) -> dict[str, int]:
+        return {path: stat.size for path, stat in self._files.items() if path.startswith(f"{name}/")}
 
     def stat(self, path: str) -> Stat:
         return self._files[path]

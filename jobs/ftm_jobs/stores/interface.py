@@ -1,4 +1,6 @@
-"""Defines what every store can do. A store is one flat folder of files: a base model, an adapter or an artifact.
+"""Defines what every store can do. A store is one folder: a base model, an adapter or an artifact.
+
+A file is named by its path from that folder. Files in folders of it are listed only where they are asked for.
 
 Implementations translate their client's errors into InvalidInput or Failed, retry what may pass a bounded number of
 times, and are safe to use from several threads.
@@ -55,6 +57,14 @@ class Store(ABC):
 
         Raises InvalidInput (AccessDenied, BucketNotFound) and Failed.
         """
+
+    @abstractmethod
+    def folders(self) -> set[str]:
+        """Returns the names of the folders in this one that hold files. Raises as `list`."""
+
+    @abstractmethod
+    def list_folder(self, name: str) -> dict[str, int]:
+        """Returns sizes of all files below the folder `name`, by their paths, which begin with it. Raises as `list`."""
 
     @abstractmethod
     def stat(self, path: str) -> Stat:

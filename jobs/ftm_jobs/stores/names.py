@@ -1,4 +1,4 @@
-"""Checks names of files in a store: plain names alone, since a store is one flat folder."""
+"""Checks names of files in a store, which come from strangers: no name leaves the store's folder."""
 
 
 def is_plain_name(name: str) -> bool:
@@ -10,3 +10,8 @@ def is_plain_name(name: str) -> bool:
             character in "/\\:" or ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in name
         )
     )
+
+
+def is_plain_path(path: str) -> bool:
+    """Says whether `path` is a file of the folder, or of folders in it, every part of which has a plain name."""
+    return all(map(is_plain_name, path.split("/")))

@@ -32,6 +32,7 @@ from ftm_jobs.stores.source import Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 SHA256_METADATA = "sha256"
 _BODY_ERRORS = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError, OSError)
@@ -63,19 +64,21 @@ class S3Store(WritableStore):
         self._etags |= {name: file["ETag"] for name, file in files.items()}
         return {name: file["Size"] for name, file in files.items()}
 
+    def folders(self) -> set[str]:
+        with self._explained(self.uri):
+            return self._folder.folders_of_files()
+
+    def list_folder(self, name: str) -> dict[str, int]:
+        with self._explained(self.uri):
+            files = self._folder.files_below(name)
+        self._etags |= {path: file["ETag"] for path, file in files.items()}
+        return {path: file["Size"] for path, file in files.items()}
+
     def stat(self, path: str) -> Stat:
         with self._explained(self.describe(path)):
             head = self._client.head_object(Bucket=self.bucket, Key=self.prefix + path, ChecksumMode="ENABLED")
         self._etags[path] = head["ETag"]
-        checksum = head.get("ChecksumSHA256", "")
-        declared = head["Metadata"].get(SHA256_METADATA, "").lower()
-        if checksum and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT" and "-" not in checksum:
-            identity = f"sha256:{base64.b64decode(checksum).hex()}"
-        elif len(declared) == 64 and all(digit in "0123456789abcdef" for digit in declared):
-            identity = f"sha256:{declared}"
-        else:
-            identity = f"etag:{head['ETag'].strip(chr(34))}"
-        return Stat(path, head["ContentLength"], identity)
+        return Stat(path, head["ContentLength"], _identity(head))
 
     def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
         if not len(buffer):
@@ -107,7 +110,7 @@ class S3Store(WritableStore):
 
     def children(self) -> set[str]:
         with self._explained(self.uri):
-            return self._folder.folders()
+            return self._folder.folders_of_files() | self._folder.folders_of_uploads()
 
     def last_written(self) -> datetime | None:
         with self._explained(self.uri):
@@ -181,3 +184,14 @@ class S3Store(WritableStore):
 
     def _explained(self, label: str) -> AbstractContextManager[None]:
         return explained(self.bucket, label)
+
+
+def _identity(head: "HeadObjectOutputTypeDef") -> str:
+    """Returns the sha256 that the object declares, or its ETag."""
+    checksum = head.get("ChecksumSHA256", "")
+    declared = head["Metadata"].get(SHA256_METADATA, "").lower()
+    if checksum and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT" and "-" not in checksum:
+        return f"sha256:{base64.b64decode(checksum).hex()}"
+    if len(declared) == 64 and all(digit in "0123456789abcdef" for digit in declared):
+        return f"sha256:{declared}"
+    return f"etag:{head['ETag'].strip(chr(34))}"

@@ -33,11 +33,21 @@ class S3Folder:
         objects = {self._name(each["Key"]): each for page in self._pages() for each in page.get("Contents", [])}
         return {name: each for name, each in objects.items() if name}
 
-    def folders(self) -> set[str]:
-        """Returns the names of the folders in this one, those with unfinished uploads alone included."""
+    def files_below(self, folder: str) -> "dict[str, ObjectTypeDef]":
+        """Returns the objects anywhere below a folder in this one, by their paths from this one."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.key(f"{folder}/"))
+        objects = (each for page in pages for each in page.get("Contents", []))
+        return {self._name(each["Key"]): each for each in objects if not each["Key"].endswith("/")}
+
+    def folders_of_files(self) -> set[str]:
+        """Returns the names of the folders in this one that hold objects."""
         prefixes = (each["Prefix"] for page in self._pages() for each in page.get("CommonPrefixes", []))
+        return {self._name(prefix)[:-1] for prefix in prefixes}
+
+    def folders_of_uploads(self) -> set[str]:
+        """Returns the names of the folders in this one that hold unfinished uploads."""
         below = (self._name(upload["Key"]) for upload in self._uploads())
-        return {self._name(prefix)[:-1] for prefix in prefixes} | {key.partition("/")[0] for key in below if "/" in key}
+        return {key.partition("/")[0] for key in below if "/" in key}
 
     def last_written(self) -> datetime | None:
         """Returns when an object or an upload in the folder, or an upload below it, was last written or begun."""

@@ -40,6 +40,8 @@ class Sources(Tolerant):
 
     input_hash: str | None = None
     """A hash of the sources' URIs, their order, and the annotation ftm.dev/refresh."""
+    notes: Annotated[tuple[str, ...], Field(max_length=64)] | None = None
+    """Remarks on the sources: files that a merge leaves out, layers that an adapter promises and does not have."""
 
 
 class RejectedSize(Tolerant):

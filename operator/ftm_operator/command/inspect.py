@@ -39,6 +39,7 @@ def inspect(
         report = local.run_command(Step.INSPECT, source_flags(uri, adapter or []))
         assert report.facts is not None
         facts = report.facts
+        local.say_notes(report)
     else:
         raise typer.BadParameter("name a base model, or give --config")
     if output is OutputFormat.JSON:

@@ -34,6 +34,7 @@ def merge(
     flags = [] if quantized_base is QuantizedBase.FULL_PRECISION else ["--quantized-base", quantized_base]
     flags += [] if max_shard_size is None else ["--max-shard-size", max_shard_size]
     report = local.run_command(Step.MERGE, [*source_flags(base, adapter), "--out", source(out), *flags])
+    local.say_notes(report)
     if output is OutputFormat.JSON:
         print(json.dumps(report.to_json(), indent=2))
     else:

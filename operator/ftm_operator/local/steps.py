@@ -108,6 +108,11 @@ def _say_result(report: Report) -> None:
         say(f"report {report.artifact.uri}/report.html{reused}")
     elif report.artifact:
         say(f"artifact {report.artifact.uri}{reused}")
+    say_notes(report)
+
+
+def say_notes(report: Report) -> None:
+    """Writes the remarks of a step to stderr, a line each."""
     for note in report.notes:
         say(f"note: {note}")
 

@@ -8,7 +8,16 @@ from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.api.v1alpha1 import FineTunedModelStatus, Sources
 from ftm_operator.planning.input_hashes import inspection_input_hash
 from ftm_operator.steps.source import SourceArgument, source_arguments, spec_sources
-from ftm_operator.steps.step import JobImage, JobNeeds, JobStep, StepCommand, StepInputs, StepResult, Verdict
+from ftm_operator.steps.step import (
+    JobImage,
+    JobNeeds,
+    JobStep,
+    StepCommand,
+    StepInputs,
+    StepResult,
+    Verdict,
+    with_notes,
+)
 
 
 def _input_hash(inputs: StepInputs) -> str:
@@ -26,24 +35,25 @@ def _command(inputs: StepInputs) -> StepCommand:
 
 
 def _adopt(report: Report, input_hash: str) -> StepResult | None:
-    return StepResult(input_hash, facts=report.facts) if report.facts else None
+    return StepResult(input_hash, facts=report.facts, notes=report.notes) if report.facts else None
 
 
 def _kept(status: FineTunedModelStatus, input_hash: str, _store: SourceArgument) -> StepResult | None:
     """Returns the facts in status; they are of the sources, whatever the store."""
     if status.facts and status.sources and status.sources.input_hash == input_hash:
-        return StepResult(input_hash, facts=status.facts)
+        return StepResult(input_hash, facts=status.facts, notes=status.sources.notes or ())
     return None
 
 
 def _recorded(status: FineTunedModelStatus, result: StepResult | None) -> FineTunedModelStatus:
-    facts, sources = (result.facts, Sources(input_hash=result.input_hash)) if result else (None, None)
+    facts = result.facts if result else None
+    sources = Sources(input_hash=result.input_hash, notes=result.notes or None) if result else None
     return status.model_copy(update={"facts": facts, "sources": sources})
 
 
 def _verdict(result: StepResult) -> Verdict:
     assert result.facts
-    return Verdict("Inspected", _sentence(result.facts))
+    return Verdict("Inspected", with_notes(_sentence(result.facts), result.notes))
 
 
 def _sentence(facts: Facts) -> str:

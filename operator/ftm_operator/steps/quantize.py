@@ -19,9 +19,8 @@ from ftm_operator.steps.step import (
     artifact_sentence,
     is_in_store,
     with_artifacts,
+    with_notes,
 )
-
-MOST_NOTES_SHOWN = 3
 
 
 def _applies(inputs: StepInputs) -> bool:
@@ -98,8 +97,7 @@ def _recorded(status: FineTunedModelStatus, result: StepResult | None) -> FineTu
 def _verdict(result: StepResult) -> Verdict:
     if result.artifact is None:
         return Verdict(OperatorReason.NOT_QUANTIZED, "the weights are served as they were merged")
-    notes = "".join(f"; {note}" for note in result.notes[:MOST_NOTES_SHOWN])
-    return Verdict("Quantized", artifact_sentence(result.artifact) + notes)
+    return Verdict("Quantized", with_notes(artifact_sentence(result.artifact), result.notes))
 
 
 QUANTIZE = JobStep(

@@ -15,6 +15,8 @@ from ftm_operator.planning.input_hashes import REFRESH_ANNOTATION
 from ftm_operator.planning.plan import Planned
 from ftm_operator.steps.source import SourceArgument
 
+MOST_NOTES_SHOWN = 3
+
 
 class JobImage(StrEnum):
     """The images of Jobs, which differ because the pins of their libraries cannot coexist."""
@@ -69,7 +71,7 @@ class StepResult:
     facts: Facts | None = None
     artifact: Artifact | None = None
     notes: tuple[str, ...] = ()
-    """Remarks on the artifact for people."""
+    """Remarks for people, on the sources or on the artifact."""
     verification: Verification | None = None
     skipped: bool = False
     """The plan does without the step."""
@@ -187,6 +189,11 @@ def with_artifacts(status: FineTunedModelStatus, **fields: object) -> FineTunedM
 
 def is_in_store(artifact: Artifact, store: SourceArgument) -> bool:
     return artifact.uri == f"{store.uri.rstrip('/')}/{artifact.key}"
+
+
+def with_notes(sentence: str, notes: tuple[str, ...]) -> str:
+    """Returns a condition's message, with the first remarks; status has all of them."""
+    return "; ".join((sentence, *notes[:MOST_NOTES_SHOWN]))
 
 
 def artifact_sentence(artifact: Artifact) -> str:

@@ -29,7 +29,9 @@ SCALARS = (
     | st.integers(-(2**70), 2**70)
     | st.floats()
     | st.text(max_size=12)
-    | st.sampled_from(["../x", "/etc/passwd", "a\0b", "..", ".hidden", "a/b.safetensors", "\ud800", "C:\\x"])
+    | st.sampled_from(
+        ["../x", "/etc/passwd", "a\0b", "..", ".hidden", "a/b.safetensors", "a/../../b", "a//b", "\ud800", "C:\\x"]
+    )
 )
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner))
 HEADER = {"__metadata__": {"format": "pt"}, **entries({"a": ("BF16", (4, 2)), "b": ("F32", (3,))})}
@@ -149,7 +151,8 @@ def test_manifests_and_journals(tmp_path_factory: pytest.TempPathFactory, docume
         is_own(error, Reason.CORRUPT_ARTIFACT)
     else:
         assert found
-        assert all(is_plain_name(file.path) and Path(file.path).name == file.path for file in found[0].files)
+        inside = [Path("/artifact", file.path) for file in found[0].files]
+        assert all(path.resolve() == path and path.is_relative_to("/artifact") for path in inside)
     Journal(folder, "merge-0")
 
 

@@ -100,8 +100,9 @@ class Scene(Serving):
         """Has the kernel end a step's Job."""
         self.end_job(step, reason="OOMKilled", exitCode=137)
 
-    def inspect(self, found: Facts | None = None, name: str | None = None) -> None:
-        self.end_job("inspect", report(Step.INSPECT, "Inspected", facts=found or self.model_facts), name=name)
+    def inspect(self, found: Facts | None = None, name: str | None = None, notes: tuple[str, ...] = ()) -> None:
+        facts = found or self.model_facts
+        self.end_job("inspect", report(Step.INSPECT, "Inspected", facts=facts, notes=notes), name=name)
 
     def merge(self) -> Artifact:
         model = FineTunedModel.model_validate(self.resource(owner_of(self.running_job("merge"))))

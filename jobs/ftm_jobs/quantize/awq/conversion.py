@@ -32,6 +32,7 @@ from ftm_jobs.quantize.awq.layout import block_of, plan_layout
 from ftm_jobs.quantize.awq.settings import AwqEngine, AwqSettings, check_engine, check_settings
 from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.stores.file import FileStore
+from ftm_jobs.stores.names import is_plain_path
 from ftm_jobs.stores.source import Source
 from ftm_jobs.text.calibration import BUNDLED_FILE, load_calibration
 from ftm_jobs.text.chat_template import load_template, render
@@ -190,6 +191,8 @@ def tools(engine: AwqEngine) -> dict[str, str]:
 def _copy_others(model: Path, out: Path, weights: set[str]) -> None:
     """Copies tokenizer, chat template, generation settings, licence: all that is not written anew."""
     skipped = weights | {CONFIG_FILE, INDEX_FILE, MANIFEST_NAME}
-    for path in sorted(model.iterdir()):
-        if path.is_file() and path.name not in skipped and not path.name.startswith("."):
-            shutil.copyfile(path, out / path.name)
+    for path in sorted(model.rglob("*")):
+        name = path.relative_to(model).as_posix()
+        if path.is_file() and is_plain_path(name) and name not in skipped:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, out / name)

@@ -31,6 +31,7 @@ from ftm_jobs.quantize.gguf.llama_cpp import LARGEST_BUFFER_MIB, LlamaCpp, find_
 from ftm_jobs.quantize.gguf.mixture import GgufArchitecture, asked_storage
 from ftm_jobs.stores import Store
 from ftm_jobs.stores.file import FileStore
+from ftm_jobs.stores.names import is_plain_path
 from ftm_jobs.stores.source import Source
 from ftm_jobs.text.calibration import CalibrationText, load_calibration
 from ftm_jobs.text.chat_template import load_template, render
@@ -190,10 +191,12 @@ def _refuse_code(store: Store, sizes: dict[str, int]) -> None:
 def _without_code(model: Path, folder: Path) -> Path:
     """Links to the model's files without those that could run, and its config without what would load them."""
     folder.mkdir()
-    for path in model.iterdir():
-        if path.name.startswith(".") or path.suffix in _NOT_SHOWN or path.name == CONFIG_FILE:
+    for path in model.rglob("*"):
+        name = path.relative_to(model).as_posix()
+        if not path.is_file() or not is_plain_path(name) or path.suffix in _NOT_SHOWN or name == CONFIG_FILE:
             continue
-        (folder / path.name).symlink_to(path.resolve())
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(path.resolve())
     content = json.loads((model / CONFIG_FILE).read_text("utf-8"))
     (folder / CONFIG_FILE).write_text(json.dumps(_stripped(content)))
     return folder

@@ -34,7 +34,10 @@ def test_without_a_manifest_there_is_no_artifact(tmp_path: Path) -> None:
     [
         ({"path": "../a"}, "names the file '../a', which is not a plain name of its own"),
         ({"path": "/etc/passwd"}, "names the file '/etc/passwd'"),
-        ({"path": "a/b"}, "names the file 'a/b'"),
+        ({"path": "a/../b"}, "names the file 'a/../b'"),
+        ({"path": "a//b"}, "names the file 'a//b'"),
+        ({"path": "a/.b"}, "names the file 'a/.b'"),
+        ({"path": "a/b/"}, "names the file 'a/b/'"),
         ({"path": MANIFEST_NAME}, "names the file 'manifest.json'"),
         ({"size": -1}, 'has a wrong size or sha256 for "a"'),
         ({"sha256": "../x"}, 'has a wrong size or sha256 for "a"'),

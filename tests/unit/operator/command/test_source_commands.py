@@ -22,12 +22,19 @@ class Steps:
 
     def __init__(self) -> None:
         self.ran: list[tuple[Step, list[str]]] = []
+        self.notes: tuple[str, ...] = ()
 
     def __call__(self, step: Step, arguments: list[str]) -> Report:
         self.ran.append((step, arguments))
         artifact = Artifact(key="merge-1", uri="file:///out", digest="sha256:0", total_bytes=1, files=1)
         return Report(
-            step=step, outcome=Outcome.DONE, reason="Done", message="a sentence", facts=facts(), artifact=artifact
+            step=step,
+            outcome=Outcome.DONE,
+            reason="Done",
+            message="a sentence",
+            facts=facts(),
+            artifact=artifact,
+            notes=self.notes,
         )
 
 
@@ -104,6 +111,17 @@ def test_a_size_of_weight_files_is_passed_on_as_it_is(steps: Steps, capsys: pyte
 def test_merge_as_json_is_the_steps_report(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "-o", "json")
     assert (code, json.loads(out)["artifact"]["key"]) == (0, "merge-1")
+
+
+@pytest.mark.parametrize("command", [["merge", *SOURCES, "--out", "out"], ["inspect", "hf://org/base", "-o", "json"]])
+def test_remarks_are_told_beside_what_is_asked_for(
+    steps: Steps, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    steps.notes = ("left out: onnx/", "layers are missing")
+    code, out, err = ftm(capsys, *command)
+    assert code == 0
+    assert err.splitlines() == ["ftm: note: left out: onnx/", "ftm: note: layers are missing"]
+    assert "note" not in out
 
 
 def test_inspect_shows_the_base_and_each_adapter(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:

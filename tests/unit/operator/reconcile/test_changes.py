@@ -82,3 +82,16 @@ def test_suspend_starts_nothing_and_stops_nothing() -> None:
     assert (scene.phase(), scene.get("Deployment"), len(scene.jobs("inspect"))) == ("Suspended", before, 1)
     scene.edit(suspend=False)
     assert scene.phase() == "Inspecting"
+
+
+def test_remarks_on_the_sources_are_in_status_and_stay_while_the_sources_do() -> None:
+    scene = scene_of()
+    scene.inspect(notes=("left out: onnx/", "two", "three", "four"))
+    assert scene.status()["sources"]["notes"] == ["left out: onnx/", "two", "three", "four"]
+    assert scene.condition("Inspected").message.endswith("; left out: onnx/; two; three")
+    scene.reach("Ready")
+    scene.edit(serving={"replicas": 3})
+    assert scene.condition("Inspected").message.endswith("; left out: onnx/; two; three")
+    scene.edit(adapters=[{"name": "support", "uri": "s3://models/adapters/other"}])
+    scene.inspect(facts(digest="sha256:other"))
+    assert "notes" not in scene.status()["sources"]
