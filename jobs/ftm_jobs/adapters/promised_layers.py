@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftm_jobs.adapters.adapter_tensors import AppliedAdapter
-from ftm_jobs.adapters.base_tensors import INPUT_EMBEDDINGS, OUTPUT_LAYERS, BaseTensors
+from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import LowRank, Update
+from ftm_jobs.checkpoint.embeddings import INPUT_EMBEDDINGS, OUTPUT_LAYERS
 from ftm_jobs.checkpoint.tensor_groups import is_beyond
 from ftm_jobs.companions.base_folder import first_few
 from ftm_jobs.contract.config import ModelConfig
