@@ -113,7 +113,11 @@ def _candidates(base: BaseTensors, config: ModelConfig, adapted: Iterable[str]) 
         last = module.rpartition(".")[2]
         if not name.endswith(_WEIGHT) or len(stored.tensor.shape) != 2 or last in unsaid:
             continue
-        if "experts" in name.split(".") or (config.layers is not None and is_beyond(name, config.layers)):
+        if (
+            "experts" in name.split(".")
+            or base.names.is_parameter(name)
+            or (config.layers is not None and is_beyond(name, config.layers))
+        ):
             continue
         single = last in (*INPUT_EMBEDDINGS, *OUTPUT_LAYERS) and not base.tied_embeddings
         if _stack(name) in stacks or single:

@@ -31,11 +31,11 @@ def note(adapted: list[str], stored: list[str] | None = None, tied: bool = False
         for name in adapted
         for part, shape in (("A", (2, 8)), ("B", (8, 2)))
     }
-    tensors = BaseTensors("s3://models/base", "llama", tied, [header(base)])
+    read = LLAMA_CONFIG | {"num_hidden_layers": LAYERS} | config
+    tensors = BaseTensors("s3://models/base", read["model_type"], tied, [header(base)], config=read)
     applied = AppliedAdapter(0, FILE, parse_adapter_config("adapter_config.json", content), 1.0)
     updates = match(tensors, applied, header(shapes))
-    wanted = read_config(LLAMA_CONFIG | {"num_hidden_layers": LAYERS} | config)
-    return missing_layers(tensors, wanted, applied, content, updates)
+    return missing_layers(tensors, read_config(read), applied, content, updates)
 
 
 def test_a_whole_adapter_gives_no_note() -> None:
@@ -52,7 +52,12 @@ def test_layers_and_target_modules_that_are_missing_are_named() -> None:
 
 def test_names_in_memory_are_told_where_they_differ_from_those_on_disk() -> None:
     stored = names("language_model.model")
-    found = note([f"model.language_model.layers.0.{Q}"], stored, adapter={"target_modules": ["q_proj"]})
+    llava: dict[str, Any] = {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "text_config": LLAMA_CONFIG | {"num_hidden_layers": LAYERS},
+    }
+    found = note([f"model.language_model.layers.0.{Q}"], stored, adapter={"target_modules": ["q_proj"]}, **llava)
     assert found
     assert f"promises: model.language_model.layers.1.{Q}, model.language_model.layers.2.{Q};" in found
 
