@@ -12,6 +12,7 @@ from ftm_jobs.adapters.saved_modules import without_copies
 from ftm_jobs.adapters.tensor_names import plain_names
 from ftm_jobs.checkpoint.adapter_config import AdapterConfig
 from ftm_jobs.checkpoint.headers import FLOATING_DTYPES, Header, Tensor
+from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_jobs.errors import InvalidInput, Reason
 
 PREFIX = "base_model.model."
@@ -45,6 +46,8 @@ class AppliedAdapter:
     """Its weight file, as messages name it."""
     config: AdapterConfig
     scale: float
+    task: ClassifierTask | None = None
+    """The classifier that the merged model is to be; None: it is of the base's class."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from ftm_jobs.adapters.adapter_tensors import AppliedAdapter
 from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import Replace, ReplaceRows, Update
+from ftm_jobs.adapters.classifier_head import head_update, is_classifier_head
 from ftm_jobs.adapters.mismatch import adapter_mismatch, check_shape, not_found
 from ftm_jobs.checkpoint.embeddings import INPUT_EMBEDDINGS, OUTPUT_LAYERS, layer_of
 from ftm_jobs.checkpoint.headers import Tensor
@@ -17,6 +18,8 @@ def replacement(base: BaseTensors, adapter: AppliedAdapter, name: str, tensor: T
     weight = base.names.find(name)
     if weight is None and layer_of(name) in OUTPUT_LAYERS and name.endswith(".weight") and base.tied_embeddings:
         weight = base.new_output_layer(name) if in_module else base.embedding
+    if weight is None and is_classifier_head(name):
+        return head_update(base, adapter, name, tensor)
     if weight is None:
         raise not_found(base, adapter.file, f'tensor "{tensor.name}" replaces', name)
     stored = weight if weight in base.by_name else base.embedding

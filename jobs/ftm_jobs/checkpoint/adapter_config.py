@@ -29,6 +29,8 @@ class AdapterConfig:
     ensure_weight_tying: bool = False
     mica: bool = False
     """Minor Component Adaptation: PEFT rounds its product before adding it (peft/tuners/lora/variants.py)."""
+    task_type: str | None = None
+    """PEFT's name of what it was trained for, as in CAUSAL_LM; None when it does not say."""
 
     def rank_of(self, module: str) -> int:
         return self.rank_pattern.get(_first_match(self.rank_pattern, module), self.rank)
@@ -78,6 +80,7 @@ def parse_adapter_config(label: str, config: Mapping[str, Any]) -> AdapterConfig
         token_indices=_token_indices(label, config),
         ensure_weight_tying=_flag(label, config, "ensure_weight_tying"),
         mica=str(config.get("init_lora_weights")).lower() == "mica",
+        task_type=config["task_type"] if isinstance(config.get("task_type"), str) else None,
     )
 
 

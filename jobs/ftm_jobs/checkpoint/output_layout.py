@@ -8,7 +8,7 @@ Pure: no bytes of tensors are seen here.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
@@ -120,22 +120,27 @@ class OutputLayout:
     """Files that the base may have and the output has not."""
 
 
-def base_layout(headers: Sequence[Header], changed: Mapping[str, OutputTensor]) -> list[OutputFile]:
-    """Returns the base's files, with the tensors of `changed` in place of the base's of the same names.
+def base_layout(
+    headers: Sequence[Header], changed: Mapping[str, OutputTensor], dropped: Collection[str] = ()
+) -> list[OutputFile]:
+    """Returns the base's files without `dropped`, with the tensors of `changed` in place of those of the same names.
 
     A file keeps its header unless a dtype or shape in it changes. A tensor that the base does not have follows those
     of the file that holds its origin or, without one, of the first file.
     """
     of_base = {name for header in headers for name in header.tensors}
     new = [tensor for name, tensor in changed.items() if name not in of_base]
-    files = [_in_place(header, changed) for header in headers]
+    files = [_in_place(header, changed, dropped) for header in headers]
     for tensor in new:
         place = next((at for at, file in enumerate(files) if tensor.origin and file.name == tensor.origin.file), 0)
         files[place] = new_file(files[place].name, [*files[place].tensors, tensor])
-    return files
+    return [file for file in files if file.tensors]
 
 
-def _in_place(header: Header, changed: Mapping[str, OutputTensor]) -> OutputFile:
+def _in_place(header: Header, changed: Mapping[str, OutputTensor], dropped: Collection[str]) -> OutputFile:
+    if not header.tensors.keys().isdisjoint(dropped):
+        kept = [tensor for name, tensor in header.tensors.items() if name not in dropped]
+        return new_file(header.file, [changed.get(tensor.name) or untouched(header.file, tensor) for tensor in kept])
     tensors = tuple(changed.get(name) or untouched(header.file, tensor) for name, tensor in header.tensors.items())
     same = all(
         (found.dtype, found.shape) == (tensor.dtype, tensor.shape)

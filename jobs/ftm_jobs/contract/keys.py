@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from ftm_jobs.contract.steps import Step
+from ftm_jobs.contract.tasks import ClassifierTask
 
 MERGE_RECIPE = 2
 
@@ -41,6 +42,7 @@ def merge_key(
     adapters: list[tuple[str, float]],
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
     max_shard_size: int | None = None,
+    task: ClassifierTask | None = None,
 ) -> str:
     """Returns the key of a merged model: adapters are (digest, scale), in the order they are applied."""
     content: dict[str, Any] = {
@@ -53,6 +55,8 @@ def merge_key(
         content["quantizedBase"] = quantized_base
     if max_shard_size is not None:
         content["maxShardSize"] = max_shard_size
+    if task is not None:
+        content["task"] = task
     return "merge-" + _digest(content)
 
 

@@ -5,6 +5,7 @@ from pydantic import AwareDatetime, Field
 from ftm_jobs.contract.base import Contract, Notes
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.contract.steps import Outcome, Step
+from ftm_jobs.contract.tasks import ClassifierTask
 
 MANIFEST_NAME = "manifest.json"
 
@@ -53,6 +54,8 @@ class Manifest(Contract):
     """In bytes; absent where the weight files are the base's."""
     quantization: dict[str, bool | int | str] | None = None
     """method (gguf or awq), and what it was asked: type, or bits, groupSize, zeroPoint and engine."""
+    task: ClassifierTask | None = None
+    """The classifier that a merge has made; None: a model of the base's class."""
     files: tuple[ManifestFile, ...]
     tools: dict[str, str] = Field(default_factory=dict)
     measurements: dict[str, int | float] = Field(default_factory=dict)

@@ -57,7 +57,7 @@ def merge_to(inputs: Inputs, target: WritableStore) -> Report:
 
 def _key(inputs: Inputs) -> str:
     adapters = [(adapter.digest, adapter.scale) for adapter in inputs.adapters]
-    return merge_key(inputs.base.digest, adapters, inputs.quantized_base, inputs.max_shard_size)
+    return merge_key(inputs.base.digest, adapters, inputs.quantized_base, inputs.max_shard_size, inputs.task)
 
 
 def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
@@ -117,6 +117,7 @@ def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
         inputs=(ManifestInput(role="base", uri=inputs.base.store.uri, digest=inputs.base.digest), *adapters),
         quantized_base=inputs.quantized_base,
         max_shard_size=inputs.max_shard_size,
+        task=inputs.task,
         files=tuple(files),
         tools={"torch": version("torch").partition("+")[0]},
         measurements={"weightsChanged": len({update.weight for updates in inputs.updates for update in updates})},

@@ -9,6 +9,7 @@ from ftm_jobs.checkpoint.configs import CONFIG_FILE
 from ftm_jobs.checkpoint.index import INDEX_FILE
 from ftm_jobs.checkpoint.output_layout import OutputFile
 from ftm_jobs.contract.config_fields import SPELLINGS, text_object
+from ftm_jobs.merge.classifier import Classifier
 
 _TIE = "tie_word_embeddings"
 
@@ -21,19 +22,27 @@ class Documents:
     index: Mapping[str, Any] | None
 
 
-def edited_documents(
-    documents: Documents, layout: Sequence[OutputFile], untied: bool, vocabulary: int | None
-) -> dict[str, bytes]:
-    """Returns the documents that differ from the base's, by name. `vocabulary` is the new size; None: it stays."""
+@dataclass(frozen=True)
+class ConfigChanges:
+    """Says what config.json has to say otherwise than the base's."""
+
+    untied: bool = False
+    vocabulary: int | None = None
+    """The new size; None: it stays."""
+    classifier: Classifier | None = None
+
+
+def edited_documents(documents: Documents, layout: Sequence[OutputFile], changes: ConfigChanges) -> dict[str, bytes]:
+    """Returns the documents that differ from the base's, by name."""
     edited: dict[str, bytes] = {}
-    if untied or vocabulary is not None:
-        edited[CONFIG_FILE] = _encoded(_config(documents.config, untied, vocabulary))
+    if changes != ConfigChanges():
+        edited[CONFIG_FILE] = _encoded(_config(documents.config, changes))
     if documents.index is not None and any(file.base_file is None for file in layout):
         edited[INDEX_FILE] = _encoded(_index(documents.index, layout))
     return edited
 
 
-def _config(config: Mapping[str, Any], untied: bool, vocabulary: int | None) -> dict[str, Any]:
+def _config(config: Mapping[str, Any], changes: ConfigChanges) -> dict[str, Any]:
     """Returns the config with no other fields changed than those that say what has changed, where they are said."""
     edited = dict(config)
     inner = text_object(edited)
@@ -41,17 +50,32 @@ def _config(config: Mapping[str, Any], untied: bool, vocabulary: int | None) -> 
     if inner is not None:
         edited[inner] = dict(edited[inner])
         places.append(edited[inner])
-    if untied:
+    if changes.untied:
         edited[_TIE] = False
         for place in places[1:]:
             if _TIE in place:
                 place[_TIE] = False
-    if vocabulary is not None:
+    if changes.vocabulary is not None:
         for place in places:
-            place |= {name: vocabulary for name in SPELLINGS["vocabulary_size"] if name in place}
+            place |= {name: changes.vocabulary for name in SPELLINGS["vocabulary_size"] if name in place}
         if not any(name in places[-1] for name in SPELLINGS["vocabulary_size"]):  # it had its class's default
-            places[-1]["vocab_size"] = vocabulary
+            places[-1]["vocab_size"] = changes.vocabulary
+    if changes.classifier is not None:
+        edited |= _labelled(edited, changes.classifier)
     return edited
+
+
+def _labelled(config: Mapping[str, Any], classifier: Classifier) -> dict[str, Any]:
+    """Returns the fields of a classifier's config; the base's labels stay if there are as many of them."""
+    labels = config.get("id2label")
+    if not isinstance(labels, Mapping) or len(labels) != classifier.labels:
+        labels = {str(number): f"LABEL_{number}" for number in range(classifier.labels)}
+    return {
+        "architectures": [classifier.architecture],
+        "id2label": dict(labels),
+        "label2id": {str(label): int(number) for number, label in labels.items()},
+        **({"num_labels": classifier.labels} if "num_labels" in config else {}),
+    }
 
 
 def _index(index: Mapping[str, Any], layout: Sequence[OutputFile]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ftm_jobs.adapters.promised_layers import missing_layers
 from ftm_jobs.checkpoint.output_layout import OutputLayout
 from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase, load_adapter, load_base
 from ftm_jobs.contract.keys import QuantizedBase
+from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_jobs.merge.documents import Documents
 from ftm_jobs.merge.plan import plan
 from ftm_jobs.merge.ties import with_ties
@@ -31,6 +32,8 @@ class Inputs:
     quantized_base: QuantizedBase
     max_shard_size: int | None
     """Bytes of the output's largest weight file; None where the files are the base's."""
+    task: ClassifierTask | None = None
+    """The classifier that they become; None: a model of the base's class."""
     notes: tuple[str, ...] = ()
     """Sentences for people: what of the sources is not in the merged model."""
 
@@ -40,6 +43,7 @@ def load_inputs(
     adapters: Sequence[Source],
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
     max_shard_size: int | None = None,
+    task: ClassifierTask | None = None,
 ) -> Inputs:
     """Opens, reads and checks all sources."""
     loaded_base = load_base(open_store(base), base)
@@ -56,7 +60,7 @@ def load_inputs(
     for number, source in enumerate(adapters):
         adapter = load_adapter(open_store(source), source)
         tensors = with_ties(loaded_base, tensors, adapter.header)
-        applied = AppliedAdapter(number, adapter.file, adapter.config, adapter.scale)
+        applied = AppliedAdapter(number, adapter.file, adapter.config, adapter.scale, task)
         updates.append(tuple(match(tensors, applied, adapter.header)))
         loaded.append(adapter)
         missing = missing_layers(tensors, loaded_base.config, applied, adapter.content, updates[-1])
@@ -67,5 +71,7 @@ def load_inputs(
         [(adapter.file, changes) for adapter, changes in zip(loaded, updates, strict=True)],
         nf4_base=quantized_base is QuantizedBase.NF4_ROUND_TRIP,
         max_shard_size=max_shard_size,
+        task=task,
     )
-    return Inputs(loaded_base, tuple(loaded), tuple(updates), output, quantized_base, max_shard_size, tuple(notes))
+    sources = loaded_base, tuple(loaded), tuple(updates)
+    return Inputs(*sources, output, quantized_base, max_shard_size, task, tuple(notes))

@@ -13,7 +13,9 @@ from ftm_jobs.adapters.mismatch import adapter_mismatch
 from ftm_jobs.checkpoint.embeddings import is_output_layer
 from ftm_jobs.checkpoint.index import INDEX_FILE
 from ftm_jobs.checkpoint.output_layout import Origin, OutputLayout, OutputTensor, TensorChange, base_layout, resharded
+from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.merge.classifier import classifier
 from ftm_jobs.merge.conflicts import (
     TensorUpdates,
     check_conflicts,
@@ -21,7 +23,7 @@ from ftm_jobs.merge.conflicts import (
     check_token_rows,
     through_output_layer,
 )
-from ftm_jobs.merge.documents import Documents, edited_documents
+from ftm_jobs.merge.documents import ConfigChanges, Documents, edited_documents
 
 
 def plan(
@@ -31,8 +33,11 @@ def plan(
     *,
     nf4_base: bool = False,
     max_shard_size: int | None = None,
+    task: ClassifierTask | None = None,
 ) -> OutputLayout:
     """Returns the files of the merged model. `adapters` are (file, updates) in order; messages name the file.
+
+    With a `task` it is a classifier, which has a head of an adapter in place of the output layer.
 
     Raises InvalidInput (AdapterMismatch, UnsupportedAdapter) where adapters contradict each other or the base.
     """
@@ -41,20 +46,21 @@ def plan(
     for _, updates in adapters:
         for update in updates:
             by_weight.setdefault(update.weight, []).append(update)
-    by_weight, untied = _shared(base, files, by_weight)
+    made = classifier(base, documents.config, task, files, by_weight) if task else None
+    by_weight, untied = (by_weight, False) if made else _shared(base, files, by_weight)
     changed = {
         name: _tensor(base, TensorUpdates(name, files, updates), nf4_base) for name, updates in by_weight.items()
     }
-    vocabulary = _new_vocabulary(base, files, changed)
+    vocabulary = _new_vocabulary(base, files, changed, None if made else base.output_layer)
     for tensor in changed.values():
         check_token_rows(files, tensor)
-    layout = base_layout(base.headers, changed)
+    layout = base_layout(base.headers, changed, made.dropped if made else frozenset())
     index = documents.index
     if max_shard_size is not None:
         layout = resharded(layout, max_shard_size)
         index = (index or {}) if len(layout) > 1 else None
     dropped = frozenset({INDEX_FILE} if index is None else ())
-    edited = edited_documents(Documents(documents.config, index), layout, untied, vocabulary)
+    edited = edited_documents(Documents(documents.config, index), layout, ConfigChanges(untied, vocabulary, made))
     return OutputLayout(tuple(layout), edited, dropped)
 
 
@@ -84,7 +90,7 @@ def _shared(
 
 def _tensor(base: BaseTensors, updates: TensorUpdates, nf4_base: bool) -> OutputTensor:
     name, changes = updates.name, updates.changes
-    target = base.by_name.get(name) or base.by_name[base.embedding or ""]
+    target = base.by_name.get(name) or base.by_name[base.embedding or next(iter(base.by_name))]
     check_conflicts(updates)
     replaced = next((change.tensor for change in changes if isinstance(change, Replace)), None)
     if nf4_base and replaced is None and any(_was_quantized(change) for change in changes):
@@ -111,12 +117,14 @@ def _was_quantized(change: TensorChange) -> bool:
     return linear and not through_output_layer(change)
 
 
-def _new_vocabulary(base: BaseTensors, files: Sequence[str], changed: Mapping[str, OutputTensor]) -> int | None:
+def _new_vocabulary(
+    base: BaseTensors, files: Sequence[str], changed: Mapping[str, OutputTensor], output_layer: str | None
+) -> int | None:
     """Returns the new size of the vocabulary, by which embedding and output layer must grow alike; None: it stays.
 
     It is the rows of the output layer, where there is one: Llama 3.2 Vision's embedding has 8 more.
     """
-    head = base.output_layer or next(filter(is_output_layer, changed), None)
+    head = output_layer or next(filter(is_output_layer, changed), None)
     sizes = {name: _rows(base, name, changed.get(name)) for name in (head, base.embedding) if name is not None}
     resized = [name for name, (before, after) in sizes.items() if after != before]
     if len({after - before for before, after in sizes.values()}) > 1:

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from ftm_jobs.checkpoint.output_layout import parse_file_size
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.contract.report import Report
+from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_jobs.merge.artifact import merge, merge_to
 from ftm_jobs.merge.inputs import load_inputs
 from ftm_jobs.steps.arguments import add_base_and_adapters, add_report_file, base_and_adapters
@@ -37,6 +38,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="of the output's weight files, as in 5GB, 500MB or 2GiB: a tensor that is larger has a file of its own; "
         "default: the base's files are kept",
     )
+    parser.add_argument(
+        "--task",
+        type=ClassifierTask,
+        choices=[*ClassifierTask],
+        help="make a classifier of the base, with the head that an adapter trained beside it; no chat engine serves "
+        "one; default: a model of the base's class",
+    )
     add_report_file(parser)
 
 
@@ -45,7 +53,7 @@ def run(parsed: Namespace) -> Report:
     max_shard_size = None if parsed.max_shard_size is None else parse_file_size(parsed.max_shard_size)
     target = parse_source(parsed.artifacts if parsed.out is None else parsed.out)
     import_torch_meanwhile()
-    inputs = load_inputs(base, adapters, parsed.quantized_base, max_shard_size)
+    inputs = load_inputs(base, adapters, parsed.quantized_base, max_shard_size, parsed.task)
     if parsed.out is None:
         return merge(inputs, open_artifacts(target))
     return merge_to(inputs, open_artifacts(target))

@@ -7,6 +7,7 @@ import typer
 
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.contract.steps import Step
+from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_operator.command.options import OutputFormat, OutputOption
 from ftm_operator.command.sources import ADAPTER_HELP, ADAPTER_METAVAR, URI_HELP, source, source_flags
 from ftm_operator.local import steps as local
@@ -24,6 +25,10 @@ def merge(
         str | None,
         typer.Option(metavar="SIZE", help="The largest weight file, as in 5GB or 2GiB; without it the base's."),
     ] = None,
+    task: Annotated[
+        ClassifierTask | None,
+        typer.Option(help="Make a classifier, with the head that an adapter trained: no chat engine serves one."),
+    ] = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Merge adapters into a base and write the model to exactly one folder.
@@ -33,6 +38,7 @@ def merge(
     """
     flags = [] if quantized_base is QuantizedBase.FULL_PRECISION else ["--quantized-base", quantized_base]
     flags += [] if max_shard_size is None else ["--max-shard-size", max_shard_size]
+    flags += [] if task is None else ["--task", task]
     report = local.run_command(Step.MERGE, [*source_flags(base, adapter), "--out", source(out), *flags])
     local.say_notes(report)
     if output is OutputFormat.JSON:

@@ -1,6 +1,7 @@
 """Keys of artifacts and of inputs stay as they are: a key that changed would build every user's models anew."""
 
 from ftm_jobs.contract.keys import QuantizedBase, awq_key, gguf_key, merge_key, verify_key
+from ftm_jobs.contract.tasks import ClassifierTask
 
 BASE = "sha256:" + "1" * 64
 ADAPTERS = [("sha256:" + "2" * 64, 1.0), ("sha256:" + "3" * 64, 0.5)]
@@ -12,6 +13,7 @@ def test_the_key_of_a_merge() -> None:
         merge_key(BASE, ADAPTERS, QuantizedBase.NF4_ROUND_TRIP, 5_000_000_000)
         == "merge-3e43b05de6ac322eb86bc8fac44e3153"
     )
+    assert merge_key(BASE, ADAPTERS, task=ClassifierTask.SEQUENCE) == "merge-9615677afeed1a44c9d0fd558bc8531c"
 
 
 def test_the_key_of_an_awq_model() -> None:

@@ -12,6 +12,7 @@ from ftm_jobs.adapters.dynamic_serving import kinds, objections
 from ftm_jobs.adapters.match import match
 from ftm_jobs.checkpoint.adapter_config import parse_adapter_config
 from ftm_jobs.checkpoint.output_layout import OutputLayout, OutputTensor
+from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_jobs.errors import InvalidInput
 from ftm_jobs.merge.documents import Documents
 from ftm_jobs.merge.plan import plan
@@ -27,7 +28,13 @@ def saved(*names: str, rows: int = 32) -> Shapes:
     return ADAPTER_SHAPES | {f"{PREFIX}{name}": ("F32", (rows, 8)) for name in names}
 
 
-def planned(base: Shapes, *adapters: Adapter, nf4_base: bool = False, model_type: str = "llama") -> OutputLayout:
+def planned(
+    base: Shapes,
+    *adapters: Adapter,
+    nf4_base: bool = False,
+    model_type: str = "llama",
+    task: ClassifierTask | None = None,
+) -> OutputLayout:
     tensors = BaseTensors("s3://models/base", model_type, HEAD not in base, [header(base)])
     found = []
     for number, (shapes, config) in enumerate(adapters):
@@ -35,21 +42,21 @@ def planned(base: Shapes, *adapters: Adapter, nf4_base: bool = False, model_type
         found.append(
             (
                 f"adapter {number}",
-                match(tensors, AppliedAdapter(number, f"adapter {number}", parsed, 1.0), header(shapes)),
+                match(tensors, AppliedAdapter(number, f"adapter {number}", parsed, 1.0, task), header(shapes)),
             )
         )
     index = {"metadata": {"total_size": 0}, "weight_map": dict.fromkeys(base, "model.safetensors")}
     config = LLAMA_CONFIG | {"tie_word_embeddings": HEAD not in base}
-    return plan(tensors, Documents(config, index), found, nf4_base=nf4_base)
+    return plan(tensors, Documents(config, index), found, nf4_base=nf4_base, task=task)
 
 
 def tensors(output: OutputLayout) -> dict[str, OutputTensor]:
     return {tensor.name: tensor for file in output.files for tensor in file.tensors}
 
 
-def refusal(base: Shapes, *adapters: Adapter) -> str:
+def refusal(base: Shapes, *adapters: Adapter, task: ClassifierTask | None = None) -> str:
     with pytest.raises(InvalidInput) as caught:
-        planned(base, *adapters)
+        planned(base, *adapters, task=task)
     return caught.value.message
 
 
@@ -162,6 +169,33 @@ def test_a_four_bit_base_comes_before_what_is_added_to_it_and_only_there() -> No
     found = tensors(planned(base, (shapes, {}), nf4_base=True))
     assert [type(change) for change in found[f"{Q_PROJ}.weight"].changes] == [RoundTrip, LowRank]
     assert [type(change) for change in found[EMBEDDING].changes] == [LowRank]
+
+
+SCORE: Adapter = (
+    ADAPTER_SHAPES | {f"{PREFIX}score.weight": ("F32", (3, 8))},
+    {"task_type": "SEQ_CLS", "modules_to_save": ["classifier", "score"]},
+)
+
+
+def test_a_classifier_has_a_head_in_place_of_the_output_layer() -> None:
+    output = planned(BASE_SHAPES, SCORE, task=ClassifierTask.SEQUENCE)
+    assert tensors(output).keys() == BASE_SHAPES.keys() - {HEAD} | {"score.weight"}
+    assert (tensors(output)["score.weight"].dtype, tensors(output)["score.weight"].shape) == ("BF16", (3, 8))
+    config = json.loads(output.documents["config.json"])
+    assert config["architectures"] == ["LlamaForSequenceClassification"]
+    assert config["id2label"] == {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}
+    assert json.loads(output.documents["model.safetensors.index.json"])["weight_map"].keys() == tensors(output).keys()
+    of_head: Adapter = (
+        {f"{PREFIX}lm_head.lora_A.weight": ("F32", (2, 8)), f"{PREFIX}lm_head.lora_B.weight": ("F32", (32, 2))},
+        {},
+    )
+    for base in (BASE_SHAPES, TIED):
+        assert "adapter 1 adapts the output layer of s3://models/base, which a classifier does not" in refusal(
+            base, SCORE, of_head, task=ClassifierTask.SEQUENCE
+        )
+    assert "merge it all the same with ftm merge --task SEQ_CLS or TOKEN_CLS" in refusal(
+        BASE_SHAPES, (SCORE[0], SCORE[1] | {"task_type": None})
+    )
 
 
 MLP = "model.layers.0.mlp.experts"

@@ -107,6 +107,11 @@ def test_a_size_of_weight_files_is_passed_on_as_it_is(steps: Steps, capsys: pyte
     assert steps.ran[0][1][-2:] == ["--max-shard-size", "2GiB"]
 
 
+def test_a_classifier_is_asked_for_by_peft_s_name_of_its_task(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
+    ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "--task", "SEQ_CLS")
+    assert steps.ran[0][1][-2:] == ["--task", "SEQ_CLS"]
+
+
 @pytest.mark.usefixtures("steps")
 def test_merge_as_json_is_the_steps_report(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "-o", "json")
