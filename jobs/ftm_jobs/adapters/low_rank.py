@@ -1,7 +1,7 @@
 """Matches the layers that an adapter adapts by two small matrices, with their biases and magnitudes. Pure."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ftm_jobs.adapters.adapter_tensors import AdaptedLayer, AppliedAdapter
 from ftm_jobs.adapters.base_tensors import BaseTensor, BaseTensors
@@ -25,12 +25,19 @@ _CONV1D_LAYERS = {"c_attn", "q_attn", "c_proj", "c_fc"}
 
 
 def layer_updates(
-    base: BaseTensors, adapter: AppliedAdapter, layer: AdaptedLayer, replaced: Mapping[str, Tensor]
+    base: BaseTensors,
+    adapter: AppliedAdapter,
+    layer: AdaptedLayer,
+    replaced: Mapping[str, Tensor],
+    others: Sequence[AdaptedLayer],
 ) -> Iterator[Update]:
-    """Yields what an adapted layer does to the base. `replaced` are the adapter's tensors that replace the base's."""
+    """Yields what an adapted layer does to the base.
+
+    `replaced` are the adapter's tensors that replace the base's, `others` all its layers.
+    """
     name = f"{layer.module}.weight"
     if adapter.config.target_parameters and base.names.find(name) is None:
-        yield from expert_updates(base, adapter, layer)
+        yield from expert_updates(base, adapter, layer, others)
         return
     weight = base.find(name)
     if weight is None:

@@ -21,7 +21,8 @@ def match(base: BaseTensors, adapter: AppliedAdapter, header: Header) -> list[Up
     _check_promises(adapter, tensors)
     updates = [replacement(base, adapter, name, tensor) for name, tensor in tensors.whole.items()]
     replaced = {update.weight: update.change.tensor for update in updates if isinstance(update.change, Replace)}
-    updates += [update for layer in tensors.layers for update in layer_updates(base, adapter, layer, replaced)]
+    for layer in tensors.layers:
+        updates += layer_updates(base, adapter, layer, replaced, tensors.layers)
     updates += [row_update(base, adapter, module, tensor) for module, tensor in tensors.rows.items()]
     return sorted(updates, key=lambda update: update.weight)
 

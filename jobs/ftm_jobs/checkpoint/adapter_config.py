@@ -27,6 +27,8 @@ class AdapterConfig:
     token_indices: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Rows that were trained, by the embedding's name; "" is the input embedding."""
     ensure_weight_tying: bool = False
+    peft_version: str | None = None
+    """The version of PEFT that saved it, as in 0.18.1; None when it does not say, as before 0.18."""
     mica: bool = False
     """Minor Component Adaptation: PEFT rounds its product before adding it (peft/tuners/lora/variants.py)."""
     task_type: str | None = None
@@ -79,6 +81,7 @@ def parse_adapter_config(label: str, config: Mapping[str, Any]) -> AdapterConfig
         target_parameters=_names(label, config, "target_parameters"),
         token_indices=_token_indices(label, config),
         ensure_weight_tying=_flag(label, config, "ensure_weight_tying"),
+        peft_version=config["peft_version"] if isinstance(config.get("peft_version"), str) else None,
         mica=str(config.get("init_lora_weights")).lower() == "mica",
         task_type=config["task_type"] if isinstance(config.get("task_type"), str) else None,
     )

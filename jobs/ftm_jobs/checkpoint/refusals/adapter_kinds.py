@@ -21,6 +21,7 @@ NEUTRAL_FIELDS = {
     "layers_pattern",
     "layers_to_transform",
     "loftq_config",
+    "lora_B_layout",
     "lora_dropout",
     "lora_dtype",
     "lora_ga_config",
@@ -35,6 +36,7 @@ NEUTRAL_FIELDS = {
     "runtime_config",
     "target_modules",
     "task_type",
+    "unsloth_fused_expert_lora",
     "velora_config",
 }
 """They steer training, or which layers are adapted, which the adapter's tensors say themselves.
@@ -138,6 +140,7 @@ def refuse_other_kinds(label: str, config: Mapping[str, Any]) -> None:
     """Raises InvalidInput (UnsupportedAdapter) where the adapter is not plain LoRA; `label` names its config."""
     _refuse_other_types(label, config)
     _refuse_inits(label, config)
+    _refuse_other_packing(label, config)
     for name, remedy in REFUSED_FIELDS.items():
         if _is_set(config.get(name)):
             _refuse(label, f"{name} is {shown(config[name])}, which this merge does not support: {remedy}")
@@ -195,6 +198,25 @@ def _refuse_inits(label: str, config: Mapping[str, Any]) -> None:
             f"init_lora_weights {str(init)[:100]!r} is not known here, and some ways to begin change the base: merge "
             "the adapter with the program that trained it, and name the merged model as the base",
         )
+
+
+def _refuse_other_packing(label: str, config: Mapping[str, Any]) -> None:
+    """Refuses experts' B that does not lie as PEFT reads it: (out, r·experts), experts fastest.
+
+    Unsloth marks both ways (unsloth_zoo/temporary_patches/moe_utils.py), for each parameter and for all.
+    """
+    marks = config.get("unsloth_fused_expert_lora")
+    parameters = marks.get("parameters") if isinstance(marks, Mapping) else None
+    listed = list(parameters.values()) if isinstance(parameters, Mapping) else []
+    for marked in (config, *(mark for mark in listed if isinstance(mark, Mapping))):
+        layout = marked.get("lora_B_layout")
+        if layout not in (None, "rank_major"):
+            _refuse(
+                label,
+                f"lora_B_layout is {shown(layout)}, in which PEFT's arithmetic would give experts each other's "
+                "columns: merge the adapter with Unsloth and name the merged model as the base, or store each B of "
+                "experts as B.reshape(out, experts, r).transpose(1, 2).reshape(out, -1) and say rank_major",
+            )
 
 
 def _is_set(value: Any) -> bool:

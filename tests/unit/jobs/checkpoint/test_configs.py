@@ -135,6 +135,16 @@ def test_layers_that_are_listed_are_counted_and_of_widths_that_differ_the_larges
         ("megatron_config", {"a": 1}, "it is for Megatron's parallel layers"),
         ("use_qalora", True, "which PEFT cannot merge either: serve it with PEFT on that base"),
         ("use_bdlora", {"nblocks": 2}, "which plain LoRA would scramble: merge it with PEFT (merge_and_unload)"),
+        (
+            "lora_B_layout",
+            "grouped_by_expert",
+            'lora_B_layout is "grouped_by_expert", in which PEFT\'s arithmetic would give',
+        ),
+        (
+            "unsloth_fused_expert_lora",
+            {"parameters": {"up_proj": {"lora_B_layout": "rank_major"}, "down_proj": {"lora_B_layout": "other"}}},
+            'lora_B_layout is "other", in which',
+        ),
         ("kasa_config", {"beta": 0.1}, "KaSA takes singular values away from the base's weights"),
         ("arrow_config", {"top_k": 3}, "Arrow chooses among several adapters for each token"),
         (
