@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ftm_jobs.contract.facts import Facts
-from ftm_operator.api.v1alpha1 import Shortage
+from ftm_operator.api.v1alpha1 import Plan, Shortage
 from ftm_operator.planning.input_hashes import REFRESH_ANNOTATION, plan_input_hash
 from ftm_operator.planning.plan import Planned, again
 from ftm_operator.planning.plan import plan as make_plan
@@ -24,18 +24,29 @@ def plan_or_hold(context: Context, facts: Facts) -> Planned | Hold:
 
 
 def _kept_plan(context: Context, input_hash: str, facts: Facts) -> Planned | None:
-    """Returns the plan in status if it has the same inputs and can still be placed.
+    """Returns the plan in status if it has the same inputs.
 
-    GPUs that come and go move nothing that serves, or that may be placed where it was planned.
+    GPUs that come and go move nothing that was planned for them: a node that is drained, or a pool that is scaled to
+    zero, comes back. Only a plan that was made without GPUs, and that nothing serves by yet, is made anew for them.
     """
-    before, observed = context.before, context.observed
-    plan, gpus = before.plan, {gpu.name for gpu in observed.accelerators}
-    if plan is None or plan.input_hash != input_hash or not (gpus or plan.accelerator_class):
+    plan = context.before.plan
+    if plan is None or plan.input_hash != input_hash:
         return None
-    unplaced = not before.ready_replicas and plan.accelerator_class not in gpus
-    if unplaced or (plan.nodes and not observed.several_nodes):
+    unplaced = plan.accelerator_class is None and context.before.endpoint is None
+    if unplaced or (plan.nodes and not context.observed.several_nodes):
         return None
     return again(context.model.spec, facts, plan)
+
+
+def absent_class(context: Context, plan: Plan) -> str:
+    """Returns what to say of a plan whose GPUs are not there now; nothing where they are."""
+    wanted = plan.accelerator_class
+    if wanted is None or wanted in {gpu.name for gpu in context.observed.accelerators}:
+        return ""
+    return (
+        f"no node offers {wanted}, for which this was planned; it waits for one, and the annotation "
+        f"{REFRESH_ANNOTATION} plans it anew"
+    )
 
 
 def new_plan(context: Context, input_hash: str, facts: Facts, shortage: Shortage | None = None) -> Planned | Rejection:

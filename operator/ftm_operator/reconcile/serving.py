@@ -13,6 +13,7 @@ from ftm_operator.reconcile.engine_start import answered_shortage, measured
 from ftm_operator.reconcile.holds import Hold, name_taken
 from ftm_operator.reconcile.lost_artifacts import lost_artifact
 from ftm_operator.reconcile.passes import Apply, Context, Delete, Effects, StepOutcome
+from ftm_operator.reconcile.plan_choice import absent_class
 from ftm_operator.resources.deployment import deployment
 from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
@@ -51,6 +52,7 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
         return StepOutcome(hold=hold, effects=effects)
     state = rollout(live, pods)
     if isinstance(state, RollingOut):
+        state = _saying(state, absent_class(context, plan))
         lost = lost_artifact(context, maker, inputs, state.lost_at) if state.lost_at else None
         outcome = lost or _with_hold(answered_shortage(context, inputs, live, pods), step, state)
     else:
@@ -78,6 +80,10 @@ def _serving_children(context: Context, wanted: Manifest) -> tuple[Manifest | No
 def _applied(context: Context, desired: Manifest, live: Manifest | None) -> Sequence[Apply]:
     why = difference(desired, live, partial(context.observed.contested, desired["kind"]))
     return (Apply(desired, why),) if why else ()
+
+
+def _saying(state: RollingOut, words: str) -> RollingOut:
+    return replace(state, message=f"{state.message}; {words}") if words else state
 
 
 def _with_hold(outcome: StepOutcome, step: PipelineStep, state: RollingOut) -> StepOutcome:
