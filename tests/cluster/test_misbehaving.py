@@ -280,3 +280,40 @@ def test_a_field_that_another_controller_takes_back_is_left_after_a_few_applies(
         time.sleep(0.5)
     assert writes(operator, "deployments") - before <= 3
     assert len(events(kubectl, "Contested")) == 1
+
+
+def test_children_that_a_deletion_orphaned_cost_no_storm_of_requests(
+    operator: OperatorProcess, kubectl: Kubectl
+) -> None:
+    kubectl.apply(model())
+    eventually("the Job", lambda: kubectl.list("jobs"))
+    kubectl("delete", "finetunedmodel", "support-bot", "--cascade=orphan", "--wait")
+    kubectl.apply(model())
+    own = eventually("a Job of its own", lambda: [each for each in kubectl.list("jobs") if _is_owned(kubectl, each)])
+    assert own[0]["metadata"]["name"].endswith("-2")
+    before = len(operator.log.splitlines())
+    time.sleep(QUIET_SECONDS)
+    assert len(operator.log.splitlines()) - before <= 2
+    assert len(kubectl.list("jobs")) == 2
+
+
+def _is_owned(kubectl: Kubectl, job: dict[str, Any]) -> bool:
+    owners = job["metadata"].get("ownerReferences") or []
+    return get(kubectl)["metadata"]["uid"] in {owner["uid"] for owner in owners}
+
+
+def test_a_job_of_somebody_else_with_the_name_is_said(kubectl: Kubectl) -> None:
+    kubectl.apply(model())
+    (job,) = eventually("the Job", lambda: kubectl.list("jobs"))
+    kubectl("delete", "finetunedmodel", "support-bot", "--wait")
+    eventually("no Job", lambda: not kubectl.list("jobs"))
+    pod = {"restartPolicy": "Never", "containers": [{"name": "mine", "image": "mine"}]}
+    name = job["metadata"]["name"]
+    kubectl.apply(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"template": {"spec": pod}}}
+    )
+    kubectl.apply(model())
+    said = eventually("the hold", lambda: ready(kubectl) if ready(kubectl).get("reason") == "NameTaken" else None)
+    assert said["message"].startswith(f"Job {name} exists and is not this FineTunedModel's")
+    kubectl("delete", "job", name)
+    eventually("the Job", lambda: [each for each in kubectl.list("jobs") if _is_owned(kubectl, each)])

@@ -1,9 +1,10 @@
 """Reads the state of a step from its Jobs and their pods. Pure.
 
-A step's Jobs are its attempts; the newest one counts. Kubernetes retries pods inside a Job; when a Job has failed for
-good, the next attempt follows at once when the spec has changed since, else after a delay that doubles from MINUTE to
-TEN_MINUTES, because a bucket, a Secret or a network may be mended without a change of the FineTunedModel. One that ran
-out of memory is followed at once, and once, by one with more, unless the spec says how much a Job may have.
+A step's Jobs are its attempts, whoever made them; the newest one counts. Kubernetes retries pods inside a Job; when a
+Job has failed for good, the next attempt follows after a delay that doubles from MINUTE to TEN_MINUTES, because a
+bucket, a Secret or a network may be mended without a change of the FineTunedModel. What has not been tried yet (a
+corrected spec or installation, another resource's own credentials) is tried at once. A Job that ran out of memory is
+followed at once, and once, by one with more, unless the spec says how much a Job may have.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from ftm_jobs.contract.steps import Outcome
 from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.pod_trouble import pod_trouble
 from ftm_operator.observe.reports import report_in
-from ftm_operator.resources.metadata import ATTEMPT, GENERATION, MORE_MEMORY, Manifest
+from ftm_operator.resources.metadata import ATTEMPT, FIRST_ATTEMPT, JOB_SPEC, MORE_MEMORY, Manifest
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 MINUTE, TEN_MINUTES = 60.0, 600.0
@@ -27,6 +28,8 @@ class Due:
     """A Job with this attempt's number is to be created."""
 
     attempt: int
+    first: int
+    """The first attempt that ran the same."""
     more_memory: bool = False
     """The attempt before ran out of memory at the usual limit, or was given more already."""
 
@@ -38,6 +41,8 @@ class Running:
     message: str
     pod: str | None = None
     """The pod that runs now, whose log tells how far it is."""
+    superseded: Manifest | None = None
+    """The Job, if it is to make way for one that is made as the spec and the installation are now."""
 
 
 @dataclass(frozen=True)
@@ -61,38 +66,52 @@ class Broken:
 State = Due | Running | Done | Broken
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The Job that a step would make now."""
+
+    spec_hash: str
+    may_have_more: bool
+    """An attempt may get more memory than usual; it may not where the spec says how much."""
+    ours: Callable[[Manifest], bool]
+    """Tells whether a Job is this resource's own."""
+    shared: bool
+    """Other resources' Jobs count too; else they only have a name that a new one must not have."""
+
+
 def job_state(
     jobs: Sequence[Manifest],
     pods: Sequence[Manifest],
     now: datetime,
-    ours: Callable[[Manifest], bool],
-    *,
-    generation: int,
-    may_have_more: bool,
+    wanted: Wanted,
+    seen: Callable[[Manifest], datetime | None] = lambda _: None,
 ) -> State:
     """Returns the state of one step.
 
-    A failure of somebody else's Job is no verdict on ours: our own attempt follows it.
-
-    `generation` is the resource's: a failed Job that was made for an older spec is followed at once.
-    `may_have_more`: whether an attempt may get more memory than usual; it may not where the spec says how much.
+    `seen` tells when the operator first saw that a Job had ended, by its own clock.
     """
-    last_attempt = max((attempt(job) for job in jobs), default=0)
-    alive = [job for job in jobs if "deletionTimestamp" not in job["metadata"]]
-    if not alive or attempt(newest := max(alive, key=attempt)) < last_attempt:
-        return Due(last_attempt + 1)
-    own_pods = [pod for pod in pods if pod["metadata"].get("labels", {}).get(JOB_NAME) == newest["metadata"]["name"]]
-    if _condition(newest, "Complete"):
-        report = next(
-            (pod_report for pod in own_pods if (pod_report := report_of(pod)) and pod_report.outcome == Outcome.DONE),
-            None,
-        )
-        return Done(report) if report else Due(last_attempt + 1)
-    if failed := _condition(newest, "Failed"):
-        if not ours(newest) or _generation(newest) != generation:
-            return Due(last_attempt + 1)
-        return _broken(newest, failed, own_pods, now, may_have_more=may_have_more)
-    return Running(_activity(newest, own_pods), _running_pod(own_pods))
+    last = max((attempt(job) for job in jobs), default=0)
+    counted = [job for job in jobs if wanted.shared or wanted.ours(job)]
+    alive = [job for job in counted if "deletionTimestamp" not in job["metadata"]]
+    same = [job for job in alive if _spec_hash(job) in (None, wanted.spec_hash)]
+    first = min(map(_first_attempt, same), default=last + 1)
+    if not alive or attempt(newest := max(alive, key=attempt)) < max(map(attempt, counted)):
+        return Due(last + 1, first)
+    own_pods = _pods_of(newest, pods)
+    if complete := _condition(newest, "Complete"):
+        report = next((found for pod in own_pods if (found := report_of(pod)) and found.outcome == Outcome.DONE), None)
+        if report:
+            return Done(report)
+        since, tries = _ended(newest, complete, seen), attempt(newest) - first
+        return _unreported(newest, _remaining(tries, since, now), first)
+    if _condition(newest, "Failed"):
+        tried = [job for job in same if _condition(job, "Failed")]
+        if not tried:
+            return Due(last + 1, last + 1)
+        return _broken(_Failure(newest, max(tried, key=attempt), first, seen), pods, now, wanted)
+    pod = _running_pod(own_pods)
+    replaceable = pod is None and wanted.ours(newest) and newest not in same
+    return Running(_activity(newest, own_pods), pod, newest if replaceable else None)
 
 
 def attempt(job: Manifest) -> int:
@@ -100,8 +119,18 @@ def attempt(job: Manifest) -> int:
     return int(job["metadata"].get("labels", {}).get(ATTEMPT, 0))
 
 
-def _generation(job: Manifest) -> int:
-    return int(job["metadata"].get("annotations", {}).get(GENERATION, 0))
+def _first_attempt(job: Manifest) -> int:
+    return int(job["metadata"].get("annotations", {}).get(FIRST_ATTEMPT, attempt(job)))
+
+
+def _spec_hash(job: Manifest) -> str | None:
+    """Returns the hash of what a Job runs; None of one that an older operator made."""
+    found: str | None = job["metadata"].get("annotations", {}).get(JOB_SPEC)
+    return found
+
+
+def _pods_of(job: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
+    return [pod for pod in pods if pod["metadata"].get("labels", {}).get(JOB_NAME) == job["metadata"]["name"]]
 
 
 def finished(job: Manifest) -> bool:
@@ -114,18 +143,29 @@ def report_of(pod: Manifest) -> Report | None:
     return next((report for container in _statuses(pod) if (report := report_in(_terminated(container)))), None)
 
 
-def _broken(job: Manifest, failed: Manifest, pods: Sequence[Manifest], now: datetime, *, may_have_more: bool) -> State:
-    tries, last = attempt(job), max(pods, key=_finished_at, default=None)
+@dataclass(frozen=True)
+class _Failure:
+    """A step's newest Job, which failed, and the newest that failed as this resource's would."""
+
+    newest: Manifest
+    job: Manifest
+    first: int
+    seen: Callable[[Manifest], datetime | None]
+
+
+def _broken(failure: _Failure, pods: Sequence[Manifest], now: datetime, wanted: Wanted) -> State:
+    job, following = failure.job, attempt(failure.newest) + 1
+    failed = _condition(job, "Failed") or {}
+    last = max(_pods_of(job, pods), key=_finished_at, default=None)
     report = report_of(last) if last else None
     out_of_memory = bool(last and _out_of_memory(last, report))
     had_more = MORE_MEMORY in job["metadata"].get("annotations", {})
-    if out_of_memory and may_have_more and not had_more:
-        return Due(tries + 1, more_memory=True)
-    delay = min(MINUTE * 2 ** (tries - 1), TEN_MINUTES)
-    failed_at = datetime.fromisoformat(failed["lastTransitionTime"])
-    retry_after = (failed_at + timedelta(seconds=delay) - now).total_seconds()
+    if out_of_memory and wanted.may_have_more and not had_more:
+        return Due(following, failure.first, more_memory=True)
+    since = _ended(failure.newest, _condition(failure.newest, "Failed") or {}, failure.seen)
+    retry_after = _remaining(attempt(failure.newest) - failure.first + 1, since, now)
     if retry_after <= 0:
-        return Due(tries + 1, more_memory=had_more and may_have_more)
+        return Due(following, failure.first, more_memory=had_more and wanted.may_have_more)
     name = job["metadata"]["name"]
     if out_of_memory:
         limit = _memory_limit(job)
@@ -141,6 +181,35 @@ def _broken(job: Manifest, failed: Manifest, pods: Sequence[Manifest], now: date
     return Broken(
         OperatorReason.JOB_FAILED, f"Job {name} failed: {failed.get('message', 'no message')}", False, retry_after
     )
+
+
+def _unreported(job: Manifest, retry_after: float, first: int) -> State:
+    """Returns the state of a Job that is complete and whose report is gone with its pod, or cannot be read."""
+    if retry_after <= 0:
+        return Due(attempt(job) + 1, first)
+    message = (
+        f"Job {job['metadata']['name']} is complete, but no pod of it has a report that can be read; it is run again, "
+        "and if this lasts, install the Jobs' images of the operator's version"
+    )
+    return Broken(OperatorReason.INCOMPLETE_REPORT, message, False, retry_after)
+
+
+def _remaining(tries: int, since: datetime, now: datetime) -> float:
+    """Returns the seconds until the next attempt after so many that ended the same; none are waited for after none."""
+    delay = min(MINUTE * 2.0 ** (tries - 1), TEN_MINUTES) if tries > 0 else 0.0
+    return (since + timedelta(seconds=delay) - now).total_seconds()
+
+
+def _ended(job: Manifest, condition: Manifest, seen: Callable[[Manifest], datetime | None]) -> datetime:
+    """Returns when a Job ended.
+
+    That is as the API server's clock has it, or the operator's own where the two are more than MINUTE apart: a clock
+    that is a day behind must not delay by a day, and one that is ahead must not do away with the delay.
+    """
+    told, first_seen = datetime.fromisoformat(condition["lastTransitionTime"]), seen(job)
+    if first_seen is None or abs((first_seen - told).total_seconds()) <= MINUTE:
+        return told
+    return first_seen
 
 
 def _out_of_memory(pod: Manifest, report: Report | None) -> bool:

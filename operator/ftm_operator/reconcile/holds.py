@@ -6,7 +6,6 @@ from ftm_jobs.contract.report import Report
 from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.api.v1alpha1 import Phase
 from ftm_operator.observe.job_state import Broken, Done, Due, Running, State
-from ftm_operator.resources.metadata import Manifest
 from ftm_operator.steps.step import PipelineStep
 
 NAME_TAKEN_RETRY_SECONDS = 60.0
@@ -30,7 +29,7 @@ def report_or_hold(state: State, step: PipelineStep) -> Report | Hold:
     match state:
         case Done(report):
             return report
-        case Due(attempt, more_memory):
+        case Due(attempt, _, more_memory):
             again = f", attempt {attempt}" if attempt > 1 else ""
             more = ", with more memory" if more_memory else ""
             return Hold(step.phase, step.running, f"a Job is being created{again}{more}")
@@ -55,7 +54,6 @@ def incomplete(step: PipelineStep) -> Hold:
     return Hold("Failed", OperatorReason.INCOMPLETE_REPORT, message, stalled=True)
 
 
-def name_taken(child: Manifest) -> Hold:
-    kind, name = child["kind"], child["metadata"]["name"]
+def name_taken(kind: str, name: str) -> Hold:
     message = f"{kind} {name} exists and is not this FineTunedModel's; delete it, or give this one another name"
     return Hold("Failed", OperatorReason.NAME_TAKEN, message, stalled=True, retry_after=NAME_TAKEN_RETRY_SECONDS)

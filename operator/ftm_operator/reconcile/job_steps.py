@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from ftm_operator.observe.job_state import Due, Running, State, finished, job_state
+from ftm_operator.observe.drift import ABSENT
+from ftm_operator.observe.job_state import Due, Running, State, Wanted, finished, job_state
 from ftm_operator.reconcile.holds import Hold, incomplete, report_or_hold
-from ftm_operator.reconcile.passes import Apply, Context, Effects, StepOutcome
-from ftm_operator.resources.job import Attempt, JobIdentity, job, job_identity, may_have_more_memory
-from ftm_operator.resources.metadata import NAME, owned_by
+from ftm_operator.reconcile.passes import Action, Apply, Context, Delete, Effects, StepOutcome
+from ftm_operator.resources.job import Attempt, JobIdentity, job, job_identity, job_spec_hash, may_have_more_memory
+from ftm_operator.resources.metadata import NAME, STEP, owned_by
 from ftm_operator.steps.step import JobStep, StepInputs, StepResult
 
 
@@ -18,7 +19,7 @@ def run_job_step(context: Context, step: JobStep, inputs: StepInputs) -> StepOut
     if kept := step.kept(context.before, input_hash, inputs.store):
         return _judged(step, inputs, kept)
     identity = job_identity(context.model, step, input_hash, inputs.store)
-    state = _state(context, step, identity)
+    state = _state(context, step, inputs, identity)
     effects = _effects(context, step, inputs, identity, state)
     report = report_or_hold(_with_progress(context, step, state), step)
     if isinstance(report, Hold):
@@ -36,30 +37,46 @@ def _judged(step: JobStep, inputs: StepInputs, result: StepResult) -> StepOutcom
     return StepOutcome(result, Hold("Failed", step.verdict(result).reason, message, stalled=True))
 
 
-def _state(context: Context, step: JobStep, identity: JobIdentity) -> State:
-    """Returns the state of the step's Jobs; of a step that is not shared, only this resource's Jobs count."""
+def _state(context: Context, step: JobStep, inputs: StepInputs, identity: JobIdentity) -> State:
+    """Returns the state of the step's Jobs."""
     model, observed = context.model, context.observed
-    jobs = [item for item in observed.jobs(identity.label, identity.value) if step.shared or owned_by(item, model)]
-    return job_state(
-        jobs,
-        observed.pods(identity.label, identity.value),
-        context.now,
-        lambda item: owned_by(item, model),
-        generation=model.metadata.generation,
-        may_have_more=may_have_more_memory(model),
-    )
+    spec_hash = job_spec_hash(model, step.command(inputs), context.settings)
+    wanted = Wanted(spec_hash, may_have_more_memory(model), lambda item: owned_by(item, model), step.shared)
+    pods = observed.pods(identity.label, identity.value)
+    jobs = [
+        item
+        for item in observed.jobs(identity.label, identity.value)
+        if step.shared or item["metadata"]["labels"].get(NAME) == model.metadata.name
+    ]
+    return job_state(jobs, pods, context.now, wanted, observed.first_seen)
 
 
 def _effects(context: Context, step: JobStep, inputs: StepInputs, identity: JobIdentity, state: State) -> Effects:
     """Returns the Job that is due, and what a shared build is followed by."""
-    actions: tuple[Apply, ...] = ()
+    actions: tuple[Action, ...] = _superseded(context, step, identity)
     if isinstance(state, Due):
-        attempt = Attempt(state.attempt, state.more_memory)
-        actions = (Apply(job(context.model, step.command(inputs), identity, attempt, context.settings), "absent"),)
+        attempt = Attempt(state.attempt, state.first, state.more_memory)
+        actions += (Apply(job(context.model, step.command(inputs), identity, attempt, context.settings), ABSENT),)
+    if isinstance(state, Running) and state.superseded:
+        actions += (Delete(state.superseded),)
     if not step.shared:
         return Effects(actions)
     pod = state.pod if isinstance(state, Running) else None
     return Effects(actions, awaited_build=identity.value, progress_pod=pod)
+
+
+def _superseded(context: Context, step: JobStep, identity: JobIdentity) -> tuple[Action, ...]:
+    """Returns the deletion of this resource's Jobs of the step that work on what is no longer asked for."""
+    model = context.model
+    return tuple(
+        Delete(item)
+        for item in context.observed.jobs(NAME, model.metadata.name)
+        if owned_by(item, model)
+        and item["metadata"]["labels"].get(STEP) == step.name
+        and item["metadata"]["labels"].get(identity.label) != identity.value
+        and not finished(item)
+        and "deletionTimestamp" not in item["metadata"]
+    )
 
 
 def _with_progress(context: Context, step: JobStep, state: State) -> State:

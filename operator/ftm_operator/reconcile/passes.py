@@ -39,6 +39,8 @@ class Observed:
     """The memory that engines' logs tell of."""
     measurements: Measurements = field(default_factory=dict)
     """Earlier measurements of engines in the resource's namespace."""
+    first_seen: Callable[[Manifest], datetime | None] = lambda _: None
+    """A Job that has ended -> when the operator first saw that, by its own clock."""
     contested: Callable[[str, str], bool] = lambda _kind, _difference: False
     """(kind of a child, difference) -> whether another manager would only undo an apply of it."""
     refusals: Sequence[Refusal] = ()

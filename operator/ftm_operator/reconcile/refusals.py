@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.api.v1alpha1 import Phase
-from ftm_operator.reconcile.holds import Hold
+from ftm_operator.reconcile.holds import Hold, name_taken
 
 TOO_MANY_REQUESTS = 429
 _ADVICE = (
@@ -28,9 +28,9 @@ class Refusal:
 
     kind: str
     name: str
-    status: int
-    """The HTTP status of the answer."""
-    message: str
+    status: int = 0
+    """The HTTP status of the answer; 0 where it was not asked, because an object of somebody else has the name."""
+    message: str = ""
 
 
 def refused(refusals: Sequence[Refusal], phase: Phase) -> Hold:
@@ -39,6 +39,8 @@ def refused(refusals: Sequence[Refusal], phase: Phase) -> Hold:
     It is stalled unless time alone may change the answer: a quota that others free, a webhook that comes back.
     """
     first = refusals[0]
+    if not first.status:
+        return name_taken(first.kind, first.name)
     said = first.message.rstrip(". ") or f"status {first.status}"
     advice = next((advice for pattern, advice in _ADVICE if pattern.search(said)), "correct what it names")
     others = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""

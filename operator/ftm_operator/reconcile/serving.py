@@ -39,7 +39,7 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
         wanted = deployment(served, context.settings, observed.deployment)
     live, other = _serving_children(context, wanted)
     if foreign := next((child for child in (live, observed.service) if child and not owned_by(child, model)), None):
-        return StepOutcome(hold=name_taken(foreign))
+        return StepOutcome(hold=name_taken(foreign["kind"], foreign["metadata"]["name"]))
     pods = observed.pods(NAME, model.metadata.name)
     selector = service_selector(model, answering_template(wanted)["metadata"]["labels"][COMPONENT], pods)
     changed = _applied(context, wanted, live)

@@ -14,8 +14,9 @@ from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources.metadata import (
     ARTIFACT,
     ATTEMPT,
-    GENERATION,
+    FIRST_ATTEMPT,
     INSPECTION,
+    JOB_SPEC,
     MORE_MEMORY,
     Manifest,
     labels,
@@ -45,6 +46,8 @@ class Attempt:
     """One of a step's Jobs."""
 
     number: int
+    first: int
+    """The number of the first attempt that ran the same in the same way."""
     more_memory: bool = False
     """The attempt follows one that ran out of memory, and gets twice as much."""
 
@@ -80,11 +83,32 @@ def job(
     model: FineTunedModel, command: StepCommand, identity: JobIdentity, attempt: Attempt, settings: Settings
 ) -> Manifest:
     """Returns the Job of one attempt."""
-    jobs, step = model.spec.jobs, command.step
     own_labels = {identity.label: identity.value, ATTEMPT: str(attempt.number)}
-    child_labels = {**labels(model, step, step), **own_labels}
-    resources = _resources(command.needs, times=2 if attempt.more_memory else 1)
-    more_memory = {MORE_MEMORY: resources["limits"]["memory"]} if attempt.more_memory else {}
+    child_labels = {**labels(model, command.step, command.step), **own_labels}
+    spec = _spec(model, command, settings, more_memory=attempt.more_memory)
+    (made,) = spec["template"]["spec"]["containers"]
+    more_memory = {MORE_MEMORY: made["resources"]["limits"]["memory"]} if attempt.more_memory else {}
+    annotations = {JOB_SPEC: job_spec_hash(model, command, settings), FIRST_ATTEMPT: str(attempt.first), **more_memory}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            **metadata(model, f"{identity.name}-{attempt.number}", child_labels),
+            "annotations": annotations,
+        },
+        "spec": {**spec, "template": {"metadata": {"labels": child_labels}, **spec["template"]}},
+    }
+
+
+def job_spec_hash(model: FineTunedModel, command: StepCommand, settings: Settings) -> str:
+    """Returns a hash of what a step's Job runs and how, whoever asks for it and whichever attempt it is."""
+    return short_hash(_spec(model, command, settings, more_memory=False), 16)
+
+
+def _spec(model: FineTunedModel, command: StepCommand, settings: Settings, *, more_memory: bool) -> Manifest:
+    """Returns a Job's spec without its labels."""
+    jobs, step = model.spec.jobs, command.step
+    resources = jobs.resources.to_json() if jobs.resources else _resources(command.needs, times=1 + more_memory)
     pod = {
         **pod_spec(settings, command.sources, ()),
         "restartPolicy": "Never",
@@ -92,7 +116,7 @@ def job(
             {
                 **container(step, job_image(command.image, settings), settings, sources=command.sources),
                 "args": [*_escaped(command.words), "--report", TERMINATION_LOG],
-                "resources": jobs.resources.to_json() if jobs.resources else resources,
+                "resources": resources,
                 "terminationMessagePath": TERMINATION_LOG,
             }
         ],
@@ -100,18 +124,10 @@ def job(
         **({"serviceAccountName": jobs.service_account_name} if jobs.service_account_name else {}),
     }
     return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            **metadata(model, f"{identity.name}-{attempt.number}", child_labels),
-            "annotations": {GENERATION: str(model.metadata.generation), **more_memory},
-        },
-        "spec": {
-            "backoffLimit": BACKOFF_LIMIT,
-            **({"activeDeadlineSeconds": jobs.active_deadline_seconds} if jobs.active_deadline_seconds else {}),
-            "podFailurePolicy": _pod_failure_policy(step),
-            "template": {"metadata": {"labels": child_labels}, "spec": pod},
-        },
+        "backoffLimit": BACKOFF_LIMIT,
+        **({"activeDeadlineSeconds": jobs.active_deadline_seconds} if jobs.active_deadline_seconds else {}),
+        "podFailurePolicy": _pod_failure_policy(step),
+        "template": {"spec": pod},
     }
 
 

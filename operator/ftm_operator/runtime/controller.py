@@ -17,7 +17,7 @@ from ftm_operator.runtime.health import Health
 from ftm_operator.runtime.model_pass import ModelPass
 from ftm_operator.runtime.model_queue import ModelQueue
 from ftm_operator.runtime.object_cache import key_of, version
-from ftm_operator.runtime.writes import ChildrenRefused, NameTaken
+from ftm_operator.runtime.writes import AlreadyThere, ChildrenRefused
 from ftm_operator.settings import Settings
 
 WORKERS = 8
@@ -62,7 +62,7 @@ class Controller:
             key = await self._queue.take()
             try:
                 await self._pass.run(key)
-            except NameTaken:
+            except AlreadyThere:
                 self._queue.add(key)
                 self._queue.done(key)
             except (ApiError, ChildrenRefused) as error:

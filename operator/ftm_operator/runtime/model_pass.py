@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ftm_operator.api.v1alpha1 import KIND
+from ftm_operator.observe.first_seen import FirstSeen
 from ftm_operator.planning.feedback.measurements import Measurements
 from ftm_operator.reconcile.passes import Observed, Result
 from ftm_operator.reconcile.reconcile import reconcile
@@ -42,9 +43,10 @@ class ModelPass:
         self._progress = StepProgress(cluster)
         self._engine_logs = EngineLogs(cluster)
         self._measurements = MeasurementStore(cluster)
+        self._first_seen = FirstSeen()
 
     async def run(self, key: Key) -> None:
-        """Raises ApiError if a request fails, and NameTaken if another pass must follow at once.
+        """Raises ApiError if a request fails, and AlreadyThere if another pass must follow at once.
 
         Raises ChildrenRefused once the status says which children the API server did not take.
         """
@@ -96,14 +98,15 @@ class ModelPass:
             resource=resource,
             jobs=lambda label, value: objects.labelled("Job", namespace, label, value),
             pods=lambda label, value: objects.labelled("Pod", namespace, label, value),
-            deployment=self._view.child("Deployment", key),
-            leader_worker_set=self._view.child(LEADER_WORKER_SET, (namespace, group_name(name))),
-            service=self._view.child("Service", key),
+            deployment=objects.get("Deployment", key),
+            leader_worker_set=objects.get(LEADER_WORKER_SET, (namespace, group_name(name))),
+            service=objects.get("Service", key),
             accelerators=self._view.gpus.classes,
             several_nodes=LEADER_WORKER_SET in self._view.optional_kinds,
             progress=self._progress.by_pod(key),
             engine_memory=self._engine_logs.memory_of(key),
             measurements=measurements,
+            first_seen=lambda job: self._first_seen.of(job, datetime.now(UTC)),
             contested=lambda kind, difference: self._view.contests.is_contested(
                 (kind, namespace, name), difference, time.monotonic()
             ),

@@ -13,7 +13,7 @@ from ftm_operator.observe.drift import differences
 from ftm_operator.reconcile.passes import Apply, Delete
 from ftm_operator.reconcile.refusals import Refusal
 from ftm_operator.resources.event import Notice, event
-from ftm_operator.resources.metadata import SPEC_HASH, Manifest
+from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, SPEC_HASH, Manifest
 from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.cluster_view import ClusterView
 from ftm_operator.runtime.object_cache import key_of
@@ -25,8 +25,12 @@ _PART = re.compile(r"\.([A-Za-z0-9_-]+)|\[[^]]*\]")
 log = logging.getLogger(__name__)
 
 
+class AlreadyThere(Exception):
+    """A child that was to be new is there, and no watch had told of it yet; the next pass observes it."""
+
+
 class NameTaken(Exception):
-    """A child's name is held by an object that is not ours; the next pass observes it."""
+    """A child's name is held by an object that is not ours."""
 
 
 class ChildrenRefused(Exception):
@@ -46,17 +50,19 @@ class Writes:
     async def execute(self, resource: Manifest, actions: Sequence[Apply | Delete]) -> list[Refusal]:
         """Applies and deletes children, and returns those that the API server refused to take.
 
-        Raises NameTaken if a child that is to be new is there already, and ApiError if the API server does not answer.
+        Raises AlreadyThere if a child that is to be new is there, and ApiError if the API server does not answer.
         """
         refusals: list[Refusal] = []
         for action in actions:
+            child = action.manifest["kind"], action.manifest["metadata"]["name"]
             try:
                 await self._execute(resource, action)
+            except NameTaken:
+                refusals.append(Refusal(*child))
             except ApiError as error:
                 if not error.status or isinstance(action, Delete):
                     raise
-                manifest = action.manifest
-                refusals.append(Refusal(manifest["kind"], manifest["metadata"]["name"], error.status, error.message))
+                refusals.append(Refusal(*child, error.status, error.message))
         return refusals
 
     async def _execute(self, resource: Manifest, action: Apply | Delete) -> None:
@@ -68,8 +74,10 @@ class Writes:
                 self._view.objects.remove(kind, key)
                 log.info("%s/%s: deleted %s", *key, kind)
             case Apply(why="absent") if present := await self._cluster.get(kind, *key):
-                self._adopt(present, manifest)
-                raise NameTaken
+                if not _may_be_adopted(present, manifest):
+                    raise NameTaken
+                self._view.objects.put(kind, present)
+                raise AlreadyThere
             case Apply(why=why):
                 applied = await self._cluster.apply(manifest)
                 self._view.objects.put(kind, applied)
@@ -91,15 +99,6 @@ class Writes:
             )
             for each in contested
         ]
-
-    def _adopt(self, present: Manifest, wanted: Manifest) -> None:
-        """Keeps an object that no watch told of: our own from before, or somebody else's."""
-        owners = {owner["uid"] for owner in present["metadata"].get("ownerReferences") or []}
-        ours = {owner["uid"] for owner in wanted["metadata"]["ownerReferences"]}
-        if owners & ours or wanted["kind"] == "Job":
-            self._view.objects.put(wanted["kind"], present)
-        else:
-            self._view.foreign[wanted["kind"], key_of(wanted)] = present
 
     async def write_status(self, resource: Manifest, status: Manifest) -> None:
         """Applies a model's status, without the fields that an older CRD in the cluster lacks."""
@@ -124,6 +123,15 @@ class Writes:
         level = logging.WARNING if notice.type == "Warning" else logging.INFO
         log.log(level, "%s/%s: %s: %s", *key_of(resource), notice.reason, notice.message)
         await self._cluster.create_event(event(resource, notice, datetime.now(UTC)))
+
+
+def _may_be_adopted(present: Manifest, wanted: Manifest) -> bool:
+    """Tells whether an object is this resource's own, or a Job that does what the wanted one would."""
+    owners = {owner["uid"] for owner in present["metadata"].get("ownerReferences") or []}
+    if owners & {owner["uid"] for owner in wanted["metadata"]["ownerReferences"]}:
+        return True
+    labels, ours = present["metadata"].get("labels") or {}, wanted["metadata"]["labels"]
+    return wanted["kind"] == "Job" and all(labels.get(label) == ours.get(label) for label in (ARTIFACT, INSPECTION))
 
 
 def _remove(body: Manifest, path: str) -> None:

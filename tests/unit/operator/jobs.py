@@ -13,7 +13,7 @@ from tests.unit.operator.objects import SETTINGS
 
 def step_job(step: JobStep, inputs: StepInputs, attempt: int = 1) -> dict[str, Any]:
     identity = job_identity(inputs.model, step, step.input_hash(inputs), inputs.store)
-    return job(inputs.model, step.command(inputs), identity, Attempt(attempt), SETTINGS)
+    return job(inputs.model, step.command(inputs), identity, Attempt(attempt, 1), SETTINGS)
 
 
 def inspect_job(model: FineTunedModel, attempt: int = 1) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Resources that need the same artifact share its merge; a lost artifact is found or built again."""
 
+from typing import Any
+
 from ftm_jobs.contract.steps import Step
 from tests.unit.operator.objects import artifact_label, refusal, resource
-from tests.unit.operator.scene import scene_of, serving
+from tests.unit.operator.scene import Scene, scene_of, serving
 
 
 def test_two_resources_that_need_the_same_artifact_share_one_merge_and_say_so() -> None:
@@ -19,15 +21,42 @@ def test_two_resources_that_need_the_same_artifact_share_one_merge_and_say_so() 
     assert [scene.phase(name) for name in ("first", "second")] == ["Deploying"] * 2
 
 
-def test_a_shared_merge_that_failed_by_the_others_credentials_is_tried_with_our_own() -> None:
-    scene = scene_of(resource("first"), resource("second"))
+def sharing(**second: Any) -> Scene:
+    """Two resources that wait for one merge."""
+    scene = scene_of(resource("first"), resource("second", **second))
     for name in ("first", "second"):
         scene.reach("Merging", name)
+    return scene
+
+
+def test_a_shared_merge_that_failed_by_the_others_credentials_is_tried_with_our_own_at_once() -> None:
+    scene = sharing(base={"uri": "s3://models/base", "secretName": "second-s3"})
     scene.put_ending("merge", refusal(Step.MERGE, "AccessDenied", "first has no access"))
     scene.settle("first")
     scene.settle("second")
     assert (scene.phase("first"), scene.phase("second")) == ("Failed", "Merging")
     assert scene.running_job("merge")["metadata"]["ownerReferences"][0]["name"] == "second"
+    scene.put_ending("merge", refusal(Step.MERGE, "AccessDenied", "second has none either"))
+    scene.settle()
+    assert len(scene.jobs("merge")) == 2
+    assert [scene.stalled(name).message for name in ("first", "second")] == [
+        "first has no access",
+        "second has none either",
+    ]
+
+
+def test_resources_that_share_a_failing_step_share_its_delays() -> None:
+    scene = sharing()
+    for tries, delay in ((1, 60), (2, 120), (3, 240), (4, 480), (5, 600)):
+        scene.refuse("merge", "AccessDenied", "no")
+        assert [scene.stalled(name).message for name in ("first", "second")] == ["no", "no"]
+        assert {scene.once(name).retry_after for name in ("first", "second")} == {delay}
+        scene.later(delay - 1)
+        assert not [job for job in scene.jobs("merge") if not job.get("status")]
+        scene.later(1)
+        assert scene.running_job("merge")["metadata"]["name"].endswith(f"-{tries + 1}")
+    scene.merge()
+    assert [scene.phase(name) for name in ("first", "second")] == ["Verifying"] * 2
 
 
 def test_the_same_artifact_in_another_store_is_another_merge() -> None:
