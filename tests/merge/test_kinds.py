@@ -55,6 +55,9 @@ CONV1D = Adapter({"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_ou
 EXPERTS = Adapter(
     {"target_modules": ATTENTION, "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]}
 )
+FUSED_EXPERTS = Adapter(
+    {"target_modules": ATTENTION, "target_parameters": ["experts.gate_up_proj", "experts.down_proj"]}
+)
 DOWN = Adapter({"target_modules": [], "target_parameters": ["experts.down_proj"]})
 ROUTER = Adapter({"target_modules": ATTENTION, "target_parameters": ["gate.weight"]})
 ALL_LINEAR = Adapter({"target_modules": "all-linear"})
@@ -123,6 +126,20 @@ CASES: dict[str, tuple[str, torch.dtype, list[Adapter]]] = {
     "qwen3 moe experts, fp32": ("qwen3 moe", FP32, [EXPERTS]),
     "qwen3 moe down_proj": ("qwen3 moe", BF16, [DOWN]),
     "gpt-oss experts": ("gpt-oss", BF16, [EXPERTS]),
+    "granite moe experts": ("granite moe", BF16, [FUSED_EXPERTS]),
+    "phimoe experts": ("phimoe", BF16, [FUSED_EXPERTS]),
+    "phimoe router": ("phimoe", BF16, [Adapter({"target_modules": [], "target_parameters": ["router.weight"]})]),
+    "gpt-neox output": ("gpt-neox", BF16, [Adapter({"target_modules": ["query_key_value", "lm_head"]})]),
+    "nemotron-h": (
+        "nemotron-h",
+        BF16,
+        [
+            Adapter(
+                {"target_modules": ["q_proj", "in_proj"], "target_parameters": ["experts.up_proj", "experts.down_proj"]}
+            )
+        ],
+    ),
+    "gemma3 language and vision": ("gemma3", BF16, [Adapter({"target_modules": ATTENTION})]),
     "llava": ("llava", BF16, [Adapter({"target_modules": ["q_proj", "fc1", "linear_1"]})]),
     "llava trained output": ("llava", BF16, [TRAINED_OUTPUT]),
 }

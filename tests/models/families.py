@@ -60,6 +60,29 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "n_positions": 32,
         "vocab_size": 500,
     },
+    "granite moe": {"model_type": "granitemoe", "num_local_experts": 4, "tie_word_embeddings": False},
+    "phimoe": {"model_type": "phimoe", "num_local_experts": 4, "tie_word_embeddings": False},
+    "gpt-neox": {"model_type": "gpt_neox", "tie_word_embeddings": False},
+    "nemotron-h": {
+        "model_type": "nemotron_h",
+        "layers_block_type": ["linear_attention", "full_attention", "moe"],
+        "num_hidden_layers": 3,
+        "n_routed_experts": 4,
+        "moe_intermediate_size": 24,
+        "moe_shared_expert_intermediate_size": 24,
+        "num_experts_per_tok": 2,
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 16,
+        "ssm_state_size": 8,
+        "n_groups": 1,
+        "tie_word_embeddings": False,
+    },
+    "gemma3": {
+        "model_type": "gemma3",
+        "text_config": _SIZES | {"model_type": "gemma3_text"},
+        "vision_config": _VISION | {"model_type": "siglip_vision_model"},
+        "mm_tokens_per_image": 1,
+    },
     "llava": {
         "model_type": "llava",
         "text_config": _SIZES | {"model_type": "llama", "tie_word_embeddings": False},
@@ -82,13 +105,13 @@ class Adapter:
 
 
 def _auto(family: str) -> Any:
-    return AutoModelForImageTextToText if family == "llava" else AutoModelForCausalLM
+    return AutoModelForImageTextToText if "vision_config" in FAMILIES[family] else AutoModelForCausalLM
 
 
 def make_family(folder: Path, family: str, dtype: torch.dtype, shard: str = "50GB") -> Path:
     torch.manual_seed(1)
     found = FAMILIES[family]
-    content = found if family in ("gpt2", "large gpt2", "llava") else _SIZES | found
+    content = found if "n_embd" in found or "vision_config" in found else _SIZES | found
     config = AutoConfig.for_model(**content)
     model = _auto(family).from_config(config)
     for parameter in model.parameters():
