@@ -1,6 +1,7 @@
 """Compares a GGUF file with the model's config: a converter that misreads a config says nothing.
 
-A lost rope base or a vocabulary of another size gives a file that loads, and a model that speaks nonsense.
+A lost rope base or a vocabulary of another size gives a file that loads, and a model that speaks nonsense. What a
+config leaves out is not compared: converters have defaults of their own, and cut rows that no token has.
 Pure: the file's header and config.json's content come in.
 """
 
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftm_jobs.contract.config import ModelConfig
-from ftm_jobs.contract.config_fields import text_fields
+from ftm_jobs.contract.config_fields import SPELLINGS, first_number, spellings, text_fields, text_type
 from ftm_jobs.quantize.gguf.header import GgufHeader, MetadataList
 
 DEFAULT_ROPE_BASE = 10000.0
@@ -22,8 +23,8 @@ def disagreements(header: GgufHeader, config: ModelConfig, *, has_template: bool
     """Returns a clause for each disagreement; empty when both agree in all that both know."""
     content = text_fields(config.content)
     return [
-        *_numbers(header, config, content),
-        *_vocabulary(header, config),
+        *_numbers(header, content, text_type(config.content)),
+        *_vocabulary(header, first_number(content, *SPELLINGS["vocabulary_size"])),
         *_rope(header, content),
         *(
             ["it has no chat template, and the model has one"]
@@ -33,29 +34,29 @@ def disagreements(header: GgufHeader, config: ModelConfig, *, has_template: bool
     ]
 
 
-def _numbers(header: GgufHeader, config: ModelConfig, content: Mapping[str, Any]) -> Iterator[str]:
+def _numbers(header: GgufHeader, content: Mapping[str, Any], model_type: object) -> Iterator[str]:
     extra = content.get("num_nextn_predict_layers")
-    layers = config.layers and config.layers + (extra if isinstance(extra, int) else 0)
-    wanted = {
-        "block_count": (config.layers, layers),
-        "embedding_length": (config.hidden_size,),
-        "attention.head_count": (config.attention_heads,),
-        "context_length": (config.max_position_embeddings,),
+    facts = {
+        "block_count": "layers",
+        "embedding_length": "hidden_size",
+        "attention.head_count": "attention_heads",
+        "context_length": "max_position_embeddings",
     }
-    for key, values in wanted.items():
-        number = header.number(key)
-        if values[0] and number is not None and number not in values:
-            yield f"its {key} is {number:g}, and the config's is {values[0]}"
+    for key, fact in facts.items():
+        number, said = header.number(key), first_number(content, *spellings(fact, model_type))
+        beyond = extra if fact == "layers" and isinstance(extra, int) else 0
+        if said and number is not None and number not in (said, said + beyond):
+            yield f"its {key} is {number:g}, and the config's is {said}"
 
 
-def _vocabulary(header: GgufHeader, config: ModelConfig) -> Iterator[str]:
+def _vocabulary(header: GgufHeader, vocabulary: int | None) -> Iterator[str]:
     tokens = header.metadata.get("tokenizer.ggml.tokens")
     embedding = header.tensors.get("token_embd.weight")
     rows = embedding.weight.shape[0] if embedding else None
     if isinstance(tokens, MetadataList) and rows is not None and tokens.count != rows:
         yield f"it has {tokens.count} tokens, and embeddings of {rows}"
-    if rows is not None and config.vocabulary_size and rows != config.vocabulary_size:
-        yield f"it has embeddings of {rows} tokens, and the config's vocab_size is {config.vocabulary_size}"
+    if rows is not None and vocabulary and rows != vocabulary:
+        yield f"it has embeddings of {rows} tokens, and the config's vocab_size is {vocabulary}"
 
 
 def _rope(header: GgufHeader, content: Mapping[str, Any]) -> Iterator[str]:

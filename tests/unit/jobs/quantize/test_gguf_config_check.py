@@ -68,5 +68,12 @@ def test_rope_settings_are_read_where_transformers_5_writes_them() -> None:
     assert found(config=config) == ["its rope.freq_base is 500000, and the config's rope_theta is 1e+06"]
 
 
+def test_what_a_config_leaves_to_its_class_is_not_compared() -> None:
+    left_out = {"vocab_size", "max_position_embeddings", "num_hidden_layers"}
+    config = {name: value for name, value in CONFIG.items() if name not in left_out}
+    header = GgufHeader(METADATA, {"token_embd.weight": GgufTensor(Weight("token_embd.weight", (32, 8)), 0)})
+    assert disagreements(header, parse_base_config("config.json", config), has_template=True) == []
+
+
 def test_a_model_without_a_template_needs_none() -> None:
     assert found({"tokenizer.chat_template": None}, template=False) == []
