@@ -19,6 +19,9 @@ from ftm_jobs.contract.config_fields import CARRIED_FIELDS, CONFIG_OBJECTS, SPEL
 PATH = Path(ftm_jobs.__file__).parent / TABLE
 FIELDS = CARRIED_FIELDS - {*SPELLINGS["dtype"], "model_type"}
 
+INHERITED = {field.name: field.default for field in dataclasses.fields(PretrainedConfig)}
+"""Fields that every class has, with their usual defaults, which the table leaves out."""
+
 
 def generate() -> str:
     """Returns the table: a line for each model_type, sorted."""
@@ -45,7 +48,9 @@ def defaults(config_class: type[PretrainedConfig]) -> dict[str, Any]:
     return {
         field.name: field.default
         for field in dataclasses.fields(config_class)
-        if field.name in fields and isinstance(field.default, bool | int | float | str)
+        if field.name in fields
+        and isinstance(field.default, bool | int | float | str)
+        and field.default != INHERITED.get(field.name, ...)
     }
 
 

@@ -34,7 +34,8 @@ CONFIG_OBJECTS = (*TEXT_OBJECTS, "vision_config", "quantization_config")
 """Objects in a config.json that describe a part of the architecture."""
 
 _OTHER_FIELDS = """
-model_type depth embed_dim mlp_ratio intermediate_size_mlp num_heads multi_query new_decoder_architecture
+model_type is_encoder_decoder depth embed_dim mlp_ratio intermediate_size_mlp num_heads
+multi_query new_decoder_architecture
 attention_bias qkv_bias add_qkv_bias mlp_bias bias use_qk_norm
 layer_types sliding_window sliding_window_pattern use_sliding_window max_window_layers
 attention_chunk_size no_rope_layers interleave_moe_layer_step moe_layers

@@ -16,6 +16,7 @@ from ftm_jobs.contract.facts import BaseFacts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
 from ftm_operator.planning.rules.awq import AwqChoice, awq_choice
 from ftm_operator.planning.rules.complete_config import complete_config
+from ftm_operator.planning.rules.generation import writes_text
 from ftm_operator.planning.rules.rejection import Rejection
 
 Engine = Literal["vLLM", "LlamaCpp"]
@@ -43,8 +44,8 @@ class Decision:
 
 def decide(spec: FineTunedModelSpec, base: BaseFacts, tensor_parallel_size: int) -> Decision | Rejection:
     """Returns the first branch that fits, or why what the spec asks for cannot be had."""
-    if incomplete := complete_config(base):
-        return incomplete
+    if unserved := writes_text(base) or complete_config(base):
+        return unserved
     quantization, serving = spec.quantization, spec.serving
     if why := _why_llama_cpp(spec):
         made = f"GGUF {quantization.gguf.type}: " + (

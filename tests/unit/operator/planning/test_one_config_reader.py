@@ -84,6 +84,11 @@ def test_the_language_models_own_fields_count_before_those_beside_it() -> None:
     assert architecture(planned).heads == 16
 
 
+def test_a_family_with_encoder_and_decoder_is_known_where_its_config_does_not_say_so() -> None:
+    t5 = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "max_position_embeddings": 512}
+    assert (facts_of_config("hf://models/t5", "sha256:0", t5).config or {})["is_encoder_decoder"] == "true"
+
+
 def test_blocks_that_are_named_one_by_one_are_states_attention_or_neither() -> None:
     content = {**config("llama-3-8b"), "layers_block_type": ["mamba", "mlp", "attention", "moe", "hybrid"]}
     model = architecture(facts_of_config("hf://models/x", "sha256:0", content))

@@ -46,6 +46,28 @@ def test_a_model_whose_config_lacks_what_sizing_needs_is_refused_by_the_fields_n
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "rule", "reason"),
+    [
+        (
+            {"architecture": "T5ForConditionalGeneration", "config": {"is_encoder_decoder": "true"}},
+            "EncoderDecoder",
+            "T5ForConditionalGeneration has an encoder and a decoder, which are not served here",
+        ),
+        (
+            {"architecture": "BertForMaskedLM"},
+            "NoTextWritten",
+            "BertForMaskedLM does not write text, so it is not served here",
+        ),
+    ],
+)
+def test_a_model_that_no_engine_here_serves_is_refused_and_told_what_merges_it(
+    changes: dict[str, Any], rule: str, reason: str
+) -> None:
+    instead = "ftm merge makes the merged model, for another server"
+    assert plan("support-bot", model().spec, facts(**changes)) == Rejection(rule, f"{reason}; {instead}")
+
+
 def test_a_config_that_names_no_context_has_vllms_limit() -> None:
     found = plan("support-bot", model().spec, facts(max_position_embeddings=0))
     assert isinstance(found, Planned)
