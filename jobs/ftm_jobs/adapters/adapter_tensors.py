@@ -34,6 +34,19 @@ _FOREIGN = {
     "original_module": "is the base's own, without the trained one that takes its place: save the adapter again",
     "token_adapter": "is not what PEFT saves of trained token rows: save the adapter with PEFT's save_pretrained",
 }
+_PROGRAMS = (
+    (
+        re.compile(
+            r"lora_(unet|te\d?|transformer)_.*|(unet|text_encoder(_2)?)\..*|transformer\.(single_)?transformer_blocks\..*"
+        ),
+        "is named as LoRA of image models is (kohya, Diffusers): only adapters of language models are merged",
+    ),
+    (
+        re.compile(r".*\.lora_[ab]"),
+        "is named as MLX names LoRA: fuse it with mlx_lm.fuse, and name the fused model as the base",
+    ),
+)
+"""Other programs' names, which do not begin as PEFT's."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +144,9 @@ def _replaced(file: str, stored: str, name: str) -> str:
         if part in replaced and name.startswith(PREFIX):
             raise InvalidInput(Reason.UNSUPPORTED_ADAPTER, f'{file} tensor "{stored}" {reason}')
     if not name.startswith(PREFIX):
+        for names, reason in _PROGRAMS:
+            if names.fullmatch(stored):
+                raise InvalidInput(Reason.UNSUPPORTED_ADAPTER, f'{file} tensor "{stored}" {reason}')
         raise InvalidInput(
             Reason.ADAPTER_MISMATCH,
             f'{file} tensor "{stored}" is not named as PEFT names LoRA weights ({PREFIX}<layer>.lora_A.weight): '

@@ -12,7 +12,7 @@ from ftm_jobs.adapters.adapter_tensors import AdaptedLayer, AppliedAdapter
 from ftm_jobs.adapters.base_tensors import BaseTensor, BaseTensors
 from ftm_jobs.adapters.changes import Expert, Form, LowRank, Update
 from ftm_jobs.adapters.expert_layout import reads_outer
-from ftm_jobs.adapters.mismatch import adapter_mismatch, not_found, shape_of, unsupported_adapter
+from ftm_jobs.adapters.mismatch import AnotherBase, adapter_mismatch, not_found, shape_of, unsupported_adapter
 from ftm_jobs.transformers_tables.transforms import Stored
 
 _PARAMETERS = ("gate_up_proj", "up_proj", "down_proj")
@@ -69,11 +69,10 @@ class _AdaptedParameter:
         a, b, rank = self.layer.a, self.layer.b, self.rank
         for tensor, wanted in ((a, (count * rank, inputs)), (b, (outputs, count * rank))):
             if tensor.shape != wanted:
-                raise adapter_mismatch(
+                raise AnotherBase(
                     f'{self.adapter.file} tensor "{tensor.name}" of shape {shape_of(tensor)} needs '
                     f"({wanted[0]}, {wanted[1]}) for {count} experts of rank {rank} like "
-                    f'"{target.tensor.name}" of shape {shape_of(target.tensor)} in {target.file}: '
-                    "use the base that the adapter was trained on"
+                    f'"{target.tensor.name}" of shape {shape_of(target.tensor)} in {target.file}'
                 )
 
 
@@ -152,7 +151,7 @@ def _adapted_parameter(base: BaseTensors, adapter: AppliedAdapter, layer: Adapte
     if depth >= len(targeted):
         raise adapter_mismatch(
             f'{adapter.file} tensor "{layer.a.name}" adapts a parameter of "{module}" that is none of '
-            f"{', '.join(_PARAMETERS)} named in target_parameters: use the base that the adapter was trained on"
+            f"{', '.join(_PARAMETERS)} named in target_parameters: upload the two files of one training"
         )
     if layer.magnitude or layer.bias or layer.embedding:
         raise unsupported_adapter(

@@ -7,7 +7,7 @@ from ftm_jobs.adapters.adapter_tensors import AdapterTensors, AppliedAdapter, so
 from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import Replace, Update
 from ftm_jobs.adapters.low_rank import layer_updates
-from ftm_jobs.adapters.mismatch import adapter_mismatch
+from ftm_jobs.adapters.mismatch import AnotherBase, adapter_mismatch, which_base
 from ftm_jobs.adapters.replacements import replacement, row_update
 from ftm_jobs.checkpoint.headers import Header
 
@@ -19,6 +19,14 @@ def match(base: BaseTensors, adapter: AppliedAdapter, header: Header) -> list[Up
     """
     tensors = sort_tensors(adapter.file, header)
     _check_promises(adapter, tensors)
+    try:
+        return _updates(base, adapter, tensors)
+    except AnotherBase as error:
+        modules = [layer.module for layer in tensors.layers if ".experts" not in layer.module]
+        raise adapter_mismatch(f"{error.message}: {which_base(base, adapter.config, modules)}") from error
+
+
+def _updates(base: BaseTensors, adapter: AppliedAdapter, tensors: AdapterTensors) -> list[Update]:
     updates = [replacement(base, adapter, name, tensor) for name, tensor in tensors.whole.items()]
     replaced = {update.weight: update.change.tensor for update in updates if isinstance(update.change, Replace)}
     for layer in tensors.layers:

@@ -29,6 +29,8 @@ class AdapterConfig:
     ensure_weight_tying: bool = False
     peft_version: str | None = None
     """The version of PEFT that saved it, as in 0.18.1; None when it does not say, as before 0.18."""
+    base_name: str = ""
+    """The base that it was trained on, as its trainer named it: a repository or a path."""
     mica: bool = False
     """Minor Component Adaptation: PEFT rounds its product before adding it (peft/tuners/lora/variants.py)."""
     task_type: str | None = None
@@ -82,9 +84,15 @@ def parse_adapter_config(label: str, config: Mapping[str, Any]) -> AdapterConfig
         token_indices=_token_indices(label, config),
         ensure_weight_tying=_flag(label, config, "ensure_weight_tying"),
         peft_version=config["peft_version"] if isinstance(config.get("peft_version"), str) else None,
+        base_name=_base_name(config),
         mica=str(config.get("init_lora_weights")).lower() == "mica",
         task_type=config["task_type"] if isinstance(config.get("task_type"), str) else None,
     )
+
+
+def _base_name(config: Mapping[str, Any]) -> str:
+    name = config.get("base_model_name_or_path")
+    return name if isinstance(name, str) else ""
 
 
 def _flag(label: str, config: Mapping[str, Any], field: str) -> bool:

@@ -65,6 +65,21 @@ def test_each_mismatch_names_the_file_the_tensor_and_what_fits() -> None:
     assert 'adapts "model.layers.7.self_attn.q_proj.weight", which s3://models/base does not have' in message
 
 
+def test_another_base_is_asked_for_only_where_one_would_fit() -> None:
+    absent: Shapes = {name.replace("layers.0", "layers.7"): shape for name, shape in ADAPTER_SHAPES.items()}
+    some = "1 of its 2 adapted layers are in this base; use the base that the adapter was trained on"
+    assert refusal(shapes=ADAPTER_SHAPES | absent)[1].endswith(some)
+    named = refusal(shapes=absent, base_model_name_or_path="org/other")[1]
+    assert named.endswith("use the base that the adapter was trained on, which adapter_config.json says is org/other")
+    same = refusal(shapes=absent, base_model_name_or_path="org/Base")[1]
+    assert same.endswith(
+        "0 of its 1 adapted layers are in this base; adapter_config.json names org/Base as its base, as this one is "
+        "called: use the version of it that the adapter was trained on"
+    )
+    uneven = refusal(shapes=ADAPTER_SHAPES | {B: ("F32", (8, 4))})[1]
+    assert uneven.endswith("the two are of different trainings; save the adapter again")
+
+
 def test_a_half_of_a_pair_is_refused() -> None:
     assert f'has tensor "{A}" but no "{B}"' in refusal(shapes={A: ("F32", (2, 8))})[1]
 
@@ -83,7 +98,9 @@ def test_a_half_of_a_pair_is_refused() -> None:
         ("base_model.model.score.weight", Reason.UNSUPPORTED_ADAPTER, "is the head of a classifier, which s3://models"),
         ("base_model.model.v_head.weight", Reason.ADAPTER_MISMATCH, 'replaces "v_head.weight", which s3://models/base'),
         ("base_model.model.lm_head.weight", Reason.ADAPTER_MISMATCH, "of shape (2,) needs (2, 8) to fit"),
-        ("lora_unet_down.lora_up.weight", Reason.ADAPTER_MISMATCH, "is not named as PEFT names LoRA weights"),
+        ("lora_unet_down.lora_up.weight", Reason.UNSUPPORTED_ADAPTER, "is named as LoRA of image models is (kohya"),
+        ("model.layers.0.self_attn.q_proj.lora_a", Reason.UNSUPPORTED_ADAPTER, "is named as MLX names LoRA: fuse it"),
+        ("q_proj.lora_left", Reason.ADAPTER_MISMATCH, "is not named as PEFT names LoRA weights"),
     ],
 )
 def test_a_tensor_that_would_be_dropped_is_refused_by_name(name: str, reason: Reason, sentence: str) -> None:
