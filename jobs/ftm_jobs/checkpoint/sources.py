@@ -12,6 +12,7 @@ from ftm_jobs.checkpoint.index import INDEX_FILE, SINGLE_FILE
 from ftm_jobs.checkpoint.quantized_base import CARD_FILE, refuse_quantized
 from ftm_jobs.checkpoint.refusals.empty_tensors import refuse_empty_adapter, refuse_empty_base
 from ftm_jobs.checkpoint.refusals.missing_files import Contents, missing_adapter_file, missing_base_file
+from ftm_jobs.checkpoint.small_files import refuse_broken_files
 from ftm_jobs.checkpoint.source_files import companions, earlier_files, folders_of, pinned, stats_of
 from ftm_jobs.checkpoint.weight_files import (
     FIRST_READ_BYTES,
@@ -20,7 +21,6 @@ from ftm_jobs.checkpoint.weight_files import (
     read_headers,
     read_json,
     read_weight_files,
-    refuse_pointers,
 )
 from ftm_jobs.companions.adapter_folder import refuse_trained_weights, unread_notes
 from ftm_jobs.companions.base_folder import left_out_note
@@ -91,7 +91,7 @@ def load_base(store: Store, source: Source) -> StoredBase:
     weights = read_weight_files(store, files)
     refuse_empty_base(store.uri, weights.tensors)
     beside = companions(store, files, folders)
-    refuse_pointers(store, beside, beside)
+    refuse_broken_files(store, beside, beside)
     stats = stats_of(store, [*weights.names, *beside])
     taken = pinned(store, source, stats, earlier_files(weights.names, stats))
     left_out = left_out_note(store.uri, files, folders, stats)

@@ -4,17 +4,15 @@ Headers come by range requests, so no weight file is read whole here (the local 
 needs no traffic).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ftm_jobs.checkpoint.configs import parse_json
 from ftm_jobs.checkpoint.headers import SIZE_BYTES, Header, Tensor, header_size, main_dtype, parse_header
 from ftm_jobs.checkpoint.index import INDEX_FILE, check_index, weight_files
 from ftm_jobs.checkpoint.refusals.file_signatures import (
-    POINTER_SIZES,
     SIGNATURE_BYTES,
     foreign_content,
-    is_pointer,
 )
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.runtime.pipeline import in_order
@@ -92,17 +90,6 @@ def read_json(
     if files[name] > LARGEST_JSON_BYTES:
         raise InvalidInput(reason, f"{label} has {files[name]} bytes, more than {LARGEST_JSON_BYTES}: correct it")
     return parse_json(label, bytes(store.read(name, 0, files[name])), reason)
-
-
-def refuse_pointers(store: Store, files: Mapping[str, int], names: Iterable[str]) -> None:
-    """Raises InvalidInput (CorruptSource) where one of these files is a pointer that Git LFS left in its place."""
-    for name in names:
-        if files[name] in POINTER_SIZES:
-            start = bytes(store.read(name, 0, files[name]))
-            if is_pointer(start):
-                raise InvalidInput(
-                    Reason.CORRUPT_SOURCE, f"{store.describe(name)} {foreign_content(start, files[name])}"
-                )
 
 
 def _header(store: Store, name: str, size: int) -> Header:

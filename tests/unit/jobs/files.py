@@ -33,6 +33,12 @@ def zeros(shapes: Shapes) -> bytes:
     return safetensors(found, bytes(max((entry["data_offsets"][1] for entry in found.values()), default=0)))
 
 
+def filled(shapes: Shapes) -> bytes:
+    """A right file whose numbers are all the same, and not zero."""
+    found = entries(shapes)
+    return safetensors(found, b"\x3c" * max((entry["data_offsets"][1] for entry in found.values()), default=0))
+
+
 def header(shapes: Shapes, file: str = "model.safetensors") -> Header:
     content = zeros(shapes)
     size = int.from_bytes(content[:SIZE_BYTES], "little")

@@ -56,7 +56,8 @@ def missing_base_file(contents: Contents, wanted: str, base_of_adapter: str = ""
         trained_on = f"hf://{base_of_adapter}" if _is_repository(base_of_adapter) else base_of_adapter
         remedy = f"the model that it was trained on, {trained_on}" if trained_on else "the model that it was trained on"
         return _missing(f"{uri} is an adapter ({ADAPTER_CONFIG}), not a base model: name as the base {remedy}")
-    if shards := _shards(contents):
+    shards = _shards(contents)
+    if shards and wanted == BASE_WEIGHTS:
         return _shards_without_index(uri, shards)
     if folders := contents.folders_with(wanted):
         return _in_folders(contents, f"no {wanted}", folders)
@@ -70,8 +71,10 @@ def missing_base_file(contents: Contents, wanted: str, base_of_adapter: str = ""
     for suffix, text in _OTHER_FORMATS:
         if found := contents.named(suffix):
             return _unsupported(f"{uri} holds {found[0]}, which is {text}")
-    if wanted == CONFIG and BASE_WEIGHTS in files:
-        return _missing(f"{uri} has {BASE_WEIGHTS} but no {CONFIG}: copy it from the model's page")
+    if wanted == CONFIG and (shards or BASE_WEIGHTS in files):
+        return _missing(
+            f"{uri} has {shards[0] if shards else BASE_WEIGHTS} but no {CONFIG}: copy it from the model's page"
+        )
     return _no_weights(contents, wanted, other=".safetensors")
 
 
@@ -134,7 +137,7 @@ def _shards_without_index(uri: str, shards: list[str]) -> InvalidInput:
     first = _SHARD.fullmatch(shards[0])
     stem, count = (first["stem"], int(first["count"])) if first else ("model", 0)
     if absent := [name for name in _whole(stem, count) if name not in shards]:
-        return _missing(f"{uri} has {len(shards)} of {count} files of weights, {_listed(absent)} missing: upload them")
+        return _missing(f"{uri} has {shards[0]}, but of {count} files of weights not {_listed(absent)}: upload them")
     return _missing(
         f"{uri} has its weights in {_listed(shards)} but no model.safetensors.index.json, which says in which file "
         'each tensor is: copy it from where they came from, or write {"weight_map": {"<tensor>": "<file>"}} with the '
