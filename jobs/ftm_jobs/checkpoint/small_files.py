@@ -13,7 +13,7 @@ from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.stores import Store
 
 LARGEST_PARSED_BYTES = 64 * 1024
-"""Of a larger JSON file the end alone is read, which shows whether it was cut."""
+"""A JSON file is parsed up to this size; the end of a larger one shows whether it was cut."""
 END_BYTES = 64
 
 _JSON = {

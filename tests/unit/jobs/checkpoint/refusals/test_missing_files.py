@@ -34,7 +34,7 @@ ADAPTER_SHARDS = [f"adapter_{name}" for name in SHARDS]
             [CONFIG, SHARDS[0]],
             BASE_WEIGHTS,
             Reason.MISSING_FILE,
-            "model-00001-of-00002.safetensors, but of 2 files of weights not model-00002-of-00002.safetensors: upload them",
+            "00001-of-00002.safetensors, but of 2 files of weights not model-00002-of-00002.safetensors: upload",
         ),
         ([CONFIG, "pytorch_model.bin"], BASE_WEIGHTS, Reason.PICKLE_WEIGHTS, "has its weights in pytorch_model.bin"),
         ([CONFIG, "x.safetensors"], BASE_WEIGHTS, Reason.MISSING_FILE, "but x.safetensors: rename it if it is that"),
