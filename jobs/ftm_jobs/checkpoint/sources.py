@@ -25,11 +25,13 @@ from ftm_jobs.checkpoint.weight_files import (
 from ftm_jobs.companions.adapter_folder import refuse_trained_weights, unread_notes
 from ftm_jobs.companions.base_folder import left_out_note
 from ftm_jobs.contract.config import ModelConfig
-from ftm_jobs.errors import InvalidInput
-from ftm_jobs.stores import Stat, Store
+from ftm_jobs.errors import InvalidInput, StepError
+from ftm_jobs.stores import Stat, Store, WritableStore
 from ftm_jobs.stores.source import Source
 
 ADAPTER_FILE = "adapter_model.safetensors"
+MOST_FOLDERS = 100
+"""Folders of a folder that are looked into for what is missing in it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def load_base(store: Store, source: Source) -> StoredBase:
     files, folders = list_files(store), folders_of(store)
     for wanted, alternatives in ((CONFIG_FILE, ()), (SINGLE_FILE, (INDEX_FILE,))):
         if wanted not in files and not any(name in files for name in alternatives):
-            raise missing_base_file(Contents(store.uri, files), wanted, _base_of_adapter(store, files))
+            raise missing_base_file(_contents(store, files), wanted, _base_of_adapter(store, files))
     content = read_json(store, files, CONFIG_FILE)
     refuse_quantized_config(store, files, content)
     config = parse_base_config(store.describe(CONFIG_FILE), content)
@@ -106,11 +108,11 @@ def load_adapter(store: Store, source: Source) -> StoredAdapter:
     """
     files = list_files(store)
     if ADAPTER_CONFIG_FILE not in files:
-        raise missing_adapter_file(Contents(store.uri, files), ADAPTER_CONFIG_FILE)
+        raise missing_adapter_file(_contents(store, files), ADAPTER_CONFIG_FILE)
     content = read_json(store, files, ADAPTER_CONFIG_FILE)
     config = parse_adapter_config(store.describe(ADAPTER_CONFIG_FILE), content)
     if ADAPTER_FILE not in files:
-        raise missing_adapter_file(Contents(store.uri, files), ADAPTER_FILE)
+        raise missing_adapter_file(_contents(store, files), ADAPTER_FILE)
     (header,) = read_headers(store, {ADAPTER_FILE: files[ADAPTER_FILE]})
     refuse_empty_adapter(store.describe(ADAPTER_FILE), header.tensors.values())
     unread = files.keys() - {ADAPTER_CONFIG_FILE, ADAPTER_FILE}
@@ -119,6 +121,16 @@ def load_adapter(store: Store, source: Source) -> StoredAdapter:
     taken = pinned(store, source, stats, {ADAPTER_CONFIG_FILE, ADAPTER_FILE})
     notes = (*unread_notes(store.uri, unread, folders_of(store)), *taken.notes)
     return StoredAdapter(store, taken.digest, config, header, taken.stats, source.scale, content, notes)
+
+
+def _contents(store: Store, files: Mapping[str, int]) -> Contents:
+    """Returns what a folder and the folders in it hold, for the sentence that says why it is not what it should be."""
+    below: list[str] = []
+    for name in sorted(folders_of(store))[:MOST_FOLDERS]:
+        with suppress(StepError):  # one that may not be read is not what is looked for
+            inner = store.child(name).list() if isinstance(store, WritableStore) else store.list_folder(name)
+            below += [path if path.startswith(f"{name}/") else f"{name}/{path}" for path in inner]
+    return Contents(store.uri, files, below)
 
 
 def _base_of_adapter(store: Store, files: Mapping[str, int]) -> str:

@@ -56,7 +56,7 @@ class WeightFiles:
 def list_files(store: Store) -> dict[str, int]:
     """Returns sizes by name of the folder's files. Raises InvalidInput (SourceNotFound) when it is empty."""
     files = {name: size for name, size in store.list().items() if is_plain_name(name)}
-    if not files:
+    if not files and not store.folders():
         raise InvalidInput(
             Reason.SOURCE_NOT_FOUND, f"{store.uri} is not there or holds no files: upload them or correct the URI"
         )

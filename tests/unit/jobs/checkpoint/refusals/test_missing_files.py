@@ -1,5 +1,7 @@
 """Why a folder is no base or no adapter: what it holds instead, and what to name or to do."""
 
+from pathlib import Path
+
 import pytest
 
 from ftm_jobs.checkpoint.refusals.missing_files import (
@@ -11,7 +13,10 @@ from ftm_jobs.checkpoint.refusals.missing_files import (
     missing_adapter_file,
     missing_base_file,
 )
-from ftm_jobs.errors import Reason
+from ftm_jobs.checkpoint.sources import load_adapter, load_base
+from ftm_jobs.errors import InvalidInput, Reason
+from ftm_jobs.stores.file import FileStore
+from ftm_jobs.stores.source import Source, parse_uri
 
 URI = "s3://models/x"
 SHARDS = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
@@ -107,3 +112,14 @@ def test_a_folder_in_a_hub_repository_has_no_uri_and_is_downloaded() -> None:
         "its folder mine has it, which an hf:// URI cannot name: download one "
         '(hf download org/name --include "mine/*") and name that folder'
     )
+
+
+def test_an_adapter_in_a_folder_of_its_source_is_named_with_its_uri(tmp_path: Path) -> None:
+    for name in ("checkpoint-5", "checkpoint-10"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ADAPTER_CONFIG).write_text("{}")
+    store, source = FileStore(tmp_path), Source(parse_uri(tmp_path.as_uri()))
+    with pytest.raises(InvalidInput, match=rf"name {tmp_path.as_uri()}/checkpoint-10$"):
+        load_adapter(store, source)
+    with pytest.raises(InvalidInput, match=r"has no config.json: upload it or correct the URI$"):
+        load_base(store, source)
