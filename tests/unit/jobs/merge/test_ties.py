@@ -24,9 +24,11 @@ def changed(layout: OutputLayout) -> set[str]:
     return {tensor.name for file in layout.files for tensor in file.tensors if tensor.changes}
 
 
-def merged(folder: Path, base: bytes, adapter: Shapes, tied: bool = True, **config: object) -> OutputLayout:
+def merged(
+    folder: Path, base: bytes, adapter: Shapes, tied: bool | None = True, family: str = "llama", **config: object
+) -> OutputLayout:
     for name, weights, settings in (
-        ("base/model.safetensors", base, LLAMA_CONFIG | {"tie_word_embeddings": tied}),
+        ("base/model.safetensors", base, LLAMA_CONFIG | {"model_type": family, "tie_word_embeddings": tied}),
         ("adapter/adapter_model.safetensors", zeros(adapter), ADAPTER_CONFIG | config),
     ):
         file = folder / name
@@ -54,6 +56,13 @@ def test_two_tensors_that_config_json_ties_are_one_only_if_they_are_equal(tmp_pa
     assert json.loads(layout.documents["config.json"])["tie_word_embeddings"] is False
     assert changed(merged(tmp_path, zeros(BASE_SHAPES), OF_HEAD, tied=False)) == {HEAD}
     assert merged(tmp_path, different(), ADAPTER_SHAPES).documents == {}
+
+
+@pytest.mark.parametrize(("family", "tied"), [("gemma2", True), ("llama", False)])
+def test_where_config_json_does_not_say_its_class_does(family: str, tied: bool, tmp_path: Path) -> None:
+    layout = merged(tmp_path, zeros(BASE_SHAPES), OF_HEAD, tied=None, family=family)
+    assert changed(layout) == ({EMBEDDING, HEAD} if tied else {HEAD})
+    assert changed(merged(tmp_path, different(), OF_HEAD, tied=None, family=family)) == {HEAD}
 
 
 def test_rows_of_two_tensors_that_config_json_ties_but_differ_are_refused(tmp_path: Path) -> None:
