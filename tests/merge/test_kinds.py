@@ -141,6 +141,7 @@ CASES: dict[str, tuple[str, torch.dtype, list[Adapter]]] = {
     ),
     "gemma3 language and vision": ("gemma3", BF16, [Adapter({"target_modules": ATTENTION})]),
     "llava": ("llava", BF16, [Adapter({"target_modules": ["q_proj", "fc1", "linear_1"]})]),
+    "llama vision embedding": ("llama vision", BF16, [SAVED_EMBEDDING]),
     "llava trained output": ("llava", BF16, [TRAINED_OUTPUT]),
 }
 

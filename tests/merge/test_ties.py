@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from safetensors.torch import load_file, save_file
+from transformers import CONFIG_MAPPING
 
+from ftm_jobs.contract.config import TIED_AS_THEIR_LANGUAGE_MODEL
+from ftm_jobs.contract.config_fields import TEXT_OBJECTS
 from tests.merge.test_kinds import EMBEDDING, OUTPUT, TRAINED_BOTH, TRAINED_EMBEDDING, merged, same
 from tests.models.families import Adapter, load, make_adapter, make_family, merged_by_peft
 from tests.step_fixtures import Run
@@ -55,3 +59,19 @@ def test_ties_are_those_that_transformers_makes(family: Any, adapter: Adapter, t
     found = load(name, merged(run, tmp_path, base, [folder]))
     assert same(found, expected) == []
     assert found.config.tie_word_embeddings == expected.config.tie_word_embeddings
+
+
+def test_the_families_that_are_tied_as_their_language_model_are_those_of_transformers() -> None:
+    found = set()
+    for family, kind in CONFIG_MAPPING.items():
+        name = next((name for name in TEXT_OBJECTS if name in kind.sub_configs), None)
+        if name is None:
+            continue
+        try:
+            text = getattr(kind(), name).to_dict()
+            config = kind.from_dict({"tie_word_embeddings": False, name: {**text, "tie_word_embeddings": True}})
+        except (AttributeError, ImportError, ValueError, StrictDataclassClassValidationError):
+            continue  # not to be made without more
+        if config.tie_word_embeddings:
+            found.add(family)
+    assert found == TIED_AS_THEIR_LANGUAGE_MODEL

@@ -90,6 +90,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "image_token_index": 3,
         "tie_word_embeddings": False,
     },
+    "llama vision": {
+        "model_type": "mllama",
+        "text_config": _SIZES
+        | {"model_type": "mllama_text_model", "tie_word_embeddings": False, "cross_attention_layers": [1]}
+        | {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+        "vision_config": {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_global_layers": 1}
+        | {"attention_heads": 2, "image_size": 16, "patch_size": 8, "vision_output_dim": 32, "max_num_tiles": 1}
+        | {"intermediate_layers_indices": [0], "supported_aspect_ratios": [[1, 1]]},
+        "tie_word_embeddings": False,
+    },
 }
 
 

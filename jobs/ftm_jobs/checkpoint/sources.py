@@ -25,6 +25,7 @@ from ftm_jobs.checkpoint.weight_files import (
 from ftm_jobs.companions.adapter_folder import refuse_trained_weights, unread_notes
 from ftm_jobs.companions.base_folder import left_out_note
 from ftm_jobs.contract.config import ModelConfig
+from ftm_jobs.contract.config_fields import SPELLINGS, text_fields
 from ftm_jobs.errors import InvalidInput, StepError
 from ftm_jobs.stores import Stat, Store, WritableStore
 from ftm_jobs.stores.source import Source
@@ -57,10 +58,14 @@ class StoredBase:
 
     @property
     def tied_embeddings(self) -> bool:
-        """As config.json says; where it does not, a base without an output layer of its own is tied."""
-        if self.config.tied_embeddings is not None:
-            return self.config.tied_embeddings
-        return not any(is_output_layer(name) for header in self.headers for name in header.tensors)
+        """As config.json says; where it does not, a base without an output layer of its own is tied.
+
+        Without one, a language model that says so is tied whatever is said beside it.
+        """
+        if any(is_output_layer(name) for header in self.headers for name in header.tensors):
+            return self.config.tied_embeddings is True
+        (field,) = SPELLINGS["tied_embeddings"]
+        return self.config.tied_embeddings is not False or text_fields(self.config.content).get(field) is True
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,14 @@ _USUAL_NAMES = {"layers": "num_hidden_layers", "vocabulary_size": "vocab_size"}
 """config.json's usual name of each field, where it is not the first of SPELLINGS."""
 
 
+TIED_AS_THEIR_LANGUAGE_MODEL = {
+    *("fast_vlm", "glm4v", "glm4v_moe", "glm_ocr", "hunyuan_vl", "llava", "llava_next_video", "llava_onevision"),
+    *("minimax_m3_vl", "paddleocr_vl", "qwen2_5_vl", "qwen2_vl", "video_llama_3"),
+}
+"""Families that are tied if their language model says so, whatever is said beside it: transformers 4 saved only that
+(transformers/models, configuration_*.py)."""
+
+
 class UnreadableConfig(Exception):
     """A config.json that does not say enough.
 
@@ -59,7 +67,7 @@ class ModelConfig:
     max_position_embeddings: int
     """In tokens; 0 when config.json does not say."""
     tied_embeddings: bool | None
-    """True if config.json says so of the model, or of the language model in it; None when it does not say."""
+    """None when config.json does not say."""
     dtype: str | None
     """torch's name of it, as in bfloat16; None when config.json does not say."""
     content: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -79,7 +87,9 @@ def read_config(config: Mapping[str, Any]) -> ModelConfig:
     numbers = {fact: _number(text, spellings(fact, text_type(config))) for fact in _NUMBERS}
     hidden_size, heads = numbers["hidden_size"], numbers["attention_heads"]
     (tied_name,) = SPELLINGS["tied_embeddings"]
-    tied = [fields.get(tied_name) for fields in (config, text)]
+    tied, inside = config.get(tied_name), text.get(tied_name)
+    if tied is None or (inside is True and model_type in TIED_AS_THEIR_LANGUAGE_MODEL):
+        tied = inside
     dtype = next((text[name] for name in SPELLINGS["dtype"] if isinstance(text.get(name), str)), None)
     return ModelConfig(
         architecture=architecture if isinstance(architecture, str) else None,
@@ -92,7 +102,7 @@ def read_config(config: Mapping[str, Any]) -> ModelConfig:
         head_size=numbers["head_size"] or (hidden_size // heads if hidden_size and heads else None),
         vocabulary_size=numbers["vocabulary_size"],
         max_position_embeddings=numbers["max_position_embeddings"] or 0,
-        tied_embeddings=next((value for value in (True, False) if any(said is value for said in tied)), None),
+        tied_embeddings=tied if isinstance(tied, bool) else None,
         dtype=dtype.removeprefix("torch.") if dtype else None,
         content=config,
     )

@@ -68,7 +68,7 @@ def _config(config: Mapping[str, Any], changes: ConfigChanges) -> dict[str, Any]
 def _labelled(config: Mapping[str, Any], classifier: Classifier) -> dict[str, Any]:
     """Returns the fields of a classifier's config; the base's labels stay if there are as many of them."""
     labels = config.get("id2label")
-    if not isinstance(labels, Mapping) or len(labels) != classifier.labels:
+    if not isinstance(labels, Mapping) or set(labels) != set(map(str, range(classifier.labels))):
         labels = {str(number): f"LABEL_{number}" for number in range(classifier.labels)}
     return {
         "architectures": [classifier.architecture],

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import NF4_BLOCK, Form, LowRank, Replace, RoundTrip, Update
-from ftm_jobs.adapters.mismatch import adapter_mismatch
+from ftm_jobs.adapters.mismatch import adapter_mismatch, unsupported_adapter
 from ftm_jobs.checkpoint.embeddings import is_output_layer
 from ftm_jobs.checkpoint.index import INDEX_FILE
 from ftm_jobs.checkpoint.output_layout import Origin, OutputLayout, OutputTensor, TensorChange, base_layout, resharded
@@ -78,6 +78,8 @@ def _shared(
     new_head = base.new_output_layer("lm_head.weight")
     of_head = [update for name in list(wanted) if is_output_layer(name) for update in wanted.pop(name)]
     of_embedding = wanted.pop(embedding, [])
+    for name, updates in ((embedding, of_embedding), (head or new_head, of_head)):
+        check_conflicts(TensorUpdates(name, files, updates))
     shared = [update for update in (*of_embedding, *of_head) if not update.in_module]
     own_embedding = [update for update in of_embedding if update.in_module]
     own_head = [update for update in of_head if update.in_module]
@@ -131,6 +133,13 @@ def _new_vocabulary(
         name = resized[0]
         other = next(other for other in sizes if other != name)
         change = changed[name].changes[0]
+        of_head, of_embedding = (before for before, _ in sizes.values())
+        if of_head != of_embedding:
+            raise unsupported_adapter(
+                f"{files[change.adapter]} resizes an embedding of {of_embedding} rows and an output layer of "
+                f"{of_head} by different numbers of rows, which transformers cannot load again: train the adapter "
+                "without resizing them"
+            )
         raise adapter_mismatch(
             f'{files[change.adapter]} gives "{name}" {sizes[name][1]} rows, but "{other}" has {sizes[other][1]}: '
             + _both_resized(changed[name])

@@ -42,14 +42,21 @@ def test_the_language_model_of_a_vision_model_is_what_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("beside", "inside", "tied"),
-    [(False, True, True), (True, False, True), (None, True, True), (False, None, False), (None, None, None)],
+    ("family", "beside", "inside", "tied"),
+    [
+        ("gemma3", False, True, False),
+        ("llava", False, True, True),
+        ("llava", True, False, True),
+        ("gemma3", None, True, True),
+        ("llava", False, None, False),
+        ("gemma3", None, None, None),
+    ],
 )
-def test_a_vision_model_is_tied_if_it_or_its_language_model_says_so(
-    beside: bool | None, inside: bool | None, tied: bool | None
+def test_a_vision_model_is_tied_as_it_says_or_in_some_families_as_its_language_model_says(
+    family: str, beside: bool | None, inside: bool | None, tied: bool | None
 ) -> None:
     text = LLAMA_CONFIG | {"tie_word_embeddings": inside}
-    config = {"architectures": ["X"], "model_type": "x_vl", "tie_word_embeddings": beside, "text_config": text}
+    config = {"architectures": ["X"], "model_type": family, "tie_word_embeddings": beside, "text_config": text}
     assert parse_base_config(BASE, config).tied_embeddings is tied
 
 

@@ -112,7 +112,7 @@ def test_an_embedding_may_have_more_rows_than_the_output_layer_and_both_grow_ali
     grown: Shapes = {f"{PREFIX}{EMBEDDING}": ("F32", (44, 8)), f"{PREFIX}{HEAD}": ("F32", (40, 8))}
     assert json.loads(planned(base, (grown, {})).documents["config.json"])["vocab_size"] == 40
     grown[f"{PREFIX}{HEAD}"] = ("F32", (44, 8))
-    assert f'gives "{HEAD}" 44 rows, but "{EMBEDDING}" has 44' in refusal(base, (grown, {}))
+    assert "by different numbers of rows, which transformers cannot load again" in refusal(base, (grown, {}))
 
 
 def test_a_tensor_that_is_adapted_under_two_names_is_refused() -> None:
@@ -161,6 +161,15 @@ ADAPTED_EMBEDDING: Adapter = (
 )
 def test_adapters_that_contradict_each_other_are_refused_by_name(adapters: list[Adapter], sentence: str) -> None:
     assert sentence in refusal(BASE_SHAPES, *adapters)
+
+
+def test_a_part_of_a_tie_that_was_trained_alone_is_adapted_in_no_other_way() -> None:
+    trained: Adapter = (saved(EMBEDDING), {"modules_to_save": ["embed_tokens"]})
+    assert f'adapter 0 replaces "{EMBEDDING}", which is adapted in another way' in refusal(
+        TIED, trained, ADAPTED_EMBEDDING
+    )
+    both: Adapter = (trained[0] | ROWS[0], trained[1] | ROWS[1])
+    assert f'adapter 0 trains single rows of "{EMBEDDING}", which is adapted in' in refusal(TIED, both)
 
 
 def test_a_four_bit_base_comes_before_what_is_added_to_it_and_only_there() -> None:
