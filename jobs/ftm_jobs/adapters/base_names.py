@@ -47,6 +47,10 @@ class BaseNames:
                 return found
         return []
 
+    def is_of_class(self, name: str) -> bool:
+        """Returns whether `name` is one of the base's own class, on disk or in memory, of this version or an older."""
+        return bool(self._under(name) or self._under(self._names.renamed(name)))
+
     def is_parameter(self, name: str) -> bool:
         """Returns whether a tensor on disk is in memory no layer's weight: a router's, or a part of fused experts."""
         renamed = self._names.renamed(name)

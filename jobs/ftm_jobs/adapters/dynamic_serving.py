@@ -5,6 +5,7 @@ vLLM applies these rules when it loads an adapter (vllm/lora/peft_helper.py, lor
 
 from collections.abc import Sequence
 
+from ftm_jobs.adapters.base_names import BaseNames
 from ftm_jobs.adapters.changes import AddBias, LowRank, Replace, ReplaceRows, Update
 from ftm_jobs.adapters.tensor_names import is_plain
 from ftm_jobs.checkpoint.adapter_config import AdapterConfig
@@ -34,8 +35,13 @@ def kinds(updates: Sequence[Update]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def objections(config: AdapterConfig, updates: Sequence[Update], scale: float) -> tuple[str, ...]:
-    """Returns a sentence for each reason why vLLM cannot serve the adapter unmerged."""
+def objections(
+    config: AdapterConfig, updates: Sequence[Update], scale: float, base_names: BaseNames
+) -> tuple[str, ...]:
+    """Returns a sentence for each reason why vLLM cannot serve the adapter unmerged.
+
+    vLLM looks a layer up by its name in the base's class: it serves the base alone where an adapter has another name.
+    """
     sentences: list[str] = []
     rank = max((update.change.rank for update in updates if isinstance(update.change, LowRank)), default=config.rank)
     if rank > LARGEST_RANK:
@@ -54,13 +60,18 @@ def objections(config: AdapterConfig, updates: Sequence[Update], scale: float) -
         sentences.append("vLLM takes no trainable_token_indices")
     if not config.modules_to_save and (saved := _saved(updates)):
         sentences.append(f'vLLM does not take the adapter\'s own "{saved}"')
-    if unknown := next((name for name in _factors(updates) if not is_plain(name)), None):
-        sentences.append(f'vLLM does not know the name "{unknown}"')
+    if unknown := next((change for change in _low_rank(updates) if not _is_known(change, base_names)), None):
+        sentences.append(f'vLLM does not know the name "{unknown.a.name}"')
     return tuple(sentences)
 
 
-def _factors(updates: Sequence[Update]) -> list[str]:
-    return [update.low_rank.a.name for update in updates if update.low_rank]
+def _low_rank(updates: Sequence[Update]) -> list[LowRank]:
+    return [update.low_rank for update in updates if update.low_rank]
+
+
+def _is_known(change: LowRank, base_names: BaseNames) -> bool:
+    weights = change.module, f"{change.module}.weight"
+    return is_plain(change.a.name) and any(map(base_names.is_of_class, weights))
 
 
 def _saved(updates: Sequence[Update]) -> str | None:

@@ -24,6 +24,8 @@ class Inputs:
     """Holds a base and adapters that fit it."""
 
     base: StoredBase
+    tensors: BaseTensors
+    """The base's."""
     adapters: tuple[StoredAdapter, ...]
     updates: tuple[tuple[Update, ...], ...]
     """The updates of each adapter, in the adapters' order."""
@@ -73,5 +75,5 @@ def load_inputs(
         max_shard_size=max_shard_size,
         task=task,
     )
-    sources = loaded_base, tuple(loaded), tuple(updates)
+    sources = loaded_base, tensors, tuple(loaded), tuple(updates)
     return Inputs(*sources, output, quantized_base, max_shard_size, task, tuple(notes))

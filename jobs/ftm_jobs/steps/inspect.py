@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from math import sqrt
 
+from ftm_jobs.adapters.base_names import BaseNames
 from ftm_jobs.adapters.changes import LowRank, Update
 from ftm_jobs.adapters.dynamic_serving import kinds, objections
 from ftm_jobs.checkpoint.headers import main_dtype
@@ -40,7 +41,10 @@ def inspect(base: Source, adapters: Sequence[Source]) -> Report:
     inputs = load_inputs(base, adapters)
     facts = Facts(
         base=base_facts(inputs.base),
-        adapters=tuple(map(adapter_facts, inputs.adapters, inputs.updates)),
+        adapters=tuple(
+            adapter_facts(adapter, updates, inputs.tensors.names)
+            for adapter, updates in zip(inputs.adapters, inputs.updates, strict=True)
+        ),
     )
     named = facts.base.architecture or facts.base.model_type
     fitting = f"{len(adapters)} {'adapter fits' if len(adapters) == 1 else 'adapters fit'} " if adapters else ""
@@ -79,7 +83,7 @@ def base_facts(base: StoredBase) -> BaseFacts:
     )
 
 
-def adapter_facts(adapter: StoredAdapter, updates: Sequence[Update]) -> AdapterFacts:
+def adapter_facts(adapter: StoredAdapter, updates: Sequence[Update], base_names: BaseNames) -> AdapterFacts:
     tensors = list(adapter.header.tensors.values())
     config = adapter.config
     changes = [update.change for update in updates if isinstance(update.change, LowRank)]
@@ -94,5 +98,5 @@ def adapter_facts(adapter: StoredAdapter, updates: Sequence[Update]) -> AdapterF
         dtype=main_dtype(tensors),
         weight_bytes=sum(tensor.size for tensor in tensors),
         kinds=kinds(updates),
-        dynamic_objections=objections(config, updates, adapter.scale),
+        dynamic_objections=objections(config, updates, adapter.scale, base_names),
     )

@@ -6,7 +6,7 @@ A transform is a rename, or a conversion: operations that make other tensors of 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,11 @@ class WeightNames:
 
 def _natural_key(name: str) -> list[tuple[int, str, int]]:
     """Orders as transformers' dot_natural_key does: numbers before words, and both by value."""
-    key: list[tuple[int, str, int]] = []
-    for part in name.split("."):
-        text = part.rstrip("0123456789")
-        digits = part[len(text) :]
-        key.append((0 if part.isdigit() else 1, text, int(digits) if digits else -1))
-    return key
+    return [_part_key(part) for part in name.split(".")]
+
+
+@lru_cache(maxsize=4096)
+def _part_key(part: str) -> tuple[int, str, int]:
+    text = part.rstrip("0123456789")
+    digits = part[len(text) :]
+    return 0 if part.isdigit() else 1, text, int(digits) if digits else -1

@@ -278,13 +278,26 @@ def test_fused_experts_in_memory_are_found_on_disk_fused_or_not() -> None:
             ("DoRA",),
             ("vLLM has no DoRA",),
         ),
+        (
+            ({name.replace(PREFIX, f"{PREFIX}_orig_mod."): shape for name, shape in ADAPTER_SHAPES.items()}, {}),
+            1.0,
+            ("LoRA",),
+            (f'vLLM does not know the name "{PREFIX}_orig_mod.{Q_PROJ}.lora_A.weight"',),
+        ),
+        (
+            ({name.replace("model.layers", "layers"): shape for name, shape in ADAPTER_SHAPES.items()}, {}),
+            1.0,
+            ("LoRA",),
+            (f'vLLM does not know the name "{PREFIX}{Q_PROJ.removeprefix("model.")}.lora_A.weight"',),
+        ),
     ],
 )
 def test_inspect_says_what_an_adapter_is_and_why_vllm_cannot_serve_it_unmerged(
     adapter: Adapter, scale: float, wanted: tuple[str, ...], why: tuple[str, ...]
 ) -> None:
     config = parse_adapter_config("adapter_config.json", ADAPTER_CONFIG | adapter[1])
-    base = BaseTensors("s3://models/base", "llama", False, [header(BASE_SHAPES)])
+    llama = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    base = BaseTensors("s3://models/base", "llama", False, [header(BASE_SHAPES)], config=llama)
     updates = match(base, AppliedAdapter(0, "adapter", config, 1.0), header(adapter[0]))
     assert kinds(updates) == wanted
-    assert objections(config, updates, scale) == why
+    assert objections(config, updates, scale, base.names) == why
