@@ -24,7 +24,16 @@ from transformers.core_model_loading import (
 from ftm_jobs.adapters.base_names import BaseNames
 from ftm_jobs.transformers_tables.transforms import Stored
 from ftm_jobs.transformers_tables.weight_names import TABLE, of_key, submodels, transforms
-from tests.tables.weight_names import base_classes, class_types, conversions, entry_of, made, mappings, written
+from tests.tables.weight_names import (
+    base_classes,
+    class_types,
+    conversions,
+    entry_of,
+    made,
+    mappings,
+    usual_classes,
+    written,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -44,6 +53,7 @@ def test_the_table_is_that_of_the_pinned_transformers() -> None:
     assert table["transformers"] == transformers.__version__
     assert table["mappings"] == mappings()
     assert table["base_classes"] == base_classes()
+    assert table["usual_classes"] == usual_classes()
     assert set(table["classes"]) <= set(class_types())
 
 
@@ -70,7 +80,7 @@ def test_every_weight_is_found_again_on_the_disk_that_transformers_writes(capsys
     for name in chosen_classes():
         model: Any = made(getattr(transformers, name))
         assert entry_of(model) == {field: value for field, value in classes[name].items() if field not in CLASS_FIELDS}
-        config = model.config.to_dict() | {"model_type": model.config.model_type}
+        config = model.config.to_dict() | {"architectures": [name], "model_type": model.config.model_type}
         theirs = get_model_conversion_mapping(model)
         assert [plain(transform) for transform in theirs] == [
             (ours.sources, ours.targets, ours.operations, ours.scope, ours.prefix) for ours in transforms(name, config)
@@ -78,7 +88,7 @@ def test_every_weight_is_found_again_on_the_disk_that_transformers_writes(capsys
         weights = model.state_dict()
         model._weight_conversions = get_model_conversion_mapping(model, add_legacy=False)
         disk = revert_weight_conversion(model, dict(weights))
-        names = BaseNames(disk, name, config)
+        names = BaseNames(disk, config)
         for weight in weights:
             (stored,) = names.stored(weight) or (None,)
             counts[kind(stored)] += 1

@@ -77,6 +77,7 @@ def table() -> dict[str, Any]:
             name: entry for name, model_type in class_types().items() if (entry := class_entry(name, model_type))
         },
         "base_classes": base_classes(),
+        "usual_classes": usual_classes(),
     }
 
 
@@ -113,8 +114,20 @@ def written(operation: ConversionOps) -> str:
 
 def base_classes() -> dict[str, str]:
     """Returns AutoModel's class of each model type."""
-    names = modeling_auto.MODEL_MAPPING_NAMES.items()
-    return {model_type: name if isinstance(name, str) else name[0] for model_type, name in names}
+    return _first(modeling_auto.MODEL_MAPPING_NAMES)
+
+
+def usual_classes() -> dict[str, str]:
+    """Returns the class that writes text, of each model type that has one."""
+    return (
+        _first(modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+        | _first(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+        | _first(modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+    )
+
+
+def _first(names: Mapping[str, Any]) -> dict[str, str]:
+    return {model_type: name if isinstance(name, str) else name[0] for model_type, name in names.items()}
 
 
 def class_types() -> dict[str, str]:

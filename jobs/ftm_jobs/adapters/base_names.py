@@ -15,6 +15,7 @@ from ftm_jobs.transformers_tables.transforms import Stored, WeightNames
 from ftm_jobs.transformers_tables.weight_names import (
     Submodel,
     base_class,
+    class_of,
     classes_around,
     model_class,
     prefixes,
@@ -26,10 +27,10 @@ from ftm_jobs.transformers_tables.weight_names import (
 class BaseNames:
     """Finds a base's tensors by the names that adapters have for them."""
 
-    def __init__(self, names: Iterable[str], architecture: str, config: Mapping[str, Any]) -> None:
-        """`architecture` is the class that config.json names; of `config`, all its model types count."""
+    def __init__(self, names: Iterable[str], config: Mapping[str, Any]) -> None:
+        """`config` is config.json, whose class and model types count."""
         self.names = frozenset(names)
-        self._architecture = architecture
+        self._architecture = class_of(config)
         self._config = config
 
     def find(self, name: str) -> str | None:

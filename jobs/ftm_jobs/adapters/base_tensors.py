@@ -49,8 +49,7 @@ class BaseTensors:
 
     @cached_property
     def names(self) -> BaseNames:
-        architectures = self.config.get("architectures") or ("",)
-        return BaseNames(self.by_name, str(architectures[0]), {"model_type": self.model_type, **self.config})
+        return BaseNames(self.by_name, {"model_type": self.model_type, **self.config})
 
     @cached_property
     def embedding(self) -> str | None:

@@ -50,6 +50,18 @@ def base_class(model_type: str) -> str | None:
     return name
 
 
+def class_of(config: Mapping[str, Any]) -> str:
+    """Returns the class that config.json names, or the usual one of its model type where it names none.
+
+    A class that transformers does not have is code of the model's own: it shares no names with another.
+    """
+    named = config.get("architectures")
+    if isinstance(named, list) and named:
+        return str(named[0])
+    usual: str = _table()["usual_classes"].get(str(config.get("model_type")), "")
+    return usual
+
+
 def prefixes() -> frozenset[str]:
     """Returns the base_model_prefix of every class."""
     return frozenset(entry["prefix"] for entry in _table()["classes"].values() if entry["prefix"])

@@ -6,7 +6,7 @@ import pytest
 
 from ftm_jobs.adapters.base_names import BaseNames
 from ftm_jobs.transformers_tables.transforms import Transform, WeightNames
-from ftm_jobs.transformers_tables.weight_names import transforms
+from ftm_jobs.transformers_tables.weight_names import class_of, transforms
 
 Q_PROJ = "layers.0.self_attn.q_proj.weight"
 
@@ -83,7 +83,7 @@ def test_a_tensor_is_found_by_its_name_in_memory(
 ) -> None:
     memory = memory or disk.replace("backbone.", "model.")
     assert WeightNames(transforms(architecture, content)).renamed(disk) == memory
-    names = BaseNames([disk, "other.weight"], architecture, content)
+    names = BaseNames([disk, "other.weight"], content | {"architectures": [architecture]})
     assert names.find(memory) == disk
     assert names.find(disk) == disk
 
@@ -116,13 +116,13 @@ def test_a_tensor_is_found_by_its_name_in_memory(
 def test_a_tensor_is_found_by_the_name_in_other_classes_and_older_versions(
     architecture: str, content: dict[str, Any], disk: str, adapter: str
 ) -> None:
-    assert BaseNames([disk, "other.weight"], architecture, content).find(adapter) == disk
+    assert BaseNames([disk, "other.weight"], content | {"architectures": [architecture]}).find(adapter) == disk
 
 
 def test_a_layer_of_the_language_model_is_never_taken_for_one_of_the_vision_tower() -> None:
     gemma = config("gemma3", "siglip_vision_model", "gemma3_text")
     vision = f"vision_tower.vision_model.encoder.{Q_PROJ}"
-    names = BaseNames([vision], "Gemma3ForConditionalGeneration", gemma)
+    names = BaseNames([vision], gemma)
     for name in (f"model.{Q_PROJ}", Q_PROJ, f"encoder.{Q_PROJ}", f"model.language_model.{Q_PROJ}"):
         assert names.stored(name) == [], name
 
@@ -139,7 +139,7 @@ def test_experts_are_in_their_numbers_order() -> None:
     disk = [
         f"model.layers.0.mlp.experts.{number}.{part}_proj.weight" for number in (10, 9, 0) for part in ("up", "gate")
     ]
-    names = BaseNames(disk, "Qwen3MoeForCausalLM", config("qwen3_moe"))
+    names = BaseNames(disk, config("qwen3_moe"))
     (stored,) = names.stored("model.layers.0.mlp.experts.gate_up_proj")
     assert stored.merged_experts == tuple(
         tuple(f"model.layers.0.mlp.experts.{number}.{part}_proj.weight" for number in (0, 9, 10))
@@ -154,3 +154,19 @@ def test_renames_that_share_a_name_count_only_where_the_first_of_them_does() -> 
     shift = Transform(("norm0", "norm1"), ("norm1", "norm2"), together=True)
     assert sorted(WeightNames([shift]).in_memory(["norm0", "norm1"])) == ["norm1", "norm2"]
     assert sorted(WeightNames([shift]).in_memory(["norm1", "norm2"])) == ["norm1", "norm2"]
+
+
+def test_two_tensors_that_are_one_weight_are_both_named_and_neither_is_taken() -> None:
+    disk = [f"language_model.model.{Q_PROJ}", f"model.language_model.{Q_PROJ}"]
+    names = BaseNames(disk, config("llava", "clip_vision_model", "llama"))
+    assert [stored.sources for stored in names.stored(disk[1])] == [((disk[0],),), ((disk[1],),)]
+    assert names.find(disk[1]) is None
+
+
+def test_a_config_that_names_no_class_has_the_usual_one_of_its_model_type() -> None:
+    gemma = config("gemma3", "siglip_vision_model", "gemma3_text")
+    disk = f"vision_tower.vision_model.encoder.{Q_PROJ}"
+    assert BaseNames([disk], gemma).find(f"model.vision_tower.encoder.{Q_PROJ}") == disk
+    own_code = gemma | {"architectures": ["SomebodysGemma"]}
+    assert class_of(own_code) == "SomebodysGemma"
+    assert BaseNames([f"{disk}.odd"], own_code).find(f"model.vision_tower.encoder.{Q_PROJ}") is None
