@@ -152,5 +152,6 @@ def check_token_rows(files: Sequence[str], tensor: OutputTensor) -> None:
         if isinstance(change, ReplaceRows) and max(change.indices, default=0) >= tensor.shape[0]:
             raise adapter_mismatch(
                 f'{files[change.adapter]} replaces row {max(change.indices)} of "{tensor.name}", which has '
-                f"{tensor.shape[0]}: use the base that the adapter was trained on"
+                f"{tensor.shape[0]}: name the base with its vocabulary grown as it was for the training, or save the "
+                "adapter with save_embedding_layers=True"
             )

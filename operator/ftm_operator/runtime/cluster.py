@@ -6,14 +6,17 @@ counted.
 """
 
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.dynamic import DynamicClient, Resource
 
@@ -58,7 +61,7 @@ class ApiError(Exception):
     """The API server refused a request, or did not answer (status 0)."""
 
     def __init__(self, request: str, status: int, message: str) -> None:
-        super().__init__(f"{request}: {status} {message}")
+        super().__init__(f"{request}: {status} {message}" if status else f"{request}: {message}")
         self.status = status
         self.message = message
 
@@ -105,6 +108,24 @@ class _Target:
         return str(self.resource.path(self.name, self.namespace))
 
 
+_NO_KUBECONFIG = (OSError, AttributeError, LookupError, TypeError, ValueError)
+"""Raised by the client, beside its own error, for a file that is no text, or YAML without a kubeconfig's structure."""
+
+
+async def _load_kubeconfig() -> None:
+    """Reads KUBECONFIG, or ~/.kube/config. Raises NoCluster."""
+    place = os.environ.get("KUBECONFIG", "~/.kube/config")
+    if not any(part and Path(part).expanduser().is_file() for part in place.split(os.pathsep)):
+        raise NoCluster(f'there is no kubeconfig at "{place}"; set KUBECONFIG to one that names the cluster')
+    try:
+        await config.load_kube_config(config_file=place)  # type: ignore[no-untyped-call]
+    except (config.ConfigException, yaml.YAMLError) as error:
+        text = " ".join(str(error).split())
+        raise NoCluster(f'the kubeconfig "{place}" names no cluster ({text}); correct it') from error
+    except _NO_KUBECONFIG as error:
+        raise NoCluster(f'the kubeconfig "{place}" names no cluster, since it is no kubeconfig; correct it') from error
+
+
 class Cluster:
     """A connection to one API server."""
 
@@ -120,10 +141,7 @@ class Cluster:
         try:
             config.load_incluster_config()  # type: ignore[no-untyped-call]
         except config.ConfigException:
-            try:
-                await config.load_kube_config()  # type: ignore[no-untyped-call]
-            except (config.ConfigException, OSError) as error:
-                raise NoCluster(f"kubeconfig names no cluster ({' '.join(str(error).split())})") from error
+            await _load_kubeconfig()
         async with client.ApiClient() as api:
             yield cls(api)
 

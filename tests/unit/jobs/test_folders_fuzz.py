@@ -5,12 +5,14 @@ Each is refused in a sentence that names a file, or merged to the very weights o
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from ftm_jobs.companions.base_folder import is_irrelevant, listed
 from ftm_jobs.errors import LONGEST_MESSAGE, InvalidInput
 from ftm_jobs.merge.artifact import merge_to
 from ftm_jobs.merge.inputs import load_inputs
@@ -38,6 +40,7 @@ ADAPTER = {
     "adapter_config.json": json.dumps(ADAPTER_CONFIG).encode(),
     "adapter_model.safetensors": filled(ADAPTER_SHAPES),
 }
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * 'a'}\nsize 1234567\n".encode()
 ADDED = (
     "README.md",
@@ -116,15 +119,24 @@ def test_a_changed_folder_is_refused_by_a_files_name_or_merged_right(tmp_path: P
     def check(change: Files) -> None:
         base, adapter = (written(tmp_path / name, change if name == which else right[name]) for name in right)
         try:
-            inspect(base, [adapter])
+            report = inspect(base, [adapter])
         except InvalidInput as error:
             event(f"refused: {error.reason}")
             assert_sentence(error.message, tmp_path / which, {*change, *right[which]})
         else:
             event("merged")
             assert merged(tmp_path / "out", base, adapter) == wanted
+            read = {*stored, "adapter_config.json", "adapter_model.safetensors"}
+            assert_nothing_is_silent(change.keys() - read, tmp_path / "out", which, " ".join(report.notes))
 
     check()
+
+
+def assert_nothing_is_silent(names: Collection[str], out: Path, which: str, notes: str) -> None:
+    """Each file is in the merged model, or named in a note, or one that no model is loaded with."""
+    for name in names:
+        kept = (out / name).exists() or is_irrelevant(name) or listed([name]) in notes
+        assert kept or (which == "adapter" and not name.endswith(WEIGHTS)), name
 
 
 def assert_sentence(message: str, folder: Path, names: set[str]) -> None:

@@ -155,7 +155,7 @@ ADAPTED_EMBEDDING: Adapter = (
         ),
         (
             [(ROWS[0], {"trainable_token_indices": [3, 32]})],
-            f'adapter 0 replaces row 32 of "{EMBEDDING}", which has 32: use the base that',
+            f'adapter 0 replaces row 32 of "{EMBEDDING}", which has 32: name the base with',
         ),
     ],
 )

@@ -181,11 +181,16 @@ def test_gc_refuses_when_nothing_refers_to_anything(
 def test_gc_refuses_without_a_cluster(
     command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     code, _, err = ftm(capsys, "artifacts", "gc", STORE, "--delete")
     assert (code, command.ran) == (2, [])
-    assert "ftm: the cluster cannot be asked which artifacts it refers to: kubeconfig names no cluster" in err
+    assert "ftm: the cluster cannot be asked which artifacts it refers to: there is no kubeconfig at" in err
+    for broken in (b"", b"a: [", b"text", b"\xff", b"contexts: 1", b"current-context: a"):
+        (tmp_path / "kubeconfig").write_bytes(broken)
+        code, _, err = ftm(capsys, "artifacts", "gc", STORE, "--delete")
+        assert (code, command.ran) == (2, [])
+        assert 'kubeconfig" names no cluster' in err
 
 
 def test_what_is_being_built_and_what_a_pod_fetches_is_referred_to() -> None:
