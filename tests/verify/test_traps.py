@@ -70,6 +70,18 @@ def test_a_config_that_lost_its_rope_settings_is_caught(verify: Run, small: Merg
     assert "rope_theta" in report.message
 
 
+def test_a_merged_model_that_lost_the_adapters_chat_template_is_caught(
+    verify: Run, small: Merged, tmp_path: Path
+) -> None:
+    adapter = shutil.copytree(small.assets.adapter, tmp_path / "adapter")
+    (adapter / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    report = verify(small, adapter=adapter)
+    assert failed(report) == {"MergedTokenizer"}
+    assert report.reason == "TokenizerDiffers"
+    assert "chat template: " in report.message
+    assert "the merged model has another tokenizer than was trained with; merge again" in report.message
+
+
 def test_a_tokenizer_with_one_wrong_special_token_is_caught(
     verify: Run, small: Merged, awq: Path, tmp_path: Path
 ) -> None:

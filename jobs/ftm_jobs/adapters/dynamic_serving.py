@@ -12,6 +12,7 @@ from ftm_jobs.checkpoint.adapter_config import AdapterConfig
 
 LARGEST_RANK = 512
 """vllm/config/lora.py, MaxLoRARanks."""
+OWN_TOKENIZER = "it was trained with a tokenizer or chat template of its own, and vLLM would use the base's"
 _MODULES = {"classifier", "score"}
 
 

@@ -10,12 +10,14 @@ from ftm_jobs.checkpoint.weight_files import LARGEST_JSON_BYTES, REQUESTS
 from ftm_jobs.companions.base_folder import (
     CODE_SUFFIX,
     MODULES_FILE,
+    TEMPLATE_FOLDER,
     first_few,
     is_companion,
     is_irrelevant,
     model_folders,
     was_companion,
 )
+from ftm_jobs.companions.tokenizer_files import is_tokenizer_file
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.runtime.caller import advice, take_the_new_one
 from ftm_jobs.runtime.pipeline import in_order
@@ -55,6 +57,14 @@ def companions(store: Store, files: Mapping[str, int], folders: Collection[str])
         below = store.list_folder(folder).items()
         found |= {p: size for p, size in below if is_plain_path(p) and not is_irrelevant(p.rpartition("/")[2])}
     return found
+
+
+def tokenizer_files(store: Store, files: Mapping[str, int], folders: Collection[str]) -> dict[str, int]:
+    """Returns sizes by path of a folder's tokenizer files, chat templates included."""
+    templates = store.list_folder(TEMPLATE_FOLDER) if TEMPLATE_FOLDER in folders else {}
+    return {
+        path: size for path, size in {**files, **templates}.items() if is_plain_path(path) and is_tokenizer_file(path)
+    }
 
 
 def copy_companions(store: Store, stats: Iterable[Stat], folder: Path, *, of_artifact: bool = False) -> None:

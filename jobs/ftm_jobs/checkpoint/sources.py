@@ -13,7 +13,7 @@ from ftm_jobs.checkpoint.quantized_base import CARD_FILE, refuse_quantized
 from ftm_jobs.checkpoint.refusals.empty_tensors import refuse_empty_adapter, refuse_empty_base
 from ftm_jobs.checkpoint.refusals.missing_files import Contents, missing_adapter_file, missing_base_file
 from ftm_jobs.checkpoint.small_files import refuse_broken_files
-from ftm_jobs.checkpoint.source_files import companions, earlier_files, folders_of, pinned, stats_of
+from ftm_jobs.checkpoint.source_files import companions, earlier_files, folders_of, pinned, stats_of, tokenizer_files
 from ftm_jobs.checkpoint.weight_files import (
     FIRST_READ_BYTES,
     WeightFiles,
@@ -23,7 +23,7 @@ from ftm_jobs.checkpoint.weight_files import (
     read_weight_files,
 )
 from ftm_jobs.companions.adapter_folder import refuse_trained_weights, unread_notes
-from ftm_jobs.companions.base_folder import left_out_note
+from ftm_jobs.companions.base_folder import TEMPLATE_FOLDER, left_out_note
 from ftm_jobs.contract.config import ModelConfig
 from ftm_jobs.contract.config_fields import SPELLINGS, text_fields
 from ftm_jobs.errors import InvalidInput, StepError
@@ -122,9 +122,12 @@ def load_adapter(store: Store, source: Source) -> StoredAdapter:
     refuse_empty_adapter(store.describe(ADAPTER_FILE), header.tensors.values())
     unread = files.keys() - {ADAPTER_CONFIG_FILE, ADAPTER_FILE}
     refuse_trained_weights(store.uri, unread)
-    stats = stats_of(store, [ADAPTER_CONFIG_FILE, ADAPTER_FILE])
+    folders = folders_of(store)
+    tokenizer = tokenizer_files(store, files, folders)
+    stats = stats_of(store, [ADAPTER_CONFIG_FILE, ADAPTER_FILE, *tokenizer])
     taken = pinned(store, source, stats, {ADAPTER_CONFIG_FILE, ADAPTER_FILE})
-    notes = (*unread_notes(store.uri, unread, folders_of(store)), *taken.notes)
+    refuse_broken_files(store, tokenizer, tokenizer.keys() & taken.stats.keys())
+    notes = (*unread_notes(store.uri, unread, folders - {TEMPLATE_FOLDER}), *taken.notes)
     return StoredAdapter(store, taken.digest, config, header, taken.stats, source.scale, content, notes)
 
 

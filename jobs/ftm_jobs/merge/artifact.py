@@ -81,7 +81,8 @@ def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[Mani
     keep_freed_memory()
     base = inputs.base
     proven = [adapter.stats[ADAPTER_FILE] for adapter in inputs.adapters if adapter.stats[ADAPTER_FILE].sha256]
-    progress = Progress("merge", sum(stat.size for stat in [*base.stats.values(), *proven]))
+    carried = [stat for _, stat in inputs.carried.copied]
+    progress = Progress("merge", sum(stat.size for stat in [*base.stats.values(), *proven, *carried]))
     for adapter in inputs.adapters:
         transfer.prove(adapter.store, adapter.stats[ADAPTER_FILE], progress)
     adapted, output = AdaptedWeights(inputs), inputs.output
@@ -97,9 +98,8 @@ def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[Mani
             journal.add(*(ready for each, ready in unproven if proof.holds(each)))
             unproven = [(each, ready) for each, ready in unproven if not proof.holds(each)]
     weights = {header.file for header in base.headers} | output.dropped | output.documents.keys()
-    copied = [
-        transfer.copy(base.store, stat, target, progress) for name, stat in base.stats.items() if name not in weights
-    ]
+    beside = [(base.store, stat) for name, stat in base.stats.items() if name not in weights]
+    copied = [transfer.copy(store, stat, target, progress) for store, stat in (*beside, *inputs.carried.copied)]
     documents = [put(target, name, content) for name, content in output.documents.items()]
     progress.close()
     return sorted([*kept.values(), *written, *copied, *documents], key=lambda file: file.path)

@@ -1,13 +1,14 @@
 """Opens the sources of a step and checks them against each other; merge/ties.py alone reads weights, seldom."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ftm_jobs.adapters.adapter_tensors import AppliedAdapter
 from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import Update
 from ftm_jobs.adapters.match import match
 from ftm_jobs.adapters.promised_layers import missing_layers
+from ftm_jobs.checkpoint.carried_files import CarriedFiles, carried_files
 from ftm_jobs.checkpoint.output_layout import OutputLayout
 from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase, load_adapter, load_base
 from ftm_jobs.contract.keys import QuantizedBase
@@ -36,6 +37,8 @@ class Inputs:
     """Bytes of the output's largest weight file; None where the files are the base's."""
     task: ClassifierTask | None = None
     """The classifier that they become; None: a model of the base's class."""
+    carried: CarriedFiles = field(default_factory=CarriedFiles)
+    """Files beside the weights that are not the base's."""
     notes: tuple[str, ...] = ()
     """Sentences for people: what of the sources is not in the merged model."""
 
@@ -76,4 +79,14 @@ def load_inputs(
         task=task,
     )
     sources = loaded_base, tensors, tuple(loaded), tuple(updates)
-    return Inputs(*sources, output, quantized_base, max_shard_size, task, tuple(notes))
+    carried = carried_files(loaded_base, loaded, _embedding_rows(tensors, output) or loaded_base.config.vocabulary_size)
+    documents, dropped = {**output.documents, **carried.documents}, output.dropped | carried.dropped
+    output = replace(output, documents=documents, dropped=dropped)
+    notes += carried.notes
+    return Inputs(*sources, output, quantized_base, max_shard_size, task, carried, tuple(notes))
+
+
+def _embedding_rows(base: BaseTensors, output: OutputLayout) -> int | None:
+    """Returns the rows of the merged model's embedding; None where no tensor is known to be that."""
+    tensors = (tensor for file in output.files for tensor in file.tensors)
+    return next((tensor.shape[0] for tensor in tensors if tensor.name == base.embedding), None)

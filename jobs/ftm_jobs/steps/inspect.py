@@ -9,7 +9,7 @@ from math import sqrt
 
 from ftm_jobs.adapters.base_names import BaseNames
 from ftm_jobs.adapters.changes import LowRank, Update
-from ftm_jobs.adapters.dynamic_serving import kinds, objections
+from ftm_jobs.adapters.dynamic_serving import OWN_TOKENIZER, kinds, objections
 from ftm_jobs.checkpoint.headers import main_dtype
 from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase
 from ftm_jobs.checkpoint.tensor_groups import tensor_groups
@@ -42,8 +42,8 @@ def inspect(base: Source, adapters: Sequence[Source]) -> Report:
     facts = Facts(
         base=base_facts(inputs.base),
         adapters=tuple(
-            adapter_facts(adapter, updates, inputs.tensors.names)
-            for adapter, updates in zip(inputs.adapters, inputs.updates, strict=True)
+            adapter_facts(adapter, updates, inputs.tensors.names, own_tokenizer=own)
+            for adapter, updates, own in zip(inputs.adapters, inputs.updates, inputs.carried.own_tokenizer, strict=True)
         ),
     )
     named = facts.base.architecture or facts.base.model_type
@@ -83,7 +83,9 @@ def base_facts(base: StoredBase) -> BaseFacts:
     )
 
 
-def adapter_facts(adapter: StoredAdapter, updates: Sequence[Update], base_names: BaseNames) -> AdapterFacts:
+def adapter_facts(
+    adapter: StoredAdapter, updates: Sequence[Update], base_names: BaseNames, *, own_tokenizer: bool
+) -> AdapterFacts:
     tensors = list(adapter.header.tensors.values())
     config = adapter.config
     changes = [update.change for update in updates if isinstance(update.change, LowRank)]
@@ -98,5 +100,8 @@ def adapter_facts(adapter: StoredAdapter, updates: Sequence[Update], base_names:
         dtype=main_dtype(tensors),
         weight_bytes=sum(tensor.size for tensor in tensors),
         kinds=kinds(updates),
-        dynamic_objections=objections(config, updates, adapter.scale, base_names),
+        dynamic_objections=(
+            *objections(config, updates, adapter.scale, base_names),
+            *((OWN_TOKENIZER,) if own_tokenizer else ()),
+        ),
     )

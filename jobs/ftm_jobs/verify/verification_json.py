@@ -34,6 +34,8 @@ def findings(measured: VerificationMeasurements, quantized: bool, maximum: float
         checks.merged_weights(measured.weights, measured.compared_weights),
         checks.config_parity(measured.files.config),
     ]
+    if measured.files.merged_tokenizer:
+        results.append(checks.merged_tokenizer(measured.files.merged_tokenizer))
     if quantized:
         kl = measured.kl(MERGED, QUANTIZED)
         results.append(checks.tokenizer_parity(measured.files.tokenizer.differences, measured.files.tokenizer.texts))
@@ -74,7 +76,9 @@ def verification_content(
         "differences": {
             "weights": [str(each) for each in measured.weights],
             "config": [str(each) for each in measured.files.config],
-            "tokenizer": [str(each) for each in measured.files.tokenizer.differences],
+            "tokenizer": [
+                str(each) for each in (*measured.files.merged_tokenizer, *measured.files.tokenizer.differences)
+            ],
         },
         "notes": list(notes),
     }

@@ -93,6 +93,13 @@ def tokenizer_parity(different: Sequence[Difference], texts: int) -> Finding:
     )
 
 
+def merged_tokenizer(different: Sequence[Difference]) -> Finding:
+    """Fails: the merged model's tokenizer is not the one that was trained with."""
+    sentence = f"{_listed(different)}: the merged model has another tokenizer than was trained with; merge again"
+    check = _check("MergedTokenizer", len(different), 0, "differences", passed=False)
+    return Finding(check, Reason.TOKENIZER_DIFFERS, sentence)
+
+
 def better_than_rounding(kl: float, rounding: float, yardstick: str) -> Finding:
     """Checks the divergence against plain rounding's; `yardstick` tells bits and groups."""
     passed = kl < rounding

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from ftm_jobs.checkpoint.source_files import copy_companions
 from ftm_jobs.runtime.progress import Progress
@@ -11,7 +12,7 @@ from ftm_jobs.text.prompts import TokenizedQuestion, TokenizedText, held_out, to
 from ftm_jobs.verify.figures.difference import Difference
 from ftm_jobs.verify.figures.divergence import Divergence, total
 from ftm_jobs.verify.figures.model_names import ADAPTED, BASE, COARSE, MERGED, PAIRS, QUANTIZED
-from ftm_jobs.verify.measurements.files import FileComparison, compare_files, ends_of_answers
+from ftm_jobs.verify.measurements.files import FileComparison, compare_files, ends_of_answers, write_expected_files
 from ftm_jobs.verify.measurements.task import VerificationTask
 from ftm_jobs.verify.models.answers import MOST_TOKENS, Answer, answer
 from ftm_jobs.verify.models.groups import (
@@ -72,10 +73,12 @@ def measure(task: VerificationTask) -> VerificationMeasurements:
     """Measures all that a report shows. Raises InvalidInput and Failed."""
     tokenizer, template = HfTokenizer(task.merged.local), load_template(task.merged.local)
     questions = tokenize_questions(task.questions, tokenizer, template)
-    files = compare_files(task, tokenizer, template)
+    expected = task.scratch / "adapted"
+    write_expected_files(task.inputs, expected)
+    files = compare_files(task, tokenizer, template, expected)
     assert task.merged.tensors
     weights = MergedWeights(task.merged.tensors)
-    base, quantized = _base_group(task, weights), _groups(task)
+    base, quantized = _base_group(task, expected, weights), _groups(task)
     groups = [base.group, *quantized.groups]
     ends = ends_of_answers(task.merged.local, tokenizer)
     answers, cut = _answers(groups, questions, ends)
@@ -103,14 +106,10 @@ def measure(task: VerificationTask) -> VerificationMeasurements:
     )
 
 
-def _base_group(task: VerificationTask, weights: MergedWeights) -> BaseGroup:
-    base = task.inputs.base
-    plain, edited = task.scratch / "base", task.scratch / "adapted"
-    for folder in (plain, edited):
-        copy_companions(base.store, base.stats.values(), folder)
-    for name, content in task.inputs.output.documents.items():
-        (edited / name).write_bytes(content)
-    return base_group(task.inputs, StoredTensors(base.store, base.headers), plain, edited, weights.see)
+def _base_group(task: VerificationTask, expected: Path, weights: MergedWeights) -> BaseGroup:
+    base, plain = task.inputs.base, task.scratch / "base"
+    copy_companions(base.store, base.stats.values(), plain)
+    return base_group(task.inputs, StoredTensors(base.store, base.headers), plain, expected, weights.see)
 
 
 def _notes(base: BaseGroup) -> list[str]:
