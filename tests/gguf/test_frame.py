@@ -215,7 +215,7 @@ def test_memory_that_runs_out_is_told_with_what_there_was_and_what_was_needed(
         make(place, merged, method(grows, memory_bytes=lambda _: 3_400_000_000))
     assert failed.value.reason is Reason.OUT_OF_MEMORY
     assert failed.value.message.startswith("memory ran out: it had ")
-    assert failed.value.message.endswith(" and needs some 3.4 GB: give the Job more (spec.jobs.resources)")
+    assert failed.value.message.endswith(" and needs some 3.4 GB: end other programs, or use a machine with more")
 
 
 def test_a_disk_too_small_is_told_before_anything_is_fetched(place: Place, merged: Report) -> None:

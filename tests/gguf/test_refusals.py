@@ -153,7 +153,7 @@ def test_memory_that_runs_out(run: Run, tmp_path: Path, stubbed: Any, program: s
     stubbed(**{"converter": writes_gguf(), program: ends})
     message = failed(convert(run, model(tmp_path / "m")), "OutOfMemory")
     assert message.startswith("memory ran out: it had ")
-    assert message.endswith(" and needs some 1.5 GB: give the Job more (spec.jobs.resources)")
+    assert message.endswith(" and needs some 1.5 GB: end other programs, or use a machine with more")
 
 
 @pytest.mark.parametrize("program", ["converter", "quantizer"])

@@ -100,7 +100,7 @@ def lying(**entry: Any) -> bytes:
 
 
 WRONG_BASES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
-    "no config": (removed("config.json"), "MissingFile", ["has no config.json: upload it or correct the URI"]),
+    "no config": (removed("config.json"), "MissingFile", ["has model.safetensors but no config.json: copy it from"]),
     "no weights": (removed("model.safetensors"), "MissingFile", ["has no model.safetensors"]),
     "pickles": (
         pickled("pytorch_model.bin", "model.safetensors"),
@@ -154,7 +154,11 @@ WRONG_BASES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     ),
 }
 WRONG_ADAPTERS: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
-    "no config": (removed("adapter_config.json"), "MissingFile", ["has no adapter_config.json"]),
+    "no config": (
+        removed("adapter_config.json"),
+        "MissingFile",
+        ["but no adapter_config.json, which says rank and alpha"],
+    ),
     "pickles": (
         pickled("adapter_model.bin", "adapter_model.safetensors"),
         "PickleWeights",
@@ -191,10 +195,10 @@ WRONG_ADAPTERS: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     "a layer that the base does not have": (
         overwritten(
             "adapter_model.safetensors",
-            zeros(ADAPTER_SHAPES | {"base_model.model.score.weight": ("F32", (2, 8))}),
+            zeros(ADAPTER_SHAPES | {"base_model.model.extra.weight": ("F32", (2, 8))}),
         ),
         "AdapterMismatch",
-        ['"base_model.model.score.weight" replaces "score.weight", which', "use the base that the adapter"],
+        ['"base_model.model.extra.weight" replaces "extra.weight", which', "use the base that the adapter"],
     ),
 }
 

@@ -135,7 +135,7 @@ def test_what_is_not_there_or_not_allowed_is_told_apart(adapter: str, hub: Hub, 
 
     reason, message = refusal("hf://org/other", TOKEN)
     assert reason == "SourceNotFound"
-    assert "hf://org/other does not exist or is private: correct the name, or give a HF_TOKEN" in message
+    assert "hf://org/other does not exist or is private: correct the name, or set a HF_TOKEN" in message
     reason, message = refusal("hf://org/name@v2", TOKEN)
     assert reason == "SourceNotFound"
     assert "the repository has no such branch, tag or commit" in message

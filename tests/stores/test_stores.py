@@ -138,7 +138,7 @@ def test_an_object_that_was_replaced_after_it_was_listed_is_noticed(s3: S3) -> N
     with pytest.raises(InvalidInput) as caught:
         store.read("a", 0, 6)
     assert caught.value.reason is Reason.SOURCE_CHANGED
-    assert "was replaced while it was read: set the annotation ftm.dev/refresh" in caught.value.message
+    assert "was replaced while it was read: run this again from its start" in caught.value.message
 
 
 def test_a_file_that_was_cut_after_it_was_listed_is_noticed(tmp_path: Path) -> None:
