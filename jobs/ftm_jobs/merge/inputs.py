@@ -61,7 +61,7 @@ def load_inputs(
     )
     loaded: list[StoredAdapter] = []
     updates: list[tuple[Update, ...]] = []
-    notes = list(loaded_base.notes)
+    notes: list[str] = []
     for number, source in enumerate(adapters):
         adapter = load_adapter(open_store(source), source)
         tensors = with_ties(loaded_base, tensors, adapter.header)
@@ -82,7 +82,7 @@ def load_inputs(
     carried = carried_files(loaded_base, loaded, _embedding_rows(tensors, output) or loaded_base.config.vocabulary_size)
     documents, dropped = {**output.documents, **carried.documents}, output.dropped | carried.dropped
     output = replace(output, documents=documents, dropped=dropped)
-    notes += carried.notes
+    notes = [*carried.notes, *notes, *loaded_base.notes]  # a report that has no room for all loses the last
     return Inputs(*sources, output, quantized_base, max_shard_size, task, carried, tuple(notes))
 
 

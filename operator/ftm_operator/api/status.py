@@ -15,6 +15,7 @@ from ftm_operator.api.schema import MapList, Tolerant
 
 Phase = Literal["Inspecting", "Merging", "Quantizing", "Verifying", "Deploying", "Ready", "Failed", "Suspended"]
 MOST_REJECTED = 32
+MOST_NOTES = 64
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 
@@ -40,7 +41,7 @@ class Sources(Tolerant):
 
     input_hash: str | None = None
     """A hash of the sources' URIs, their order, and the annotation ftm.dev/refresh."""
-    notes: Annotated[tuple[str, ...], Field(max_length=64)] | None = None
+    notes: Annotated[tuple[str, ...], Field(max_length=MOST_NOTES)] | None = None
     """Remarks on the sources: files that a merge leaves out, layers that an adapter promises and does not have."""
 
 
@@ -162,7 +163,7 @@ class Artifacts(Tolerant):
     """The merged model, quantized."""
     quantized_input_hash: str | None = None
     """A hash of the merged model and of the settings that it was quantized with."""
-    notes: Annotated[tuple[str, ...], Field(max_length=64)] | None = None
+    notes: Annotated[tuple[str, ...], Field(max_length=MOST_NOTES)] | None = None
     """The quantizer's remarks on its result: tensors that fell back to other types, widths that were padded."""
     report: Artifact | None = None
     """The verification's figures and its page for people."""

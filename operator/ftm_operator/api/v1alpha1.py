@@ -23,6 +23,7 @@ from ftm_operator.api.spec.serving import Accelerator, ServingSpec
 from ftm_operator.api.spec.sources import Adapter, ArtifactStore, Base, Calibration
 from ftm_operator.api.spec.verification import Message, Prompt, VerificationSpec
 from ftm_operator.api.status import (
+    MOST_NOTES,
     MOST_REJECTED,
     Artifacts,
     Condition,
@@ -45,6 +46,7 @@ __all__ = [
     "GGUF",
     "GROUP",
     "KIND",
+    "MOST_NOTES",
     "MOST_REJECTED",
     "PLURAL",
     "REFRESH_ANNOTATION",

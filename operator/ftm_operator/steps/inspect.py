@@ -5,7 +5,7 @@ from ftm_jobs.contract.facts import Facts
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
 from ftm_operator.api.reasons import OperatorReason
-from ftm_operator.api.v1alpha1 import FineTunedModelStatus, Sources
+from ftm_operator.api.v1alpha1 import MOST_NOTES, FineTunedModelStatus, Sources
 from ftm_operator.planning.input_hashes import inspection_input_hash
 from ftm_operator.steps.source import SourceArgument, source_arguments, spec_sources
 from ftm_operator.steps.step import (
@@ -47,7 +47,7 @@ def _kept(status: FineTunedModelStatus, input_hash: str, _store: SourceArgument)
 
 def _recorded(status: FineTunedModelStatus, result: StepResult | None) -> FineTunedModelStatus:
     facts = result.facts if result else None
-    sources = Sources(input_hash=result.input_hash, notes=result.notes or None) if result else None
+    sources = Sources(input_hash=result.input_hash, notes=result.notes[:MOST_NOTES] or None) if result else None
     return status.model_copy(update={"facts": facts, "sources": sources})
 
 

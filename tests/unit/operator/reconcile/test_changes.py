@@ -84,6 +84,12 @@ def test_suspend_starts_nothing_and_stops_nothing() -> None:
     assert scene.phase() == "Inspecting"
 
 
+def test_more_remarks_than_status_has_room_for_are_not_refused_by_the_api_server() -> None:
+    scene = scene_of()
+    scene.inspect(notes=tuple(map(str, range(70))))
+    assert len(scene.status()["sources"]["notes"]) == 64
+
+
 def test_remarks_on_the_sources_are_in_status_and_stay_while_the_sources_do() -> None:
     scene = scene_of()
     scene.inspect(notes=("left out: onnx/", "two", "three", "four"))
