@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from ftm_jobs.checkpoint.weight_files import read_headers
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.merge.inputs import Inputs, load_inputs
+from ftm_jobs.merge.plan import MergeChoices
 from ftm_jobs.stores.file import FileStore
 from ftm_jobs.stores.source import parse_source
 from ftm_jobs.verify.tensors.sources import StoredTensors
@@ -25,7 +26,7 @@ def inputs_of(
     base: Path, adapters: Sequence[Path], quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION
 ) -> Inputs:
     sources = [parse_source(folder.as_uri(), scalable=True) for folder in adapters]
-    return load_inputs(parse_source(base.as_uri()), sources, quantized_base)
+    return load_inputs(parse_source(base.as_uri()), sources, MergeChoices(quantized_base))
 
 
 def whole_model(family: str, folder: Path) -> Any:

@@ -8,8 +8,9 @@ Pure: no bytes of tensors are seen here.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
 
@@ -20,6 +21,8 @@ from ftm_jobs.errors import InvalidInput, Reason
 _ALIGNMENT = 8
 _HEADER_START = '{"__metadata__":{"format":"pt"}'
 _FILE_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?(B|[kKMGT]B|[KMGT]iB)")
+_TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+_EXACT_CASTS = {("BF16", "F32"), ("F16", "F32")}
 _UNITS = {"B": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -59,10 +62,22 @@ class OutputTensor:
     changes: tuple[TensorChange, ...] = ()
     replaced: bool = False
     """The changes make every byte: the origin's need not be read."""
+    cast_from: str | None = None
+    """The dtype in which its bytes are read, where it is written in another."""
 
     @property
     def size(self) -> int:
         return prod(self.shape) * DTYPE_BITS[self.dtype] // 8
+
+    @property
+    def read_size(self) -> int:
+        """Bytes that are read for it."""
+        return prod(self.shape) * DTYPE_BITS[self.cast_from or self.dtype] // 8
+
+    @property
+    def passes(self) -> bool:
+        """True when its bytes are written as they are read."""
+        return not self.changes and self.cast_from is None
 
     @property
     def elements(self) -> int:
@@ -159,6 +174,35 @@ def new_file(name: str, tensors: Sequence[OutputTensor]) -> OutputFile:
 
 def untouched(file: str, tensor: Tensor) -> OutputTensor:
     return OutputTensor(tensor.name, tensor.dtype, tensor.shape, Origin(file, tensor))
+
+
+def in_dtype(files: Sequence[OutputFile], dtype: str) -> list[OutputFile]:
+    """Returns the files with all floating tensors in `dtype`, a name of torch; a file that is in it stays as it is."""
+    return [_file_in_dtype(file, dtype) for file in files]
+
+
+def _file_in_dtype(file: OutputFile, dtype: str) -> OutputFile:
+    tensors = tuple(_tensor_in_dtype(tensor, dtype) for tensor in file.tensors)
+    return file if tensors == file.tensors else new_file(file.name, tensors)
+
+
+def _tensor_in_dtype(tensor: OutputTensor, dtype: str) -> OutputTensor:
+    if _TORCH_NAMES.get(tensor.dtype, dtype) == dtype:
+        return tensor
+    stored = next(name for name, torch_name in _TORCH_NAMES.items() if torch_name == dtype)
+    return replace(tensor, dtype=stored, cast_from="F32" if tensor.replaced else tensor.dtype)
+
+
+def rounding_notes(files: Sequence[OutputFile]) -> tuple[str, ...]:
+    """Returns a sentence for each pair of dtypes whose cast can round: how many tensors it does so to."""
+    casts = Counter(
+        (tensor.cast_from, tensor.dtype) for file in files for tensor in file.tensors if tensor.cast_from is not None
+    )
+    return tuple(
+        f"{_TORCH_NAMES[before]} → {_TORCH_NAMES[after]} rounds {count} {'tensor' if count == 1 else 'tensors'}"
+        for (before, after), count in sorted(casts.items())
+        if before != after and (before, after) not in _EXACT_CASTS
+    )
 
 
 def encode_header(tensors: Sequence[OutputTensor]) -> bytes:

@@ -37,12 +37,21 @@ class QuantizedBase(StrEnum):
     """The base as 4-bit NormalFloat leaves it, which is what the adapter was trained on."""
 
 
+class OutputDtype(StrEnum):
+    """The dtype of all floating tensors of a merged model, by torch's name."""
+
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
 def merge_key(
     base_digest: str,
     adapters: list[tuple[str, float]],
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
     max_shard_size: int | None = None,
     task: ClassifierTask | None = None,
+    dtype: OutputDtype | None = None,
 ) -> str:
     """Returns the key of a merged model: adapters are (digest, scale), in the order they are applied."""
     content: dict[str, Any] = {
@@ -57,6 +66,8 @@ def merge_key(
         content["maxShardSize"] = max_shard_size
     if task is not None:
         content["task"] = task
+    if dtype is not None:
+        content["dtype"] = dtype
     return "merge-" + _digest(content)
 
 

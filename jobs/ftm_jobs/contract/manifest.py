@@ -3,7 +3,7 @@
 from pydantic import AwareDatetime, Field
 
 from ftm_jobs.contract.base import Contract, Notes
-from ftm_jobs.contract.keys import QuantizedBase
+from ftm_jobs.contract.keys import OutputDtype, QuantizedBase
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.contract.tasks import ClassifierTask
 
@@ -52,6 +52,8 @@ class Manifest(Contract):
     quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION
     max_shard_size: int | None = None
     """In bytes; absent where the weight files are the base's."""
+    dtype: OutputDtype | None = None
+    """That of all floating tensors; absent where each has the base's."""
     quantization: dict[str, bool | int | str] | None = None
     """method (gguf or awq), and what it was asked: type, or bits, groupSize, zeroPoint and engine."""
     task: ClassifierTask | None = None

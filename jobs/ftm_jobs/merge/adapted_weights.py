@@ -50,6 +50,5 @@ class AdaptedWeights:
     def _prepare(self, block: Block) -> "PreparedBlock":
         return self._changes.prepare(block) if block.pieces else ()
 
-    def _apply(self, block: Block, data: memoryview, prepared: "PreparedBlock") -> None:
-        if block.pieces:
-            self._changes.apply(block, data, prepared)
+    def _apply(self, block: Block, data: memoryview, prepared: "PreparedBlock") -> memoryview:
+        return self._changes.apply(block, data, prepared) if block.pieces else data

@@ -57,7 +57,15 @@ def merge_to(inputs: Inputs, target: WritableStore) -> Report:
 
 def _key(inputs: Inputs) -> str:
     adapters = [(adapter.digest, adapter.scale) for adapter in inputs.adapters]
-    return merge_key(inputs.base.digest, adapters, inputs.quantized_base, inputs.max_shard_size, inputs.task)
+    choices = inputs.choices
+    return merge_key(
+        inputs.base.digest,
+        adapters,
+        choices.quantized_base,
+        choices.max_shard_size,
+        choices.task,
+        choices.dtype,
+    )
 
 
 def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
@@ -115,9 +123,10 @@ def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
         step=Step.MERGE,
         recipe=MERGE_RECIPE,
         inputs=(ManifestInput(role="base", uri=inputs.base.store.uri, digest=inputs.base.digest), *adapters),
-        quantized_base=inputs.quantized_base,
-        max_shard_size=inputs.max_shard_size,
-        task=inputs.task,
+        quantized_base=inputs.choices.quantized_base,
+        max_shard_size=inputs.choices.max_shard_size,
+        task=inputs.choices.task,
+        dtype=inputs.choices.dtype,
         files=tuple(files),
         tools={"torch": version("torch").partition("+")[0]},
         measurements={"weightsChanged": len({update.weight for updates in inputs.updates for update in updates})},

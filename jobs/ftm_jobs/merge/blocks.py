@@ -1,9 +1,9 @@
 """Cuts a weight file into blocks, so that it streams through bounded memory.
 
-A block is a run of bytes of the file, about as long as the source's store reads at once. Within it, pieces are rows of
-tensors that an adapter changes; all other bytes, the header included, pass as they are. Rows are cut at multiples of
-`chunk_rows`, counted from the tensor's first row, so a weight's arithmetic depends neither on where the tensor lies in
-the file nor on the blocks.
+A block is a run of bytes of the file as it is read, about as long as the source's store reads at once. Within it,
+pieces are rows of tensors that an adapter or a cast changes; all other bytes, the header included, pass as they are.
+Rows are cut at multiples of `chunk_rows`, counted from the tensor's first row, so a weight's arithmetic depends neither
+on where the tensor lies in the file nor on the blocks.
 
 Offsets come in, offsets go out. Pure.
 """
@@ -36,7 +36,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Block:
-    """Names a run of bytes of a file, and the pieces in it."""
+    """Names a run of bytes of a file as it is read, and the pieces in it."""
 
     offset: int
     """Place of its first byte in the file."""
@@ -74,7 +74,7 @@ def cut(file: OutputFile, block_bytes: int) -> Iterator[Block]:
             yield Block(offset, size, tuple(pieces))
             offset, size, pieces = offset + size, 0, []
         if tensor:
-            pieces.append(Piece(tensor, first_row, length // (tensor.size // tensor.rows), size))
+            pieces.append(Piece(tensor, first_row, length // (tensor.read_size // tensor.rows), size))
         size += length
     if size:
         yield Block(offset, size, tuple(pieces))
@@ -84,10 +84,10 @@ def _parts(file: OutputFile, block_bytes: int) -> Iterator[tuple[int, OutputTens
     """Yields (bytes, tensor, first row) of runs that are not cut further; the tensor is None for bytes that pass."""
     yield from _bytes(file.data_offset, block_bytes)
     for tensor in file.tensors:
-        if not tensor.changes or not tensor.size:
-            yield from _bytes(tensor.size, block_bytes)
+        if tensor.passes or not tensor.size:
+            yield from _bytes(tensor.read_size, block_bytes)
             continue
-        rows, row_bytes = tensor.rows, tensor.size // tensor.rows
+        rows, row_bytes = tensor.rows, tensor.read_size // tensor.rows
         step = chunk_rows(tensor)
         step *= max(1, block_bytes // (step * row_bytes))
         for first in range(0, rows, step):

@@ -1,6 +1,7 @@
 """Reads a weight file that does not exist yet: a new header, and tensors wherever they lie in the base.
 
-It is streamed like a file of the base. A tensor that changes will make whole reads as zeros.
+It is streamed like a file of the base. A tensor that changes will make whole reads as zeros, and one that is written in
+another dtype reads in the base's.
 """
 
 from bisect import bisect_right
@@ -21,7 +22,7 @@ class ComposedFile(Store):
         self._base = base.store
         self._file = file
         self._sealed = all(base.stats[name].sealed for name in file.sources)
-        sizes = [file.data_offset, *(tensor.size for tensor in file.tensors)]
+        sizes = [file.data_offset, *(tensor.read_size for tensor in file.tensors)]
         self._starts = [0, *accumulate(sizes)]
 
     def list(self) -> dict[str, int]:

@@ -30,6 +30,8 @@ class ConfigChanges:
     vocabulary: int | None = None
     """The new size; None: it stays."""
     classifier: Classifier | None = None
+    dtype: str | None = None
+    """torch's name of the dtype of all weights; None: it stays."""
 
 
 def edited_documents(documents: Documents, layout: Sequence[OutputFile], changes: ConfigChanges) -> dict[str, bytes]:
@@ -62,7 +64,14 @@ def _config(config: Mapping[str, Any], changes: ConfigChanges) -> dict[str, Any]
             places[-1]["vocab_size"] = changes.vocabulary
     if changes.classifier is not None:
         edited |= _labelled(edited, changes.classifier)
-    return edited
+    return edited if changes.dtype is None else _with_dtype(edited, changes.dtype)
+
+
+def _with_dtype(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """Returns the config, and the objects in it, with the dtype wherever they name one."""
+    objects = {name: _with_dtype(value, dtype) for name, value in config.items() if isinstance(value, Mapping)}
+    named = {name: dtype for name in SPELLINGS["dtype"] if isinstance(config.get(name), str)}
+    return {**config, **objects, **named}
 
 
 def _labelled(config: Mapping[str, Any], classifier: Classifier) -> dict[str, Any]:

@@ -9,12 +9,10 @@ from ftm_jobs.adapters.changes import Update
 from ftm_jobs.adapters.match import match
 from ftm_jobs.adapters.promised_layers import missing_layers
 from ftm_jobs.checkpoint.carried_files import CarriedFiles, carried_files
-from ftm_jobs.checkpoint.output_layout import OutputLayout
+from ftm_jobs.checkpoint.output_layout import OutputLayout, rounding_notes
 from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase, load_adapter, load_base
-from ftm_jobs.contract.keys import QuantizedBase
-from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_jobs.merge.documents import Documents
-from ftm_jobs.merge.plan import plan
+from ftm_jobs.merge.plan import AS_THE_BASE, MergeChoices, plan
 from ftm_jobs.merge.ties import with_ties
 from ftm_jobs.stores import open_store
 from ftm_jobs.stores.source import Source
@@ -32,23 +30,17 @@ class Inputs:
     """The updates of each adapter, in the adapters' order."""
     output: OutputLayout
     """The files that they become."""
-    quantized_base: QuantizedBase
-    max_shard_size: int | None
-    """Bytes of the output's largest weight file; None where the files are the base's."""
-    task: ClassifierTask | None = None
-    """The classifier that they become; None: a model of the base's class."""
+    choices: MergeChoices
     carried: CarriedFiles = field(default_factory=CarriedFiles)
     """Files beside the weights that are not the base's."""
     notes: tuple[str, ...] = ()
-    """Sentences for people: what of the sources is not in the merged model."""
+    """Sentences for people: what of the sources is not in the merged model, and what was rounded."""
 
 
 def load_inputs(
     base: Source,
     adapters: Sequence[Source],
-    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION,
-    max_shard_size: int | None = None,
-    task: ClassifierTask | None = None,
+    choices: MergeChoices = AS_THE_BASE,
 ) -> Inputs:
     """Opens, reads and checks all sources."""
     loaded_base = load_base(open_store(base), base)
@@ -65,7 +57,7 @@ def load_inputs(
     for number, source in enumerate(adapters):
         adapter = load_adapter(open_store(source), source)
         tensors = with_ties(loaded_base, tensors, adapter.header)
-        applied = AppliedAdapter(number, adapter.file, adapter.config, adapter.scale, task)
+        applied = AppliedAdapter(number, adapter.file, adapter.config, adapter.scale, choices.task)
         updates.append(tuple(match(tensors, applied, adapter.header)))
         loaded.append(adapter)
         missing = missing_layers(tensors, loaded_base.config, applied, adapter.content, updates[-1])
@@ -74,16 +66,14 @@ def load_inputs(
         tensors,
         Documents(loaded_base.config.content, loaded_base.index),
         [(adapter.file, changes) for adapter, changes in zip(loaded, updates, strict=True)],
-        nf4_base=quantized_base is QuantizedBase.NF4_ROUND_TRIP,
-        max_shard_size=max_shard_size,
-        task=task,
+        choices,
     )
     sources = loaded_base, tensors, tuple(loaded), tuple(updates)
     carried = carried_files(loaded_base, loaded, _embedding_rows(tensors, output) or loaded_base.config.vocabulary_size)
     documents, dropped = {**output.documents, **carried.documents}, output.dropped | carried.dropped
     output = replace(output, documents=documents, dropped=dropped)
-    notes = [*carried.notes, *notes, *loaded_base.notes]  # a report that has no room for all loses the last
-    return Inputs(*sources, output, quantized_base, max_shard_size, task, carried, tuple(notes))
+    notes = [*rounding_notes(output.files), *carried.notes, *notes, *loaded_base.notes]  # what has no room is the last
+    return Inputs(*sources, output, choices, carried, tuple(notes))
 
 
 def _embedding_rows(base: BaseTensors, output: OutputLayout) -> int | None:

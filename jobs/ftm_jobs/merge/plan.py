@@ -6,13 +6,23 @@ as a module of its own (modules_to_save), which unties them. Pure.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ftm_jobs.adapters.base_tensors import BaseTensors
 from ftm_jobs.adapters.changes import NF4_BLOCK, Form, LowRank, Replace, RoundTrip, Update
 from ftm_jobs.adapters.mismatch import adapter_mismatch, unsupported_adapter
 from ftm_jobs.checkpoint.embeddings import is_output_layer
 from ftm_jobs.checkpoint.index import INDEX_FILE
-from ftm_jobs.checkpoint.output_layout import Origin, OutputLayout, OutputTensor, TensorChange, base_layout, resharded
+from ftm_jobs.checkpoint.output_layout import (
+    Origin,
+    OutputLayout,
+    OutputTensor,
+    TensorChange,
+    base_layout,
+    in_dtype,
+    resharded,
+)
+from ftm_jobs.contract.keys import OutputDtype, QuantizedBase
 from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.merge.classifier import classifier
@@ -26,14 +36,27 @@ from ftm_jobs.merge.conflicts import (
 from ftm_jobs.merge.documents import ConfigChanges, Documents, edited_documents
 
 
+@dataclass(frozen=True)
+class MergeChoices:
+    """Holds what a merge is asked for beside its sources; all of it is part of the artifact's key."""
+
+    quantized_base: QuantizedBase = QuantizedBase.FULL_PRECISION
+    max_shard_size: int | None = None
+    """Bytes of the output's largest weight file; None where the files are the base's."""
+    task: ClassifierTask | None = None
+    """The classifier that they become; None: a model of the base's class."""
+    dtype: OutputDtype | None = None
+    """The dtype of all floating tensors; None: the base's of each."""
+
+
+AS_THE_BASE = MergeChoices()
+
+
 def plan(
     base: BaseTensors,
     documents: Documents,
     adapters: Sequence[tuple[str, Sequence[Update]]],
-    *,
-    nf4_base: bool = False,
-    max_shard_size: int | None = None,
-    task: ClassifierTask | None = None,
+    choices: MergeChoices = AS_THE_BASE,
 ) -> OutputLayout:
     """Returns the files of the merged model. `adapters` are (file, updates) in order; messages name the file.
 
@@ -46,8 +69,9 @@ def plan(
     for _, updates in adapters:
         for update in updates:
             by_weight.setdefault(update.weight, []).append(update)
-    made = classifier(base, documents.config, task, files, by_weight) if task else None
+    made = classifier(base, documents.config, choices.task, files, by_weight) if choices.task else None
     by_weight, untied = (by_weight, False) if made else _shared(base, files, by_weight)
+    nf4_base = choices.quantized_base is QuantizedBase.NF4_ROUND_TRIP
     changed = {
         name: _tensor(base, TensorUpdates(name, files, updates), nf4_base) for name, updates in by_weight.items()
     }
@@ -56,11 +80,14 @@ def plan(
         check_token_rows(files, tensor)
     layout = base_layout(base.headers, changed, made.dropped if made else frozenset())
     index = documents.index
-    if max_shard_size is not None:
-        layout = resharded(layout, max_shard_size)
+    if choices.dtype is not None:
+        layout = in_dtype(layout, choices.dtype)
+    if choices.max_shard_size is not None:
+        layout = resharded(layout, choices.max_shard_size)
         index = (index or {}) if len(layout) > 1 else None
     dropped = frozenset({INDEX_FILE} if index is None else ())
-    edited = edited_documents(Documents(documents.config, index), layout, ConfigChanges(untied, vocabulary, made))
+    changes = ConfigChanges(untied, vocabulary, made, choices.dtype)
+    edited = edited_documents(Documents(documents.config, index), layout, changes)
     return OutputLayout(tuple(layout), edited, dropped)
 
 

@@ -35,8 +35,8 @@ class BlockEdit(Generic[P]):
 
     prepare: Callable[[Block], P]
     """Fetches what `apply` needs; runs beside the reading."""
-    apply: Callable[[Block, memoryview, P], None]
-    """Changes the block's bytes in place."""
+    apply: Callable[[Block, memoryview, P], memoryview]
+    """Returns what is written of the block: its bytes changed in place, or others where a dtype changes."""
     observer: BlockObserver | None = None
 
 
@@ -53,7 +53,7 @@ def rewrite(
     with target.writer(stat.path, stat.size) as writer:
 
         def write(loaded: _Loaded[P]) -> None:
-            writer.write(loaded.data)
+            writer.write(loaded.written)
             rewriting.reuse(loaded)
             progress.add(loaded.block.size)
 
@@ -64,11 +64,12 @@ def rewrite(
     return ManifestFile(path=stat.path, size=stat.size, sha256=rewriting.after.hexdigest())
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Loaded(Generic[P]):
     block: Block
     data: memoryview
     prepared: P
+    written: memoryview
 
 
 class _Rewriting(Generic[P]):
@@ -84,7 +85,7 @@ class _Rewriting(Generic[P]):
         data = self._buffers.take(block.size)
         prepared = self._edit.prepare(block)
         self._source.read_into(self._stat.path, block.offset, data)
-        return _Loaded(block, data, prepared)
+        return _Loaded(block, data, prepared, data)
 
     def observe(self, loaded: _Loaded[P]) -> None:
         if self._before:
@@ -93,10 +94,10 @@ class _Rewriting(Generic[P]):
             self._edit.observer.observe(loaded.block, loaded.data)
 
     def apply(self, loaded: _Loaded[P]) -> None:
-        self._edit.apply(loaded.block, loaded.data, loaded.prepared)
+        loaded.written = self._edit.apply(loaded.block, loaded.data, loaded.prepared)
 
     def hash(self, loaded: _Loaded[P]) -> None:
-        self.after.update(loaded.data)
+        self.after.update(loaded.written)
 
     def reuse(self, loaded: _Loaded[P]) -> None:
         self._buffers.give_back(loaded.data)

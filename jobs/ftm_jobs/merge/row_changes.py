@@ -1,5 +1,6 @@
 """Reads what changes to a base's weights need of the adapters, and applies them to rows."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -42,13 +43,27 @@ class RowChanges:
             for piece in block.pieces
         )
 
-    def apply(self, block: Block, data: memoryview, prepared: PreparedBlock) -> None:
+    def apply(self, block: Block, data: memoryview, prepared: PreparedBlock) -> memoryview:
+        """Changes the block in place, and returns what is written of it: other bytes where a tensor is cast."""
+        parts: list[memoryview] = []
+        copied = 0
         for piece, changes in zip(block.pieces, prepared, strict=True):
-            size = piece.rows * (piece.tensor.size // piece.tensor.rows)
-            try:
-                rows.apply_changes(piece.tensor, data[piece.offset : piece.offset + size], piece.first_row, changes)
-            except rows.NotFinite as error:
-                raise self._not_finite_source(piece.tensor) or error from error
+            end = piece.offset + piece.rows * (piece.tensor.read_size // piece.tensor.rows)
+            cast = self._apply(piece, data[piece.offset : end], changes)
+            if cast is not None:
+                parts += [data[copied : piece.offset], cast]
+                copied = end
+        return memoryview(b"".join([*parts, data[copied:]])) if parts else data
+
+    def _apply(self, piece: Piece, data: memoryview, changes: Sequence[rows.Prepared]) -> memoryview | None:
+        """Changes rows in place; those of a tensor that is cast are returned instead."""
+        try:
+            if piece.tensor.cast_from is not None:
+                return rows.changed_and_cast(piece.tensor, data, piece.first_row, changes)
+            rows.apply_changes(piece.tensor, data, piece.first_row, changes)
+        except rows.NotFinite as error:
+            raise self._not_finite_source(piece.tensor) or error from error
+        return None
 
     def _not_finite_source(self, tensor: OutputTensor) -> InvalidInput | None:
         """Returns an error that names what held NaN or infinity before the merge; None: the sum is too large."""

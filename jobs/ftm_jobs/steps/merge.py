@@ -6,11 +6,12 @@ import threading
 from argparse import ArgumentParser, Namespace
 
 from ftm_jobs.checkpoint.output_layout import parse_file_size
-from ftm_jobs.contract.keys import QuantizedBase
+from ftm_jobs.contract.keys import OutputDtype, QuantizedBase
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_jobs.merge.artifact import merge, merge_to
 from ftm_jobs.merge.inputs import load_inputs
+from ftm_jobs.merge.plan import MergeChoices
 from ftm_jobs.steps.arguments import add_base_and_adapters, add_report_file, base_and_adapters
 from ftm_jobs.stores import open_artifacts
 from ftm_jobs.stores.source import parse_source
@@ -45,6 +46,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="make a classifier of the base, with the head that an adapter trained beside it; no chat engine serves "
         "one; default: a model of the base's class",
     )
+    parser.add_argument(
+        "--dtype",
+        type=OutputDtype,
+        choices=[*OutputDtype],
+        help="of all floating tensors of the output: one that is stored in another dtype is merged as PEFT merges a "
+        "base that is loaded in float32, and rounded once; default: each keeps the base's",
+    )
     add_report_file(parser)
 
 
@@ -53,7 +61,8 @@ def run(parsed: Namespace) -> Report:
     max_shard_size = None if parsed.max_shard_size is None else parse_file_size(parsed.max_shard_size)
     target = parse_source(parsed.artifacts if parsed.out is None else parsed.out)
     import_torch_meanwhile()
-    inputs = load_inputs(base, adapters, parsed.quantized_base, max_shard_size, parsed.task)
+    choices = MergeChoices(parsed.quantized_base, max_shard_size, parsed.task, parsed.dtype)
+    inputs = load_inputs(base, adapters, choices)
     if parsed.out is None:
         return merge(inputs, open_artifacts(target))
     return merge_to(inputs, open_artifacts(target))

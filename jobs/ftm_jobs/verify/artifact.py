@@ -16,13 +16,14 @@ from typing import Any
 
 from ftm_jobs.artifacts.manifest import corrupt
 from ftm_jobs.artifacts.publish import complete, publish, put
-from ftm_jobs.contract.keys import VERIFY_RECIPE, QuantizedBase, verify_key
+from ftm_jobs.contract.keys import VERIFY_RECIPE, verify_key
 from ftm_jobs.contract.manifest import Artifact, Manifest, ManifestInput
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.contract.verification import HELD_OUT_TOKENS, Verification
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.merge.inputs import Inputs, load_inputs
+from ftm_jobs.merge.plan import AS_THE_BASE, MergeChoices
 from ftm_jobs.runtime.scratch import explain_scratch, scratch, scratch_root
 from ftm_jobs.stores import WritableStore, open_artifacts
 from ftm_jobs.stores.source import Source
@@ -82,7 +83,7 @@ def _verify(request: VerifyRequest, folder: Path) -> Report:
     inputs = load_inputs(
         request.base,
         request.adapters,
-        merged.manifest.quantized_base if merged.manifest else QuantizedBase.FULL_PRECISION,
+        MergeChoices(merged.manifest.quantized_base) if merged.manifest else AS_THE_BASE,
     )
     calibration = load_calibration(request.calibration)
     questions, prompts_digest = read_questions(request.prompts) if request.prompts else ((), "")
@@ -102,7 +103,7 @@ def _verify(request: VerifyRequest, folder: Path) -> Report:
         step=Step.VERIFY,
         recipe=VERIFY_RECIPE,
         inputs=tuple(sources),
-        quantized_base=inputs.quantized_base,
+        quantized_base=inputs.choices.quantized_base,
         files=tuple(sorted(files, key=lambda file: file.path)),
         tools={name: tool for name in _TOOLS if (tool := _version(name))},
         measurements={check["name"]: check["value"] for check in content["checks"]},

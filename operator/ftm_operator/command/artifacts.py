@@ -100,6 +100,8 @@ def format_manifest(manifest: Manifest) -> str:
         lines.append(f"  {'base as':<9} {manifest.quantized_base}")
     if manifest.max_shard_size is not None:
         lines.append(f"  {'files of':<9} at most {manifest.max_shard_size} bytes")
+    if manifest.dtype is not None:
+        lines.append(f"  {'dtype':<9} {manifest.dtype}")
     lines += [f"  {name:<9} {version}" for name, version in sorted(manifest.tools.items())]
     for manifest_input in manifest.inputs:
         lines += [

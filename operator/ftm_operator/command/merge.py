@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ftm_jobs.contract.keys import QuantizedBase
+from ftm_jobs.contract.keys import OutputDtype, QuantizedBase
 from ftm_jobs.contract.steps import Step
 from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_operator.command.options import OutputFormat, OutputOption
@@ -29,6 +29,10 @@ def merge(
         ClassifierTask | None,
         typer.Option(help="Make a classifier, with the head that an adapter trained: no chat engine serves one."),
     ] = None,
+    dtype: Annotated[
+        OutputDtype | None,
+        typer.Option(help="Of all weights; those stored in another are merged in float32 and rounded once."),
+    ] = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Merge adapters into a base and write the model to exactly one folder.
@@ -39,6 +43,7 @@ def merge(
     flags = [] if quantized_base is QuantizedBase.FULL_PRECISION else ["--quantized-base", quantized_base]
     flags += [] if max_shard_size is None else ["--max-shard-size", max_shard_size]
     flags += [] if task is None else ["--task", task]
+    flags += [] if dtype is None else ["--dtype", dtype]
     report = local.run_command(Step.MERGE, [*source_flags(base, adapter), "--out", source(out), *flags])
     local.say_notes(report)
     if output is OutputFormat.JSON:

@@ -14,7 +14,7 @@ from ftm_jobs.merge.arithmetic.factors import Factors
 from ftm_jobs.merge.arithmetic.peft_layer import PeftLayer
 from ftm_jobs.merge.blocks import chunk_rows
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _SUMMED_IN = {torch.float32: torch.float32, torch.float16: torch.float32, torch.bfloat16: torch.bfloat16}
 """Sums of bf16 are accumulated in fp32, and have its range when they are rounded."""
 _SMALL_SQUARES = {torch.float32: 1e30, torch.float16: 1e9, torch.bfloat16: 1e30}
@@ -86,6 +86,43 @@ def apply_changes(tensor: OutputTensor, data: memoryview, first_row: int, prepar
         _check_finite(tensor, chunk, summed)
     if not aligned:
         elements.copy_(rows.view(-1))
+
+
+def changed_and_cast(
+    tensor: OutputTensor, data: memoryview, first_row: int, prepared: Sequence[Prepared]
+) -> memoryview:
+    """Returns the bytes of rows that are written in another dtype than they are read in: changed in fp32, rounded once.
+
+    Raises NotFinite as `apply_changes`, and InvalidInput naming the tensor where a number is too large for the dtype.
+    """
+    assert tensor.cast_from
+    elements = torch.frombuffer(data, dtype=_DTYPES[tensor.cast_from])
+    aligned = elements.data_ptr() % elements.itemsize == 0
+    rows = (elements if aligned else elements.clone()).view(-1, tensor.columns)
+    written = torch.empty(rows.shape, dtype=_DTYPES[tensor.dtype])
+    step = chunk_rows(tensor)
+    for start in range(0, len(rows), step):
+        chunk = rows[start : start + step]
+        if prepared:
+            chunk = chunk.float()
+            summed = _apply_to_chunk(tensor, chunk, first_row + start, prepared)
+            _check_finite(tensor, chunk, summed)
+        written[start : start + step].copy_(chunk)
+        _check_range(tensor, chunk, written[start : start + step])
+    return written.view(-1).view(torch.uint8).numpy().data
+
+
+def _check_range(tensor: OutputTensor, chunk: torch.Tensor, written: torch.Tensor) -> None:
+    if math.isfinite(written.sum(dtype=torch.float32).item()):
+        return
+    lost = chunk[torch.isinf(written) & torch.isfinite(chunk)]
+    if len(lost):
+        dtype = str(written.dtype).removeprefix("torch.")
+        raise InvalidInput(
+            Reason.UNSUPPORTED_BASE,
+            f'tensor "{tensor.name}" holds {lost[0].item():g}, which is beyond {torch.finfo(written.dtype).max:g}, the '
+            f"largest number in {dtype}: write the merged model in another dtype",
+        )
 
 
 def is_finite(tensor: Tensor, data: bytearray) -> bool:

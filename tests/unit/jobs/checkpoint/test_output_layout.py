@@ -20,7 +20,7 @@ from ftm_jobs.checkpoint.output_layout import (
 from ftm_jobs.contract.keys import QuantizedBase, merge_key
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.merge.documents import Documents
-from ftm_jobs.merge.plan import plan
+from ftm_jobs.merge.plan import MergeChoices, plan
 from tests.unit.jobs.files import BASE_SHAPES, LLAMA_CONFIG, Shapes, header
 
 INDEX = "model.safetensors.index.json"
@@ -43,7 +43,7 @@ def planned(size: int | None, index: dict[str, object] | None = None, files: int
     parts = [dict(shapes[at::files]) for at in range(files)]
     headers = [header(part, f"part-{at}.safetensors") for at, part in enumerate(parts)]
     base = BaseTensors("s3://models/base", "llama", False, headers)
-    return plan(base, Documents(LLAMA_CONFIG, index), [], max_shard_size=size)
+    return plan(base, Documents(LLAMA_CONFIG, index), [], MergeChoices(max_shard_size=size))
 
 
 @given(SHAPES, st.integers(1, 6000))

@@ -12,10 +12,11 @@ from ftm_jobs.adapters.dynamic_serving import kinds, objections
 from ftm_jobs.adapters.match import match
 from ftm_jobs.checkpoint.adapter_config import parse_adapter_config
 from ftm_jobs.checkpoint.output_layout import OutputLayout, OutputTensor
+from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_jobs.errors import InvalidInput
 from ftm_jobs.merge.documents import Documents
-from ftm_jobs.merge.plan import plan
+from ftm_jobs.merge.plan import MergeChoices, plan
 from tests.unit.jobs.files import ADAPTER_CONFIG, ADAPTER_SHAPES, BASE_SHAPES, LLAMA_CONFIG, Q_PROJ, Shapes, header
 
 PREFIX = "base_model.model."
@@ -47,7 +48,8 @@ def planned(
         )
     index = {"metadata": {"total_size": 0}, "weight_map": dict.fromkeys(base, "model.safetensors")}
     config = LLAMA_CONFIG | {"tie_word_embeddings": HEAD not in base}
-    return plan(tensors, Documents(config, index), found, nf4_base=nf4_base, task=task)
+    quantized_base = QuantizedBase.NF4_ROUND_TRIP if nf4_base else QuantizedBase.FULL_PRECISION
+    return plan(tensors, Documents(config, index), found, MergeChoices(quantized_base, task=task))
 
 
 def tensors(output: OutputLayout) -> dict[str, OutputTensor]:
