@@ -52,14 +52,14 @@ def running(command: list[str], stop_seconds: float, **options: Any) -> "Iterato
 
 def stop(process: "subprocess.Popen[Any]", seconds: float) -> None:
     """Ends a process and all that it started, and kills what has not ended in time."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
-        finally:
+    try:
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(seconds)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

@@ -20,7 +20,11 @@ except Stopped as stopped:
     sys.exit(stopped.exit_code)
 """
 WILLING = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-DEAF = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + WILLING
+DEAF = (
+    "import signal, time; signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True)); "
+    + WILLING
+    + "; time.sleep(60)"
+)
 DROPPED = """
 import os, signal, time
 from ftm_operator.local.processes import stop_on_signals
@@ -62,15 +66,17 @@ def test_what_does_not_end_in_time_is_killed() -> None:
     process, child = started(FTM_LIKE.format(child=DEAF, seconds=0.1))
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=20)
-    assert (process.returncode, out) == (143, f"stopped {-signal.SIGKILL}\n")
+    assert (process.returncode, out) == (143, f"told\nstopped {-signal.SIGKILL}\n")
     assert not is_running(child)
 
 
 def test_a_second_ctrl_c_ends_both_at_once_and_a_second_sigterm_takes_no_time_away() -> None:
     process, child = started(FTM_LIKE.format(child=DEAF, seconds=60))
-    for _ in range(3):
-        process.send_signal(signal.SIGTERM)  # `timeout` sends it to the process and to its group
-        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout
+    assert process.stdout.readline() == "told\n"
+    process.send_signal(signal.SIGTERM)  # as `timeout` does, to the process and to its group
+    time.sleep(0.2)
     assert process.poll() is None
     assert is_running(child)
     process.send_signal(signal.SIGINT)
