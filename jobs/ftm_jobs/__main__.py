@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from ftm_jobs.contract.manifest import Catalogue
+from ftm_jobs.contract.manifest import Catalogue, MergePreview
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import EXIT_CODES, Outcome, Step
 from ftm_jobs.errors import Interrupted, Reason, StepError
@@ -80,13 +80,13 @@ def _parse(arguments: Sequence[str], commands: Sequence[Command]) -> tuple[Comma
     return parsed.command, parsed
 
 
-def _report(command: Command, parsed: argparse.Namespace) -> Report | Catalogue:
+def _report(command: Command, parsed: argparse.Namespace) -> Report | Catalogue | MergePreview:
     """Returns the step's report, whatever happens."""
     start = time.monotonic()
     step = command.step
     try:
         report = command.load().run(parsed)
-        if isinstance(report, Catalogue):
+        if not isinstance(report, Report):
             return report
     except StepError as error:
         report = Report(step=step, outcome=error.outcome, reason=error.reason, message=error.message)

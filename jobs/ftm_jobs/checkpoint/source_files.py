@@ -22,6 +22,7 @@ from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.runtime.caller import advice, take_the_new_one
 from ftm_jobs.runtime.pipeline import in_order
 from ftm_jobs.stores import Stat, Store
+from ftm_jobs.stores.interface import UNKNOWN
 from ftm_jobs.stores.names import is_plain_name, is_plain_path
 from ftm_jobs.stores.source import Source
 from ftm_jobs.stores.transfer import check_sha256
@@ -94,6 +95,11 @@ def stats_of(store: Store, names: Sequence[str]) -> dict[str, Stat]:
             strict=True,
         )
     )
+
+
+def is_identified(stats: Mapping[str, Stat]) -> bool:
+    """Returns whether the content of each file is known, by a sha256 or by what its store declares."""
+    return all(stat.identity != UNKNOWN for stat in stats.values())
 
 
 def source_digest(stats: Iterable[Stat]) -> str:

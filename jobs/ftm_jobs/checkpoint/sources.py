@@ -13,7 +13,15 @@ from ftm_jobs.checkpoint.quantized_base import CARD_FILE, refuse_quantized
 from ftm_jobs.checkpoint.refusals.empty_tensors import refuse_empty_adapter, refuse_empty_base
 from ftm_jobs.checkpoint.refusals.missing_files import Contents, missing_adapter_file, missing_base_file
 from ftm_jobs.checkpoint.small_files import refuse_broken_files
-from ftm_jobs.checkpoint.source_files import companions, earlier_files, folders_of, pinned, stats_of, tokenizer_files
+from ftm_jobs.checkpoint.source_files import (
+    companions,
+    earlier_files,
+    folders_of,
+    is_identified,
+    pinned,
+    stats_of,
+    tokenizer_files,
+)
 from ftm_jobs.checkpoint.weight_files import (
     FIRST_READ_BYTES,
     WeightFiles,
@@ -45,6 +53,11 @@ class StoredBase:
     """Size and identity of each file that a merge reads or copies, by its path."""
     notes: tuple[str, ...] = ()
     """Sentences for people: files that a merge leaves out."""
+
+    @property
+    def identified(self) -> bool:
+        """Returns whether every file's content is known, and so the digest says what the base is."""
+        return is_identified(self.stats)
 
     @property
     def headers(self) -> tuple[Header, ...]:
@@ -80,6 +93,11 @@ class StoredAdapter:
     """All of adapter_config.json."""
     notes: tuple[str, ...] = ()
     """Sentences for people: files that a merge does not read."""
+
+    @property
+    def identified(self) -> bool:
+        """Returns whether the digest says what the adapter is."""
+        return is_identified(self.stats)
 
     @property
     def file(self) -> str:

@@ -3,6 +3,7 @@
 from pydantic import AwareDatetime, Field
 
 from ftm_jobs.contract.base import Contract, Notes
+from ftm_jobs.contract.facts import Facts
 from ftm_jobs.contract.keys import OutputDtype, QuantizedBase
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.contract.tasks import ClassifierTask
@@ -88,3 +89,34 @@ class Catalogue(Contract):
     message: str
     artifacts: tuple[StoredArtifact, ...] = ()
     manifest: Manifest | None = None
+
+
+class PlannedFile(Contract):
+    """A file that a merge would write."""
+
+    path: str
+    size: int
+    made: str
+    """merged: weights that change; copied: the base's; edited: the base's with other fields."""
+
+
+class MergePreview(Contract):
+    """Says what a merge would do: the last line of stdout of `merge --dry-run`."""
+
+    outcome: Outcome
+    reason: str
+    message: str
+    facts: Facts
+    """A digest is empty where it takes hashing the weights to know it."""
+    scales: tuple[float, ...]
+    """The factor of each adapter."""
+    weights_changed: int
+    """Tensors that the adapters change."""
+    files: tuple[PlannedFile, ...]
+    total_bytes: int
+    destination: str
+    key: str | None = None
+    """The artifact's key; absent where it takes hashing the weights to know it."""
+    state: str
+    """The destination holds this: nothing, this merge or a part of it."""
+    notes: Notes = ()

@@ -38,13 +38,13 @@ def merge(inputs: Inputs, artifacts: WritableStore) -> Report:
 
     Raises InvalidInput and Failed; then nothing under the key looks complete.
     """
-    key = _key(inputs)
+    key = key_of(inputs)
     return _merge(inputs, key, artifacts.child(key))
 
 
 def merge_to(inputs: Inputs, target: WritableStore) -> Report:
     """Merges into exactly this folder. Raises what `merge` does, and InvalidInput (DestinationTaken)."""
-    key = _key(inputs)
+    key = key_of(inputs)
     destination.claim(target, key)
     try:
         report = _merge(inputs, key, target)
@@ -55,7 +55,8 @@ def merge_to(inputs: Inputs, target: WritableStore) -> Report:
     return report
 
 
-def _key(inputs: Inputs) -> str:
+def key_of(inputs: Inputs) -> str:
+    """Returns the key of the artifact that they become."""
     adapters = [(adapter.digest, adapter.scale) for adapter in inputs.adapters]
     choices = inputs.choices
     return merge_key(

@@ -21,17 +21,26 @@ def claim(target: WritableStore, key: str) -> None:
 
     Raises InvalidInput (DestinationTaken) when the folder holds anything but this merge, finished or not.
     """
+    if not check(target, key) and not target.put_if_absent(MARKER, json.dumps({"key": key}).encode()):
+        _check_marker(target, key, target.list().get(MARKER, 0))
+
+
+def check(target: WritableStore, key: str | None) -> dict[str, int]:
+    """Returns the files in the folder, which are this merge's; without a key, those of any merge.
+
+    Raises InvalidInput (DestinationTaken).
+    """
     files = target.list()
     if MARKER in files:
-        _check_marker(target, key, files[MARKER])
+        if key is not None:
+            _check_marker(target, key, files[MARKER])
     elif MANIFEST_NAME in files:
         stored = read_manifest(target, files)
-        if stored is None or stored[0].key != key:
+        if stored is None or key not in (None, stored[0].key):
             raise _taken(f"{target.uri} holds another artifact")
     elif files:
         raise _taken(f'{target.uri} is not empty, it holds "{min(files)[:100]}"')
-    elif not target.put_if_absent(MARKER, json.dumps({"key": key}).encode()):
-        _check_marker(target, key, target.list().get(MARKER, 0))
+    return files
 
 
 def release(target: WritableStore) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
-from ftm_jobs.contract.manifest import Catalogue
+from ftm_jobs.contract.manifest import Catalogue, MergePreview
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
 
@@ -20,7 +20,7 @@ class CommandModule(Protocol):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Adds the command's arguments to its parser."""
 
-    def run(self, parsed: Namespace) -> Report | Catalogue:
+    def run(self, parsed: Namespace) -> Report | Catalogue | MergePreview:
         """Does the work. Raises InvalidInput and Failed, which the caller reports, as it does every other error."""
 
 

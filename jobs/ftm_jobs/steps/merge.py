@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 
 from ftm_jobs.checkpoint.output_layout import parse_file_size
 from ftm_jobs.contract.keys import OutputDtype, QuantizedBase
+from ftm_jobs.contract.manifest import MergePreview
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_jobs.merge.artifact import merge, merge_to
@@ -53,15 +54,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="of all floating tensors of the output: one that is stored in another dtype is merged as PEFT merges a "
         "base that is loaded in float32, and rounded once; default: each keeps the base's",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write nothing and read no weights: say what would be merged, into which files, or why not",
+    )
     add_report_file(parser)
 
 
-def run(parsed: Namespace) -> Report:
+def run(parsed: Namespace) -> Report | MergePreview:
     base, adapters = base_and_adapters(parsed)
     max_shard_size = None if parsed.max_shard_size is None else parse_file_size(parsed.max_shard_size)
-    target = parse_source(parsed.artifacts if parsed.out is None else parsed.out)
-    import_torch_meanwhile()
     choices = MergeChoices(parsed.quantized_base, max_shard_size, parsed.task, parsed.dtype)
+    target = parse_source(parsed.artifacts if parsed.out is None else parsed.out)
+    if parsed.dry_run:
+        from ftm_jobs.steps.merge_preview import preview
+
+        return preview([base, *adapters], choices, target, keyed=parsed.out is None)
+    import_torch_meanwhile()
     inputs = load_inputs(base, adapters, choices)
     if parsed.out is None:
         return merge(inputs, open_artifacts(target))

@@ -37,11 +37,11 @@ def open_artifacts(source: Source) -> WritableStore:
     if location.scheme == "file":
         from ftm_jobs.stores.file import FileStore
 
-        return FileStore(location.root)
+        return FileStore(location.root, hashed=source.hashed)
     if location.scheme == "pvc":
         from ftm_jobs.stores.file import FileStore
 
-        return FileStore(_mounted(location) / location.prefix, location.uri)
+        return FileStore(_mounted(location) / location.prefix, location.uri, hashed=source.hashed)
     raise InvalidInput(Reason.INVALID_URI, f'artifacts "{source.uri}" cannot be written to: write s3://bucket/prefix')
 
 

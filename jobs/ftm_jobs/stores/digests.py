@@ -44,6 +44,13 @@ def sha256_of_file(path: Path) -> tuple[os.stat_result, str]:
     return status, digest
 
 
+def is_remembered(path: Path) -> bool:
+    """Returns whether the sha256 of the file is known without reading it. Raises OSError."""
+    version = _version(path.stat())
+    with _lock:
+        return version in _memory or version in _read()
+
+
 def _version(status: os.stat_result) -> str:
     return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 

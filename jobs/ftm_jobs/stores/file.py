@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.runtime.os_errors import explain
-from ftm_jobs.stores.digests import sha256_of_file
-from ftm_jobs.stores.interface import Buffer, Stat, Store, WritableStore, Writer
+from ftm_jobs.stores.digests import is_remembered, sha256_of_file
+from ftm_jobs.stores.interface import UNKNOWN, Buffer, Stat, Store, WritableStore, Writer
 
 _PARTIAL = ".partial"
 
@@ -26,11 +26,12 @@ class FileStore(WritableStore):
     readers = 0
     """The kernel reads ahead."""
 
-    def __init__(self, root: str | Path, uri: str | None = None) -> None:
+    def __init__(self, root: str | Path, uri: str | None = None, *, hashed: bool = True) -> None:
         """`uri` names the folder where its path is not what a person knows it by."""
         self.root = Path(root)
         self.uri = uri or self.root.as_uri()
         self._named = uri is not None
+        self._hashed = hashed
         self._known: dict[str, tuple[int, int, int]] = {}
 
     def list(self) -> dict[str, int]:
@@ -46,6 +47,8 @@ class FileStore(WritableStore):
 
     def stat(self, path: str) -> Stat:
         try:
+            if not self._hashed and not is_remembered(self.root / path):
+                return Stat(path, (self.root / path).stat().st_size, UNKNOWN)
             status, digest = sha256_of_file(self.root / path)
         except OSError as error:
             raise explain(error, self.describe(path)) from error

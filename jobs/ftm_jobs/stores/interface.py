@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+UNKNOWN = "unknown:"
+"""The identity of a local file that was not to be hashed."""
 Buffer = bytes | bytearray | memoryview
 
 

@@ -45,6 +45,8 @@ class Source:
     """The digest that the source must have."""
     credentials: Path | None = None
     """A folder with one file per key, as Kubernetes mounts a Secret; without it, the process's environment."""
+    hashed: bool = True
+    """Local files are hashed to know what they are; False: only those that were hashed before are known."""
 
     @property
     def uri(self) -> str:

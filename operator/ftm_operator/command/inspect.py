@@ -14,6 +14,8 @@ from ftm_operator.command.options import OutputFormat, OutputOption
 from ftm_operator.command.sources import ADAPTER_HELP, ADAPTER_METAVAR, URI_HELP, source_flags
 from ftm_operator.local import steps as local
 
+NOT_HASHED = "not known before the weights are hashed"
+
 
 def inspect(
     uri: Annotated[str | None, typer.Argument(metavar="URI", help=f"The base model: {URI_HELP}.")] = None,
@@ -62,7 +64,7 @@ def format_facts(facts: Facts) -> str:
         "  context": f"{base.max_position_embeddings:,} tokens"
         if base.max_position_embeddings
         else "config.json names none",
-        "  digest": base.digest,
+        "  digest": base.digest or NOT_HASHED,
     }
     table = [f"{name:<16} {value}" for name, value in lines.items()]
     for number, adapter in enumerate(facts.adapters, 1):
@@ -83,5 +85,5 @@ def _adapter_lines(number: int, adapter: AdapterFacts) -> dict[str, str]:
         "  rank": f"{adapter.rank}, alpha {adapter.alpha:g}, scaling {adapter.scaling:g}",
         "  changes": f"{adapter.layers_adapted} weights: {', '.join(adapter.target_modules)}",
         "  weights": f"{format_bytes_in_column(adapter.weight_bytes)} in {adapter.dtype}",
-        "  digest": adapter.digest,
+        "  digest": adapter.digest or NOT_HASHED,
     }

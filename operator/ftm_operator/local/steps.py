@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ftm_jobs.contract.caller import CALLED_BY, PERSON
 from ftm_jobs.contract.facts import Facts
-from ftm_jobs.contract.manifest import Artifact
+from ftm_jobs.contract.manifest import Artifact, MergePreview
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_operator.api.v1alpha1 import FineTunedModel
@@ -187,6 +187,21 @@ def run_command(step: str, arguments: list[str], command: str | None = None, pyt
     """Runs a Job's command; its progress goes to our stderr. Raises LocalError with the step's own sentence."""
     say(step)
     code, line = last_line(command or step, arguments, python)
+    return _report(step, code, line)
+
+
+def preview_merge(arguments: list[str]) -> MergePreview:
+    """Returns what a merge would do. Raises LocalError with the sentence that the merge would refuse with."""
+    code, line = last_line(Step.MERGE, [*arguments, "--dry-run"])
+    try:
+        return MergePreview.model_validate_json(line)
+    except ValidationError:
+        report = _report(Step.MERGE, code, line)
+    raise LocalError(f"the merge step answered a dry run with {report.reason}; install matching versions")
+
+
+def _report(step: str, code: int, line: str) -> Report:
+    """Returns a step's report. Raises LocalError with its own sentence when it is not done."""
     try:
         report = Report.model_validate_json(line)
     except ValidationError:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ftm_jobs.contract.manifest import Artifact
+from ftm_jobs.contract.manifest import Artifact, MergePreview, PlannedFile
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_operator.command.sources import source
@@ -110,6 +110,53 @@ def test_a_size_of_weight_files_is_passed_on_as_it_is(steps: Steps, capsys: pyte
 def test_a_classifier_is_asked_for_by_peft_s_name_of_its_task(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
     ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "--task", "SEQ_CLS")
     assert steps.ran[0][1][-2:] == ["--task", "SEQ_CLS"]
+
+
+def test_a_dry_run_shows_the_sources_and_each_file_and_runs_no_merge(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    def preview(arguments: list[str]) -> MergePreview:
+        asked.append(arguments)
+        files = (
+            PlannedFile(path="config.json", size=700, made="copied"),
+            PlannedFile(path="w", size=5000, made="merged"),
+        )
+        return MergePreview(
+            outcome=Outcome.DONE,
+            reason="Inspected",
+            message="",
+            facts=facts(),
+            scales=(0.5,),
+            weights_changed=60,
+            files=files,
+            total_bytes=5700,
+            destination="s3://bucket/merged",
+            state="nothing",
+            notes=("a remark",),
+        )
+
+    monkeypatch.setattr(local, "preview_merge", preview)
+    arguments = "merge", *SOURCES, "--out", "s3://bucket/merged", "--dtype", "float16", "--dry-run"
+    code, out, err = ftm(capsys, *arguments)
+    assert asked == [[*SOURCES, "--out", "s3://bucket/merged", "--dtype", "float16"]]
+    assert (code, err) == (0, "ftm: note: a remark\n")
+    assert (
+        out.partition("output ")[2]
+        == """\
+          s3://bucket/merged
+  holds          nothing
+  key            not known before 270.03 MB of weights are hashed
+  scales         0.5
+  changes        60 weights
+  config.json       700 B  copied
+  w               5.00 kB  merged
+2 files, 5.70 kB; nothing was written
+"""
+    )
+    code, out, _ = ftm(capsys, *arguments, "-o", "json")
+    assert (code, json.loads(out)["weightsChanged"]) == (0, 60)
 
 
 @pytest.mark.usefixtures("steps")
