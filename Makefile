@@ -73,7 +73,7 @@ e2e: llama-cpp ## the whole path on a real node, with a real model
 e2e-awq: $(VENV) ## the same with AWQ, by hand: 18 GB more in the user's cache
 	@$(PYTEST) -s tests/e2e/test_awq_story.py
 
-bench-merge: $(VENV) ## a merge beside copies and PEFT, of the same model; SIZE=0.1, 1.1, 8 or 70
+bench-merge: $(VENV) ## a merge beside copies and PEFT, of the same model, and their ratio; SIZE=0.1, 1.1, 8 or 70
 	@$(BIN)/python -m tests.bench.merge --size $(or $(SIZE),1.1)
 
 bench-quantize: llama-cpp ## every type and method: seconds, memory, size, divergence from the unquantized model
