@@ -34,6 +34,7 @@ class Reason(StrEnum):
     DIVERGENCE_TOO_LARGE = "DivergenceTooLarge"
     ANSWER_UNEXPECTED = "AnswerUnexpected"
     COLLECTED = "Collected"
+    PUSHED = "Pushed"
 
     ACCESS_DENIED = "AccessDenied"
     BUCKET_NOT_FOUND = "BucketNotFound"

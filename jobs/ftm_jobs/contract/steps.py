@@ -15,6 +15,8 @@ class Step(StrEnum):
     FETCH = "fetch"
     ARTIFACTS = "artifacts"
     """A person's command for a store; no part of a build."""
+    PUSH = "push"
+    """A person's command for a merged model; no part of a build."""
 
 
 class ExitCode(IntEnum):

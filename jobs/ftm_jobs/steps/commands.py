@@ -83,4 +83,10 @@ COMMANDS = (
         "ftm_jobs.steps.artifacts",
         "list, show, verify or remove what a store of artifacts holds",
     ),
+    Command(
+        "push",
+        Step.PUSH,
+        "ftm_jobs.steps.push",
+        "upload a merged model to the Hugging Face Hub, with a card made from its manifest",
+    ),
 )

@@ -36,6 +36,13 @@ def merge(
         OutputDtype | None,
         typer.Option(help="Of all weights; those stored in another are merged in float32 and rounded once."),
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="hf://org/name[@branch]",
+            help="Then upload the folder there, with a model card; a repository that is new is made private.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be merged, or why not; no weights are read.")
     ] = False,
@@ -54,8 +61,14 @@ def merge(
     if dry_run:
         _show(local.preview_merge(arguments), output)
         return
+    if push is not None and "://" in out and not out.startswith("file://"):
+        raise typer.BadParameter("--push uploads a folder on this machine; give --out a path")
     report = local.run_command(Step.MERGE, arguments)
     local.say_notes(report)
+    if push is not None:
+        folder = source(out)
+        pushed = local.run_command(Step.PUSH, ["--model", folder, "--to", push, "--base", source(base)])
+        local.say(pushed.message)
     if output is OutputFormat.JSON:
         print(json.dumps(report.to_json(), indent=2))
     else:

@@ -44,7 +44,7 @@ Python with them."""
 
 STOP_SECONDS = 15
 """Time for a step to remove what it has begun: an upload, a partial file."""
-KEPT = dict.fromkeys(("merge", "awq", "gguf", "verify", "fetch"), ": it goes on from what is finished")
+KEPT = dict.fromkeys(("merge", "awq", "gguf", "verify", "fetch", "push"), ": it goes on from what is finished")
 """Commands of the Jobs that a second run does not begin from the start."""
 
 

@@ -112,6 +112,17 @@ def test_a_classifier_is_asked_for_by_peft_s_name_of_its_task(steps: Steps, caps
     assert steps.ran[0][1][-2:] == ["--task", "SEQ_CLS"]
 
 
+def test_a_push_follows_the_merge_and_needs_a_folder_here(
+    steps: Steps, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = (tmp_path / "merged").as_uri()
+    code, _, err = ftm(capsys, "merge", *SOURCES, "--out", str(tmp_path / "merged"), "--push", "hf://me/merged")
+    assert (code, err) == (0, "ftm: a sentence\n")
+    assert steps.ran[1:] == [(Step.PUSH, ["--model", out, "--to", "hf://me/merged", "--base", "hf://org/base@main"])]
+    code, _, err = ftm(capsys, "merge", *SOURCES, "--out", "s3://bucket/merged", "--push", "hf://me/merged")
+    assert (code, "give --out a path" in err, len(steps.ran)) == (2, True, 2)
+
+
 def test_a_dry_run_shows_the_sources_and_each_file_and_runs_no_merge(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
