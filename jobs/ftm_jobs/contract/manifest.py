@@ -97,7 +97,7 @@ class PlannedFile(Contract):
     path: str
     size: int
     made: str
-    """merged: weights that change; copied: the base's; edited: the base's with other fields."""
+    """merged: weights that change; copied: the base's; edited: the base's with other fields; or the adapter's."""
 
 
 class MergePreview(Contract):

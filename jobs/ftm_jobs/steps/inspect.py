@@ -18,7 +18,7 @@ from ftm_jobs.contract.facts import AdapterFacts, BaseFacts, Facts
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.errors import Reason
-from ftm_jobs.merge.inputs import load_inputs
+from ftm_jobs.merge.inputs import Inputs, load_inputs
 from ftm_jobs.steps.arguments import add_base_and_adapters, add_report_file, base_and_adapters
 from ftm_jobs.stores.source import Source
 
@@ -39,13 +39,7 @@ def inspect(base: Source, adapters: Sequence[Source]) -> Report:
     Raises InvalidInput when a source is malformed or does not fit, Failed when a store cannot be reached.
     """
     inputs = load_inputs(base, adapters)
-    facts = Facts(
-        base=base_facts(inputs.base),
-        adapters=tuple(
-            adapter_facts(adapter, updates, inputs.tensors.names, own_tokenizer=own)
-            for adapter, updates, own in zip(inputs.adapters, inputs.updates, inputs.carried.own_tokenizer, strict=True)
-        ),
-    )
+    facts = facts_of(inputs)
     named = facts.base.architecture or facts.base.model_type
     fitting = f"{len(adapters)} {'adapter fits' if len(adapters) == 1 else 'adapters fit'} " if adapters else ""
     return Report(
@@ -55,6 +49,16 @@ def inspect(base: Source, adapters: Sequence[Source]) -> Report:
         message=f"{fitting}{named} with {facts.base.parameters:,} parameters in {facts.base.dtype}",
         facts=facts,
         notes=inputs.notes,
+    )
+
+
+def facts_of(inputs: Inputs) -> Facts:
+    return Facts(
+        base=base_facts(inputs.base),
+        adapters=tuple(
+            adapter_facts(adapter, updates, inputs.tensors.names, own_tokenizer=own)
+            for adapter, updates, own in zip(inputs.adapters, inputs.updates, inputs.carried.own_tokenizer, strict=True)
+        ),
     )
 
 

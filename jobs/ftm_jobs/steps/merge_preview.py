@@ -13,7 +13,7 @@ from ftm_jobs.merge import destination
 from ftm_jobs.merge.artifact import key_of
 from ftm_jobs.merge.inputs import Inputs, load_inputs
 from ftm_jobs.merge.plan import MergeChoices
-from ftm_jobs.steps.inspect import adapter_facts, base_facts
+from ftm_jobs.steps.inspect import facts_of
 from ftm_jobs.stores import open_artifacts
 from ftm_jobs.stores.source import Source
 
@@ -53,12 +53,12 @@ def _unhashed(source: Source) -> Source:
 
 
 def _facts(inputs: Inputs) -> Facts:
-    base, adapters = base_facts(inputs.base), tuple(map(adapter_facts, inputs.adapters, inputs.updates))
+    facts = facts_of(inputs)
     return Facts(
-        base=base if inputs.base.identified else base.model_copy(update={"digest": ""}),
+        base=facts.base if inputs.base.identified else facts.base.model_copy(update={"digest": ""}),
         adapters=tuple(
-            facts if adapter.identified else facts.model_copy(update={"digest": ""})
-            for facts, adapter in zip(adapters, inputs.adapters, strict=True)
+            found if adapter.identified else found.model_copy(update={"digest": ""})
+            for found, adapter in zip(facts.adapters, inputs.adapters, strict=True)
         ),
     )
 
@@ -73,6 +73,8 @@ def _files(inputs: Inputs) -> Iterator[PlannedFile]:
     for name, stat in inputs.base.stats.items():
         if name not in others:
             yield PlannedFile(path=name, size=stat.size, made="copied")
+    for _, stat in inputs.carried.copied:
+        yield PlannedFile(path=stat.path, size=stat.size, made="the adapter's")
 
 
 def _destination(target: Source, key: str | None, keyed: bool) -> tuple[str, str]:
