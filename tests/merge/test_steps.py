@@ -73,7 +73,7 @@ def test_headers_untouched_tensors_and_other_files_are_the_bases_bytes(
     for file in base.iterdir():
         (source / file.name).write_bytes(file.read_bytes())
     for name in ("tokenizer.json", "chat_template.jinja", "LICENSE", "README.md", "pytorch_model.bin", "manifest.json"):
-        (source / name).write_bytes(f"{name} of the base".encode())
+        (source / name).write_bytes(f'{{"{name}": "of the base"}}'.encode())
     report = merge(run, place, source, adapter)
     assert report.artifact, report
     built = place.built()
