@@ -55,7 +55,7 @@ def test_a_family_that_cannot_be_streamed_is_run_whole_if_it_fits(
     monkeypatch.setattr(groups, "run", refuse)
     torch.testing.assert_close(_logits(group), streamed, rtol=1e-5, atol=1e-5)
     monkeypatch.setattr(groups, "free_memory", lambda: 1000)
-    with pytest.raises(Failed, match=r"computes between its layers, which takes .* but 1.0 kB are free: give the Job"):
+    with pytest.raises(Failed, match=r"computes between its layers, which takes .* but 1.0 kB are free: end other"):
         group.run(PROMPTS, lambda _: None)
 
 
