@@ -8,17 +8,18 @@ from dataclasses import replace
 from functools import partial
 
 from ftm_operator.observe.drift import difference
-from ftm_operator.observe.rollout import RollingOut, rollout
+from ftm_operator.observe.rollout import RollingOut, replicas, rollout
+from ftm_operator.planning.rollout import Rollout, choose_rollout
 from ftm_operator.reconcile.engine_start import answered_shortage, measured
 from ftm_operator.reconcile.holds import Hold, name_taken
 from ftm_operator.reconcile.lost_artifacts import lost_artifact
 from ftm_operator.reconcile.passes import Apply, Context, Delete, Effects, StepOutcome
 from ftm_operator.reconcile.plan_choice import absent_class
-from ftm_operator.resources.deployment import deployment
+from ftm_operator.resources.deployment import deployment, surges
 from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
 from ftm_operator.resources.leader_worker_set import answering_template, leader_worker_set
-from ftm_operator.resources.metadata import COMPONENT, NAME, Manifest, owned_by
+from ftm_operator.resources.metadata import COMPONENT, NAME, POD_TEMPLATE, Manifest, owned_by
 from ftm_operator.resources.resource_claim import claims_devices, lacks_claim
 from ftm_operator.resources.resource_claim import template as claim_template
 from ftm_operator.resources.service import service
@@ -33,10 +34,8 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
     """
     model, plan, observed = context.model, inputs.chosen_plan.plan, context.observed
     served = ServedModel(model, plan, inputs.inspected_facts, inputs.models[-1], inputs.store.secret_name)
-    if plan.nodes:
-        wanted = leader_worker_set(served, context.settings)
-    else:
-        wanted = deployment(served, context.settings, observed.deployment)
+    way = choose_rollout(model.spec.serving, plan, observed.accelerators)
+    wanted = leader_worker_set(served, context.settings) if plan.nodes else _deployment(served, context, way)
     live, other = _serving_children(context, wanted)
     if foreign := next((child for child in (live, observed.service) if child and not owned_by(child, model)), None):
         return StepOutcome(hold=name_taken(foreign["kind"], foreign["metadata"]["name"]))
@@ -52,7 +51,9 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
         return StepOutcome(hold=hold, effects=effects)
     state = rollout(live, pods)
     if isinstance(state, RollingOut):
-        state = _saying(state, absent_class(context, plan))
+        state = _saying(
+            state, way.said if _is_rolled_over(live) and not plan.nodes else "", absent_class(context, plan)
+        )
         lost = lost_artifact(context, maker, inputs, state.lost_at) if state.lost_at else None
         outcome = lost or _with_hold(answered_shortage(context, inputs, live, pods), step, state)
     else:
@@ -60,6 +61,29 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
         outcome = measured(context, inputs, live, pods)
         outcome = replace(outcome, result=StepResult(message=state.message), effects=replaced + outcome.effects)
     return replace(outcome, effects=effects + outcome.effects)
+
+
+def _deployment(served: ServedModel, context: Context, way: Rollout) -> Manifest:
+    """Returns the wanted Deployment.
+
+    Its strategy follows the GPUs that come and go only while there is something to roll out, unless the spec says it.
+    """
+    live = context.observed.deployment
+    made = deployment(served, context.settings, live, surge=way.surge)
+    if (
+        live is None
+        or not owned_by(live, context.model)
+        or way.asked
+        or _is_rolled_over(live)
+        or _template_hash(live) != _template_hash(made)
+    ):
+        return made
+    return deployment(served, context.settings, live, surge=surges(live))
+
+
+def _template_hash(child: Manifest) -> str | None:
+    found: str | None = (child["spec"]["template"]["metadata"].get("annotations") or {}).get(POD_TEMPLATE)
+    return found
 
 
 def owned_serving(context: Context) -> list[Manifest]:
@@ -82,8 +106,14 @@ def _applied(context: Context, desired: Manifest, live: Manifest | None) -> Sequ
     return (Apply(desired, why),) if why else ()
 
 
-def _saying(state: RollingOut, words: str) -> RollingOut:
-    return replace(state, message=f"{state.message}; {words}") if words else state
+def _saying(state: RollingOut, *words: str) -> RollingOut:
+    return replace(state, message="; ".join((state.message, *filter(None, words))))
+
+
+def _is_rolled_over(child: Manifest) -> bool:
+    """Tells whether a child has replicas of an earlier version."""
+    count = replicas(child)
+    return count.all > count.updated
 
 
 def _with_hold(outcome: StepOutcome, step: PipelineStep, state: RollingOut) -> StepOutcome:

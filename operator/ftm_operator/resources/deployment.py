@@ -1,6 +1,7 @@
 """Builds the Deployment that serves a model, whichever engine does.
 
-A rollout starts a new pod before it stops an old one, so what works keeps serving until its successor is ready.
+A rollout starts a new pod before it stops an old one, so what works keeps serving until its successor is ready; where
+the GPUs for that are not there, it stops an old one first.
 """
 
 from ftm_operator.engines import llama_server
@@ -22,8 +23,17 @@ from ftm_operator.settings import Settings
 PROGRESS_DEADLINE_SECONDS = 2 * STARTUP_SECONDS
 
 
-def deployment(served: ServedModel, settings: Settings, live: Manifest | None = None) -> Manifest:
-    """Returns the whole Deployment; `live` is the one that it replaces, whose selector it keeps."""
+SURGE: Manifest = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+RECREATE: Manifest = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
+
+
+def deployment(
+    served: ServedModel, settings: Settings, live: Manifest | None = None, *, surge: bool = True
+) -> Manifest:
+    """Returns the whole Deployment.
+
+    `live` is the one that it replaces, whose selector it keeps.
+    """
     model = served.model
     selector = deployment_selector(model, live)
     child_labels = {**serving_labels(model, served.plan.engine), **selector}
@@ -41,7 +51,7 @@ def deployment(served: ServedModel, settings: Settings, live: Manifest | None = 
                 "replicas": model.spec.serving.replicas,
                 "selector": {"matchLabels": selector},
                 "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
-                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+                "strategy": SURGE if surge else RECREATE,
                 "template": {
                     "metadata": {"labels": child_labels, "annotations": annotations},
                     "spec": pod,
@@ -49,3 +59,8 @@ def deployment(served: ServedModel, settings: Settings, live: Manifest | None = 
             },
         }
     )
+
+
+def surges(live: Manifest) -> bool:
+    """Tells whether a Deployment starts a new pod before it ends an old one."""
+    return bool(live["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge") != 0)

@@ -92,6 +92,10 @@ class ServingSpec(Resource):
     vLLM, GPUs are chosen for this number, and more requests share the cache if they are shorter; absent: 8."""
     replicas: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
     """The number of replicas, which `kubectl scale` and autoscalers set. 0 keeps the artifact and serves nothing."""
+    strategy: Literal["Auto", "Surge", "Recreate"] = "Auto"
+    """The way to roll out a new version. Surge: a new replica starts before an old one ends, which takes free GPUs.
+    Recreate: an old one ends first, one at a time. Auto: Surge where the planned kind of GPU has room for one more
+    replica, else Recreate."""
     max_model_len: Annotated[int, Field(strict=True, ge=1, le=100_000_000)] | None = None
     """The longest context, prompt and answer together, in tokens; absent: the model's own limit, or as much of it as
     fits."""

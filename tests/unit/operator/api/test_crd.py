@@ -61,6 +61,7 @@ def test_defaults_are_in_the_schema_and_only_where_there_is_one() -> None:
         "spec.serving.engine": "Auto",
         "spec.serving.device": "Auto",
         "spec.serving.replicas": 1,
+        "spec.serving.strategy": "Auto",
         "spec.serving.dtype": "auto",
         "spec.serving.accelerator": {},
         "spec.serving.accelerator.resource": "nvidia.com/gpu",
