@@ -31,6 +31,7 @@ SERVING = {
     "engine": "Auto",
     "device": "Auto",
     "replicas": 1,
+    "strategy": "Auto",
     "dtype": "auto",
     "accelerator": {"resource": "nvidia.com/gpu", "allocation": "DevicePlugin"},
 }
@@ -122,6 +123,7 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
             "device": "GPU",
             "concurrency": 4,
             "replicas": 0,
+            "strategy": "Recreate",
             "maxModelLen": 4096,
             "dtype": "bfloat16",
             "tensorParallelSize": 2,
