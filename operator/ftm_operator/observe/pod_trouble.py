@@ -10,6 +10,8 @@ NORMAL_WAITS = {"ContainerCreating", "PodInitializing"}
 def pod_trouble(pod: Manifest) -> str | None:
     """Returns the scheduler's or the kubelet's own words; None when nothing is wrong."""
     status = pod.get("status", {})
+    if status.get("phase") == "Failed" and status.get("reason"):
+        return f"pod {pod['metadata']['name']}: {status['reason']}: {status.get('message', '')}".rstrip(": ")
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return str(condition.get("message") or condition.get("reason"))

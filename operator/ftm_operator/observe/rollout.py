@@ -66,16 +66,31 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut
     if updated >= wanted and available >= wanted and surplus <= 0:
         return RolledOut("scaled to zero" if wanted == 0 else f"{available} of {wanted} replicas answer")
     current = [pod for pod in pods if _artifact_digest(pod) == _artifact_digest(answering_template(child))]
+    current.sort(key=lambda pod: bool(pod.get("status", {}).get("phase") == "Failed"))  # its successor has the news
     if refused := next((refusal for pod in current if (refusal := _refused_fetch(pod))), None):
         report, at = refused
         lost_at = at if report.reason in LOST else None
         return RollingOut(f"the model cannot be fetched: {report.message}", report.reason, True, lost_at)
-    trouble = next((words for pod in current if (words := pod_trouble(pod))), None)
-    progress = f"{min(updated, available)} of {wanted} new replicas answer" + (f"; {trouble}" if trouble else "")
+    trouble = _refused_pods(status) or next((words for pod in current if (words := pod_trouble(pod))), None)
+    answering = min(updated, available if surplus <= 0 else sum(map(_is_ready, current)))
+    progress = f"{answering} of {wanted} new replicas answer" + (f"; {trouble}" if trouble else "")
     for condition in status.get("conditions") or []:
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
             return RollingOut(progress, OperatorReason.PROGRESS_DEADLINE_EXCEEDED, stalled=True)
     return RollingOut(progress)
+
+
+def _refused_pods(status: Manifest) -> str | None:
+    """Returns the API server's words on pods that it does not take: a quota, Pod Security, a policy."""
+    conditions = status.get("conditions") or []
+    return next(
+        (
+            str(condition.get("message") or condition.get("reason"))
+            for condition in conditions
+            if condition["type"] == "ReplicaFailure" and condition["status"] == "True"
+        ),
+        None,
+    )
 
 
 def replicas(child: Manifest) -> Replicas:

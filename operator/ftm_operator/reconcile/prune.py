@@ -1,10 +1,10 @@
-"""Finds the finished Jobs that are no longer wanted. Pure."""
+"""Finds the Jobs that are no longer wanted: old ones that have ended, and those that a suspension stops. Pure."""
 
 from collections.abc import Sequence
 
 from ftm_operator.observe.job_state import finished
 from ftm_operator.reconcile.passes import Context, Delete
-from ftm_operator.resources.metadata import NAME, STEP, owned_by
+from ftm_operator.resources.metadata import NAME, STEP, Manifest, owned_by
 from ftm_operator.steps.step import JobStep, PipelineStep
 
 FINISHED_JOBS_KEPT = 3
@@ -13,9 +13,7 @@ FINISHED_JOBS_KEPT = 3
 
 def surplus_jobs(context: Context, steps: Sequence[PipelineStep]) -> tuple[Delete, ...]:
     """Returns the finished Jobs beyond the newest few of each step; their results are in status."""
-    model = context.model
-    own = [job for job in context.observed.jobs(NAME, model.metadata.name) if owned_by(job, model)]
-    surplus = []
+    own, surplus = _own_jobs(context), []
     for step in steps:
         if not isinstance(step, JobStep):
             continue
@@ -23,3 +21,14 @@ def surplus_jobs(context: Context, steps: Sequence[PipelineStep]) -> tuple[Delet
         done.sort(key=lambda job: (job["metadata"].get("creationTimestamp", ""), job["metadata"]["name"]))
         surplus += [job for job in done[:-FINISHED_JOBS_KEPT] if "deletionTimestamp" not in job["metadata"]]
     return tuple(map(Delete, surplus))
+
+
+def running_jobs(context: Context) -> tuple[Delete, ...]:
+    """Returns the Jobs that have not ended; a merge that is asked for again goes on from its finished files."""
+    running = (job for job in _own_jobs(context) if not finished(job) and "deletionTimestamp" not in job["metadata"])
+    return tuple(map(Delete, running))
+
+
+def _own_jobs(context: Context) -> list[Manifest]:
+    model = context.model
+    return [job for job in context.observed.jobs(NAME, model.metadata.name) if owned_by(job, model)]

@@ -23,7 +23,7 @@ from ftm_operator.reconcile.job_steps import run_job_step
 from ftm_operator.reconcile.notices import notices
 from ftm_operator.reconcile.passes import Context, Effects, Observed, Result, StepOutcome, Walk
 from ftm_operator.reconcile.plan_choice import plan_or_hold
-from ftm_operator.reconcile.prune import surplus_jobs
+from ftm_operator.reconcile.prune import running_jobs, surplus_jobs
 from ftm_operator.reconcile.refusals import refused
 from ftm_operator.reconcile.serving import owned_serving, serve
 from ftm_operator.reconcile.summary import invalid_status, summarise
@@ -70,7 +70,7 @@ def _result(
 def _walk(context: Context, steps: Sequence[PipelineStep]) -> Walk:
     """Runs the steps up to the first that holds."""
     if context.model.spec.suspend:
-        return Walk(hold=suspended())
+        return Walk(hold=suspended(), effects=Effects(running_jobs(context)))
     store = artifacts_source(context.model, context.settings)
     if store is None:
         return Walk(hold=no_artifact_store())

@@ -48,6 +48,28 @@ def test_the_pods_trouble_is_told_in_the_clusters_words() -> None:
     assert state == RollingOut("0 of 2 new replicas answer; container vllm: ImagePullBackOff: no such image")
 
 
+def test_an_old_replica_that_answers_is_no_new_one() -> None:
+    waiting = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available: 1 Insufficient gpu."}
+    state = rollout(deployment(1, replicas=2), [pod(conditions=[waiting])])
+    assert state == RollingOut("0 of 1 new replicas answer; 0/1 nodes are available: 1 Insufficient gpu.")
+
+
+def test_pods_that_the_api_server_does_not_take_are_told_in_its_words() -> None:
+    refused = 'pods "p" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1'
+    condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": refused}
+    state = rollout(deployment(1, availableReplicas=0, updatedReplicas=0, conditions=[condition]), [])
+    assert state == RollingOut(f"0 of 1 new replicas answer; {refused}")
+
+
+def test_a_pod_that_was_evicted_says_why() -> None:
+    evicted = pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
+    state = rollout(deployment(1, availableReplicas=0), [evicted])
+    assert state == RollingOut("0 of 1 new replicas answer; pod p: Evicted: The node was low on resource: memory.")
+    pulled = {"name": "vllm", "state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
+    state = rollout(deployment(1, availableReplicas=0), [evicted, pod(containerStatuses=[pulled])])
+    assert state == RollingOut("0 of 1 new replicas answer; container vllm: ErrImagePull: no such image")
+
+
 def test_an_engine_that_keeps_failing_is_quoted() -> None:
     ended = {"reason": "Error", "exitCode": 1, "message": "Traceback\nValueError: no free memory\n"}
     failing = {

@@ -75,7 +75,18 @@ def test_the_refresh_annotation_inspects_again() -> None:
     assert (len(scene.jobs("merge")), scene.phase()) == (1, "Ready")
 
 
-def test_suspend_starts_nothing_and_stops_nothing() -> None:
+def test_suspend_stops_what_is_built_and_it_goes_on_afterwards() -> None:
+    scene = scene_of()
+    scene.reach("Merging")
+    ended = len(scene.jobs("inspect"))
+    scene.edit(suspend=True)
+    assert (scene.phase(), scene.jobs("merge"), len(scene.jobs("inspect"))) == ("Suspended", [], ended)
+    scene.edit(suspend=False)
+    scene.merge()
+    assert scene.phase() == "Verifying"
+
+
+def test_suspend_starts_nothing_and_leaves_what_serves() -> None:
     scene = serving()
     before = scene.get("Deployment")
     scene.edit(suspend=True, adapters=[{"name": "support", "uri": "s3://models/adapters/support-v2"}])
