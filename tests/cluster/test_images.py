@@ -85,7 +85,10 @@ LLAMA_CPP = ("requirements/llama-cpp.txt", "images/llama.cpp/build.sh")
     [
         (
             OPERATOR,
-            ("requirements/operator.txt", f"{CODE}/__init__.py", f"{CODE}/contract", "operator/ftm_operator"),
+            (
+                *("requirements/operator.txt", f"{CODE}/__init__.py", f"{CODE}/contract", "operator/ftm_operator"),
+                f"{CODE}/transformers_tables/config_defaults.json",
+            ),
         ),
         (JOBS, ("requirements/jobs.txt", CODE)),
         (MERGE_REQUIREMENTS, ("requirements/merge.txt",)),

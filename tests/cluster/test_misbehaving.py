@@ -221,7 +221,7 @@ def test_a_crd_that_is_older_than_the_operator_loses_only_what_it_lacks(
     del older["spec"]["versions"][0]["subresources"]["scale"]["labelSelectorPath"]
     admin = operator.control_plane.kubectl
     try:
-        admin.apply(older)
+        admin("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(older))
         kubectl.apply(model())
         Kubelet(kubectl).end("inspect", report(Step.INSPECT, "Inspected", facts=facts()))
         eventually("the merge", lambda: ready(kubectl).get("reason") == "Merging")
