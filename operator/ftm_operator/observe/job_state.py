@@ -17,6 +17,7 @@ from ftm_jobs.contract.steps import Outcome
 from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.pod_trouble import pod_trouble
 from ftm_operator.observe.reports import report_in
+from ftm_operator.observe.status_conditions import true_condition
 from ftm_operator.resources.metadata import ATTEMPT, FIRST_ATTEMPT, JOB_SPEC, MORE_MEMORY, Manifest
 
 JOB_NAME = "batch.kubernetes.io/job-name"
@@ -98,14 +99,14 @@ def job_state(
     if not alive or attempt(newest := max(alive, key=attempt)) < max(map(attempt, counted)):
         return Due(last + 1, first)
     own_pods = _pods_of(newest, pods)
-    if complete := _condition(newest, "Complete"):
+    if complete := true_condition(newest, "Complete"):
         report = next((found for pod in own_pods if (found := report_of(pod)) and found.outcome == Outcome.DONE), None)
         if report:
             return Done(report)
         since, tries = _ended(newest, complete, seen), attempt(newest) - first
         return _unreported(newest, _remaining(tries, since, now), first)
-    if _condition(newest, "Failed"):
-        tried = [job for job in same if _condition(job, "Failed")]
+    if true_condition(newest, "Failed"):
+        tried = [job for job in same if true_condition(job, "Failed")]
         if not tried:
             return Due(last + 1, last + 1)
         return _broken(_Failure(newest, max(tried, key=attempt), first, seen), pods, now, wanted)
@@ -135,7 +136,7 @@ def _pods_of(job: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
 
 def finished(job: Manifest) -> bool:
     """Tells whether a Job has ended, well or badly."""
-    return bool(_condition(job, "Complete") or _condition(job, "Failed"))
+    return bool(true_condition(job, "Complete") or true_condition(job, "Failed"))
 
 
 def report_of(pod: Manifest) -> Report | None:
@@ -155,14 +156,14 @@ class _Failure:
 
 def _broken(failure: _Failure, pods: Sequence[Manifest], now: datetime, wanted: Wanted) -> State:
     job, following = failure.job, attempt(failure.newest) + 1
-    failed = _condition(job, "Failed") or {}
+    failed = true_condition(job, "Failed") or {}
     last = max(_pods_of(job, pods), key=_finished_at, default=None)
     report = report_of(last) if last else None
     out_of_memory = bool(last and _out_of_memory(last, report))
     had_more = MORE_MEMORY in job["metadata"].get("annotations", {})
     if out_of_memory and wanted.may_have_more and not had_more:
         return Due(following, failure.first, more_memory=True)
-    since = _ended(failure.newest, _condition(failure.newest, "Failed") or {}, failure.seen)
+    since = _ended(failure.newest, true_condition(failure.newest, "Failed") or {}, failure.seen)
     retry_after = _remaining(attempt(failure.newest) - failure.first + 1, since, now)
     if retry_after <= 0:
         return Due(following, failure.first, more_memory=had_more and wanted.may_have_more)
@@ -240,11 +241,6 @@ def _activity(job: Manifest, pods: Sequence[Manifest]) -> str:
 def _running_pod(pods: Sequence[Manifest]) -> str | None:
     running = (pod for pod in pods if any("running" in container.get("state", {}) for container in _statuses(pod)))
     return next((str(pod["metadata"]["name"]) for pod in running), None)
-
-
-def _condition(job: Manifest, kind: str) -> Manifest | None:
-    conditions: list[Manifest] = job.get("status", {}).get("conditions") or []
-    return next((item for item in conditions if item["type"] == kind and item["status"] == "True"), None)
 
 
 def _statuses(pod: Manifest) -> list[Manifest]:

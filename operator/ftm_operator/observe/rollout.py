@@ -12,6 +12,7 @@ from ftm_jobs.contract.steps import Outcome
 from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.pod_trouble import pod_trouble
 from ftm_operator.observe.reports import report_in
+from ftm_operator.observe.status_conditions import true_condition
 from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
 from ftm_operator.resources.leader_worker_set import answering_template
 from ftm_operator.resources.metadata import ARTIFACT_DIGEST, POD_TEMPLATE, Manifest
@@ -47,6 +48,11 @@ class Replicas:
     updated: int
     available: int
 
+    @property
+    def surplus(self) -> int:
+        """Replicas of an earlier version."""
+        return self.all - self.updated
+
 
 def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut:
     """Returns whether a child has reached its spec, and if not, what it waits for."""
@@ -62,8 +68,7 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut
         )
     counted = _of_the_present(child, pods) if of_groups else replicas(child)
     updated, available = counted.updated, counted.available
-    surplus = counted.all - updated
-    if updated >= wanted and available >= wanted and surplus <= 0:
+    if updated >= wanted and available >= wanted and counted.surplus <= 0:
         return RolledOut("scaled to zero" if wanted == 0 else f"{available} of {wanted} replicas answer")
     current = [pod for pod in pods if _artifact_digest(pod) == _artifact_digest(answering_template(child))]
     current.sort(key=lambda pod: bool(pod.get("status", {}).get("phase") == "Failed"))  # its successor has the news
@@ -71,8 +76,8 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut
         report, at = refused
         lost_at = at if report.reason in LOST else None
         return RollingOut(f"the model cannot be fetched: {report.message}", report.reason, True, lost_at)
-    trouble = _refused_pods(status) or next((words for pod in current if (words := pod_trouble(pod))), None)
-    answering = min(updated, available if surplus <= 0 else sum(map(_is_ready, current)))
+    trouble = _refused_pods(child) or next((words for pod in current if (words := pod_trouble(pod))), None)
+    answering = min(updated, available if counted.surplus <= 0 else sum(map(_is_ready, current)))
     progress = f"{answering} of {wanted} new replicas answer" + (f"; {trouble}" if trouble else "")
     for condition in status.get("conditions") or []:
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
@@ -80,17 +85,10 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut
     return RollingOut(progress)
 
 
-def _refused_pods(status: Manifest) -> str | None:
+def _refused_pods(child: Manifest) -> str | None:
     """Returns the API server's words on pods that it does not take: a quota, Pod Security, a policy."""
-    conditions = status.get("conditions") or []
-    return next(
-        (
-            str(condition.get("message") or condition.get("reason"))
-            for condition in conditions
-            if condition["type"] == "ReplicaFailure" and condition["status"] == "True"
-        ),
-        None,
-    )
+    condition = true_condition(child, "ReplicaFailure")
+    return str(condition.get("message") or condition.get("reason")) if condition else None
 
 
 def replicas(child: Manifest) -> Replicas:
@@ -101,20 +99,20 @@ def replicas(child: Manifest) -> Replicas:
 
 
 def _of_the_present(child: Manifest, pods: Sequence[Manifest]) -> Replicas:
-    counts, template = replicas(child), _template(answering_template(child))
-    leaders = [pod for pod in pods if answers(pod) and _template(pod) == template]
+    counts, template = replicas(child), template_hash(answering_template(child))
+    leaders = [pod for pod in pods if answers(pod) and template_hash(pod) == template]
     ready = [pod for pod in leaders if _is_ready(pod)]
     return Replicas(counts.all, min(counts.updated, len(leaders)), min(counts.available, len(ready)))
 
 
-def _template(made: Manifest) -> str | None:
+def template_hash(made: Manifest) -> str | None:
+    """Returns the hash of what a serving pod, or its template, was made from."""
     template: str | None = (made["metadata"].get("annotations") or {}).get(POD_TEMPLATE)
     return template
 
 
 def _is_ready(pod: Manifest) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or []
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+    return true_condition(pod, "Ready") is not None
 
 
 def _artifact_digest(pod: Manifest) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from ftm_operator.observe.drift import difference
-from ftm_operator.observe.rollout import RollingOut, replicas, rollout
+from ftm_operator.observe.rollout import RollingOut, replicas, rollout, template_hash
 from ftm_operator.planning.rollout import Rollout, choose_rollout
 from ftm_operator.reconcile.engine_start import answered_shortage, measured
 from ftm_operator.reconcile.holds import Hold, name_taken
@@ -19,7 +19,7 @@ from ftm_operator.resources.deployment import deployment, surges
 from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
 from ftm_operator.resources.leader_worker_set import answering_template, leader_worker_set
-from ftm_operator.resources.metadata import COMPONENT, NAME, POD_TEMPLATE, Manifest, owned_by
+from ftm_operator.resources.metadata import COMPONENT, NAME, Manifest, owned_by
 from ftm_operator.resources.resource_claim import claims_devices, lacks_claim
 from ftm_operator.resources.resource_claim import template as claim_template
 from ftm_operator.resources.service import service
@@ -51,9 +51,8 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
         return StepOutcome(hold=hold, effects=effects)
     state = rollout(live, pods)
     if isinstance(state, RollingOut):
-        state = _saying(
-            state, way.said if _is_rolled_over(live) and not plan.nodes else "", absent_class(context, plan)
-        )
+        is_replaced = replicas(live).surplus > 0 and not plan.nodes
+        state = _saying(state, way.said if is_replaced else "", absent_class(context, plan))
         lost = lost_artifact(context, maker, inputs, state.lost_at) if state.lost_at else None
         outcome = lost or _with_hold(answered_shortage(context, inputs, live, pods), step, state)
     else:
@@ -70,20 +69,14 @@ def _deployment(served: ServedModel, context: Context, way: Rollout) -> Manifest
     """
     live = context.observed.deployment
     made = deployment(served, context.settings, live, surge=way.surge)
-    if (
-        live is None
-        or not owned_by(live, context.model)
-        or way.asked
-        or _is_rolled_over(live)
-        or _template_hash(live) != _template_hash(made)
-    ):
+    if live is None or way.asked or not owned_by(live, context.model) or surges(live) is way.surge:
         return made
-    return deployment(served, context.settings, live, surge=surges(live))
+    rolling_out = replicas(live).surplus > 0 or _template_hash(live) != _template_hash(made)
+    return made if rolling_out else deployment(served, context.settings, live, surge=surges(live))
 
 
 def _template_hash(child: Manifest) -> str | None:
-    found: str | None = (child["spec"]["template"]["metadata"].get("annotations") or {}).get(POD_TEMPLATE)
-    return found
+    return template_hash(answering_template(child))
 
 
 def owned_serving(context: Context) -> list[Manifest]:
@@ -108,12 +101,6 @@ def _applied(context: Context, desired: Manifest, live: Manifest | None) -> Sequ
 
 def _saying(state: RollingOut, *words: str) -> RollingOut:
     return replace(state, message="; ".join((state.message, *filter(None, words))))
-
-
-def _is_rolled_over(child: Manifest) -> bool:
-    """Tells whether a child has replicas of an earlier version."""
-    count = replicas(child)
-    return count.all > count.updated
 
 
 def _with_hold(outcome: StepOutcome, step: PipelineStep, state: RollingOut) -> StepOutcome:
