@@ -16,6 +16,7 @@ class FirstSeen:
 
     def of(self, job: Manifest, now: datetime) -> datetime:
         """Returns when it was; that is now, if it was never asked for before."""
-        if len(self._times) >= MOST_REMEMBERED:
+        seen = self._times.setdefault(job["metadata"]["uid"], now)
+        if len(self._times) > MOST_REMEMBERED:
             self._times.pop(next(iter(self._times)))
-        return self._times.setdefault(job["metadata"]["uid"], now)
+        return seen
