@@ -13,7 +13,6 @@ from ftm_operator.resources.metadata import SPEC_HASH, Manifest
 
 QUANTITY_FIELDS = (".requests.", ".limits.", ".sizeLimit")
 ABSENT = "absent"
-SPEC_CHANGED = "the wanted spec changed"
 _KEYS = {"volumeMounts": ("mountPath",), "ports": ("containerPort", "port")}
 """The keys of items, by their list's field; those of every other list of objects with names are the names."""
 _SECRET = ".env["
@@ -31,7 +30,7 @@ def difference(
         return ABSENT
     annotations = live["metadata"].get("annotations", {})
     if annotations.get(SPEC_HASH) != desired["metadata"]["annotations"][SPEC_HASH]:
-        return SPEC_CHANGED
+        return "the wanted spec changed"
     return next((found for found in differences(desired, live) if not contested(found)), None)
 
 

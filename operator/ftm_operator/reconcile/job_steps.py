@@ -6,8 +6,9 @@ from ftm_operator.observe.drift import ABSENT
 from ftm_operator.observe.job_state import Due, Running, State, Wanted, finished, job_state
 from ftm_operator.reconcile.holds import Hold, incomplete, report_or_hold
 from ftm_operator.reconcile.passes import Action, Apply, Context, Delete, Effects, StepOutcome
+from ftm_operator.reconcile.prune import superseded_jobs
 from ftm_operator.resources.job import Attempt, JobIdentity, job, job_identity, job_spec_hash, may_have_more_memory
-from ftm_operator.resources.metadata import NAME, STEP, owned_by
+from ftm_operator.resources.metadata import NAME, owned_by
 from ftm_operator.steps.step import JobStep, StepInputs, StepResult
 
 
@@ -53,7 +54,7 @@ def _state(context: Context, step: JobStep, inputs: StepInputs, identity: JobIde
 
 def _effects(context: Context, step: JobStep, inputs: StepInputs, identity: JobIdentity, state: State) -> Effects:
     """Returns the Job that is due, and what a shared build is followed by."""
-    actions: tuple[Action, ...] = _superseded(context, step, identity)
+    actions: tuple[Action, ...] = superseded_jobs(context, step, identity)
     if isinstance(state, Due):
         attempt = Attempt(state.attempt, state.first, state.more_memory)
         actions += (Apply(job(context.model, step.command(inputs), identity, attempt, context.settings), ABSENT),)
@@ -63,20 +64,6 @@ def _effects(context: Context, step: JobStep, inputs: StepInputs, identity: JobI
         return Effects(actions)
     pod = state.pod if isinstance(state, Running) else None
     return Effects(actions, awaited_build=identity.value, progress_pod=pod)
-
-
-def _superseded(context: Context, step: JobStep, identity: JobIdentity) -> tuple[Action, ...]:
-    """Returns the deletion of this resource's Jobs of the step that work on what is no longer asked for."""
-    model = context.model
-    return tuple(
-        Delete(item)
-        for item in context.observed.jobs(NAME, model.metadata.name)
-        if owned_by(item, model)
-        and item["metadata"]["labels"].get(STEP) == step.name
-        and item["metadata"]["labels"].get(identity.label) != identity.value
-        and not finished(item)
-        and "deletionTimestamp" not in item["metadata"]
-    )
 
 
 def _with_progress(context: Context, step: JobStep, state: State) -> State:

@@ -1,9 +1,10 @@
-"""Finds the Jobs that are no longer wanted: old ones that have ended, and those that a suspension stops. Pure."""
+"""Finds the Jobs that are no longer wanted: old ones that have ended, and those that go on for nothing. Pure."""
 
 from collections.abc import Sequence
 
 from ftm_operator.observe.job_state import finished
 from ftm_operator.reconcile.passes import Context, Delete
+from ftm_operator.resources.job import JobIdentity
 from ftm_operator.resources.metadata import NAME, STEP, Manifest, owned_by
 from ftm_operator.steps.step import JobStep, PipelineStep
 
@@ -25,8 +26,21 @@ def surplus_jobs(context: Context, steps: Sequence[PipelineStep]) -> tuple[Delet
 
 def running_jobs(context: Context) -> tuple[Delete, ...]:
     """Returns the Jobs that have not ended; a merge that is asked for again goes on from its finished files."""
-    running = (job for job in _own_jobs(context) if not finished(job) and "deletionTimestamp" not in job["metadata"])
-    return tuple(map(Delete, running))
+    return tuple(map(Delete, _unfinished_jobs(context)))
+
+
+def superseded_jobs(context: Context, step: JobStep, identity: JobIdentity) -> tuple[Delete, ...]:
+    """Returns the Jobs of the step that have not ended, and work on what is no longer asked for."""
+    return tuple(
+        Delete(job)
+        for job in _unfinished_jobs(context)
+        if job["metadata"]["labels"].get(STEP) == step.name
+        and job["metadata"]["labels"].get(identity.label) != identity.value
+    )
+
+
+def _unfinished_jobs(context: Context) -> list[Manifest]:
+    return [job for job in _own_jobs(context) if not finished(job) and "deletionTimestamp" not in job["metadata"]]
 
 
 def _own_jobs(context: Context) -> list[Manifest]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.api.v1alpha1 import API_VERSION, KIND
-from ftm_operator.observe.drift import differences
+from ftm_operator.observe import drift
 from ftm_operator.reconcile.passes import Apply, Delete
 from ftm_operator.reconcile.refusals import Refusal
 from ftm_operator.resources.event import Notice, event
@@ -73,7 +73,7 @@ class Writes:
                 await self._cluster.delete(manifest)
                 self._view.objects.remove(kind, key)
                 log.info("%s/%s: deleted %s", *key, kind)
-            case Apply(why="absent") if present := await self._cluster.get(kind, *key):
+            case Apply(why=drift.ABSENT) if present := await self._cluster.get(kind, *key):
                 if not _may_be_adopted(present, manifest):
                     raise NameTaken
                 self._view.objects.put(kind, present)
@@ -91,7 +91,7 @@ class Writes:
         if spec_hash is None:
             return []
         kind, key = wanted["kind"], key_of(wanted)
-        left = differences(wanted, applied)
+        left = drift.differences(wanted, applied)
         contested = self._view.contests.applied((kind, *key), spec_hash, why, left, time.monotonic())
         return [
             Notice(
