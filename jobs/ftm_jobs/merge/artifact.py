@@ -106,9 +106,7 @@ def _write(inputs: Inputs, target: WritableStore, journal: Journal) -> list[Mani
         if file is not missing[-1]:
             journal.add(*(ready for each, ready in unproven if proof.holds(each)))
             unproven = [(each, ready) for each, ready in unproven if not proof.holds(each)]
-    weights = {header.file for header in base.headers} | output.dropped | output.documents.keys()
-    beside = [(base.store, stat) for name, stat in base.stats.items() if name not in weights]
-    copied = [transfer.copy(store, stat, target, progress) for store, stat in (*beside, *inputs.carried.copied)]
+    copied = [transfer.copy(store, stat, target, progress) for store, stat in inputs.copied]
     documents = [put(target, name, content) for name, content in output.documents.items()]
     progress.close()
     return sorted([*kept.values(), *written, *copied, *documents], key=lambda file: file.path)
@@ -130,7 +128,7 @@ def _manifest(inputs: Inputs, key: str, files: list[ManifestFile]) -> Manifest:
         dtype=inputs.choices.dtype,
         files=tuple(files),
         tools={"torch": version("torch").partition("+")[0]},
-        measurements={"weightsChanged": len({update.weight for updates in inputs.updates for update in updates})},
+        measurements={"weightsChanged": inputs.weights_changed},
         notes=inputs.notes,
     )
 

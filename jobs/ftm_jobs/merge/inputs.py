@@ -14,7 +14,7 @@ from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase, load_adapter,
 from ftm_jobs.merge.documents import Documents
 from ftm_jobs.merge.plan import AS_THE_BASE, MergeChoices, plan
 from ftm_jobs.merge.ties import with_ties
-from ftm_jobs.stores import open_store
+from ftm_jobs.stores import Stat, Store, open_store
 from ftm_jobs.stores.source import Source
 
 
@@ -35,6 +35,18 @@ class Inputs:
     """Files beside the weights that are not the base's."""
     notes: tuple[str, ...] = ()
     """Sentences for people: what of the sources is not in the merged model, and what was rounded."""
+
+    @property
+    def copied(self) -> list[tuple[Store, Stat]]:
+        """The files beside the weights that the merged model takes as they are: the base's, then the adapters'."""
+        others = {header.file for header in self.base.headers} | self.output.dropped | self.output.documents.keys()
+        of_base = [(self.base.store, stat) for path, stat in self.base.stats.items() if path not in others]
+        return [*of_base, *self.carried.copied]
+
+    @property
+    def weights_changed(self) -> int:
+        """Number of the base's tensors that the adapters change."""
+        return len({update.weight for updates in self.updates for update in updates})
 
 
 def load_inputs(

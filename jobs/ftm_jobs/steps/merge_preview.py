@@ -36,7 +36,7 @@ def preview(sources: Sequence[Source], choices: MergeChoices, target: Source, *,
         message=f"would merge into {place}: {len(files)} files, {format_bytes(total)}; nothing was written",
         facts=_facts(inputs),
         scales=tuple(adapter.scale for adapter in inputs.adapters),
-        weights_changed=len({update.weight for updates in inputs.updates for update in updates}),
+        weights_changed=inputs.weights_changed,
         files=tuple(files),
         total_bytes=total,
         destination=place,
@@ -69,12 +69,9 @@ def _files(inputs: Inputs) -> Iterator[PlannedFile]:
         yield PlannedFile(path=file.name, size=file.size, made="merged" if file.changed else "copied")
     for name, content in output.documents.items():
         yield PlannedFile(path=name, size=len(content), made="edited")
-    others = {header.file for header in inputs.base.headers} | output.dropped | output.documents.keys()
-    for name, stat in inputs.base.stats.items():
-        if name not in others:
-            yield PlannedFile(path=name, size=stat.size, made="copied")
-    for _, stat in inputs.carried.copied:
-        yield PlannedFile(path=stat.path, size=stat.size, made="the adapter's")
+    for store, stat in inputs.copied:
+        made = "copied" if store is inputs.base.store else "the adapter's"
+        yield PlannedFile(path=stat.path, size=stat.size, made=made)
 
 
 def _destination(target: Source, key: str | None, keyed: bool) -> tuple[str, str]:

@@ -42,12 +42,9 @@ class FileComparison:
 
 def write_expected_files(inputs: Inputs, folder: Path) -> None:
     """Fills a folder with the files that the merged model must have beside its weights. Raises as copying does."""
-    base, output = inputs.base, inputs.output
-    replaced = output.dropped | output.documents.keys()
-    copy_companions(base.store, [stat for path, stat in base.stats.items() if path not in replaced], folder)
-    for store, stat in inputs.carried.copied:
+    for store, stat in inputs.copied:
         copy_companions(store, [stat], folder)
-    for path, content in output.documents.items():
+    for path, content in inputs.output.documents.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
 
