@@ -21,7 +21,7 @@ from ftm_operator.command.sources import source
 from ftm_operator.local import steps as local
 from ftm_operator.local.errors import LocalError, StepFailed, WrongUse
 from ftm_operator.observe.references import references
-from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
+from ftm_operator.resources.serving.leader_worker_set import KIND as LEADER_WORKER_SET
 from ftm_operator.runtime.cluster import OPTIONAL, ApiError, Cluster, NoCluster
 
 artifacts = typer.Typer(

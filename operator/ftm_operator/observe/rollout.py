@@ -13,10 +13,10 @@ from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.pod_trouble import pod_trouble
 from ftm_operator.observe.reports import report_in
 from ftm_operator.observe.status_conditions import true_condition
-from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
-from ftm_operator.resources.leader_worker_set import answering_template
 from ftm_operator.resources.metadata import ARTIFACT_DIGEST, POD_TEMPLATE, Manifest
-from ftm_operator.resources.serving_labels import answers
+from ftm_operator.resources.serving.leader_worker_set import KIND as LEADER_WORKER_SET
+from ftm_operator.resources.serving.leader_worker_set import answering_template
+from ftm_operator.resources.serving.serving_labels import answers
 
 LOST = ("SourceNotFound", "MissingFile")
 """The fetch step's reasons for an artifact that is no longer there; building it again brings it back."""

@@ -33,9 +33,9 @@ from ftm_operator.planning.feedback.measurements import Measurement, Measurement
 from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.planning.sizing.request import Correction
 from ftm_operator.reconcile.holds import Hold
-from ftm_operator.resources.leader_worker_set import answering_template
 from ftm_operator.resources.metadata import POD_TEMPLATE, Manifest
-from ftm_operator.resources.serving_labels import answers
+from ftm_operator.resources.serving.leader_worker_set import answering_template
+from ftm_operator.resources.serving.serving_labels import answers
 
 DECIDES_MEMORY = (
     "accelerator_class",

@@ -15,15 +15,15 @@ from ftm_operator.reconcile.holds import Hold, name_taken
 from ftm_operator.reconcile.lost_artifacts import lost_artifact
 from ftm_operator.reconcile.passes import Apply, Context, Delete, Effects, StepOutcome
 from ftm_operator.reconcile.plan_choice import absent_class
-from ftm_operator.resources.deployment import deployment, surges
-from ftm_operator.resources.engine import ServedModel
-from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
-from ftm_operator.resources.leader_worker_set import answering_template, leader_worker_set
 from ftm_operator.resources.metadata import COMPONENT, NAME, Manifest, owned_by
 from ftm_operator.resources.resource_claim import claims_devices, lacks_claim
 from ftm_operator.resources.resource_claim import template as claim_template
-from ftm_operator.resources.service import service
-from ftm_operator.resources.serving_labels import service_selector
+from ftm_operator.resources.serving.deployment import deployment, surges
+from ftm_operator.resources.serving.engine import ServedModel
+from ftm_operator.resources.serving.leader_worker_set import KIND as LEADER_WORKER_SET
+from ftm_operator.resources.serving.leader_worker_set import answering_template, leader_worker_set
+from ftm_operator.resources.serving.service import service
+from ftm_operator.resources.serving.serving_labels import service_selector
 from ftm_operator.steps.step import JobStep, PipelineStep, StepInputs, StepResult
 
 

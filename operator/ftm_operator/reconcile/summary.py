@@ -13,8 +13,8 @@ from ftm_operator.reconcile.conditions import Observation, updated
 from ftm_operator.reconcile.holds import Hold
 from ftm_operator.reconcile.passes import Context, Walk
 from ftm_operator.resources.metadata import Manifest, owned_by
-from ftm_operator.resources.service import endpoint
-from ftm_operator.resources.serving_labels import engine_name, service_selector
+from ftm_operator.resources.serving.service import endpoint
+from ftm_operator.resources.serving.serving_labels import engine_name, service_selector
 from ftm_operator.steps.step import JobStep, PipelineStep, Verdict
 
 

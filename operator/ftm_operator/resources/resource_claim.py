@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources.metadata import Manifest, metadata, with_spec_hash
-from ftm_operator.resources.serving_labels import serving_labels
+from ftm_operator.resources.serving.serving_labels import serving_labels
 
 CLAIM = "gpus"
 """The name of the claim in pods and containers."""

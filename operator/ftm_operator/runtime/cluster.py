@@ -21,8 +21,8 @@ from kubernetes.aio import client, config
 from kubernetes.aio.dynamic import DynamicClient, Resource
 
 from ftm_operator.api.v1alpha1 import API_VERSION, KIND, PLURAL
-from ftm_operator.resources import leader_worker_set
 from ftm_operator.resources.metadata import MANAGED_BY, MANAGER, Manifest
+from ftm_operator.resources.serving import leader_worker_set
 
 PLURALS = {
     KIND: (API_VERSION, PLURAL),

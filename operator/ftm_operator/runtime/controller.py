@@ -8,15 +8,15 @@ import logging
 
 from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.resources.metadata import Manifest
-from ftm_operator.runtime import gpu_inventory
 from ftm_operator.runtime.cluster import ApiError, Cluster
-from ftm_operator.runtime.cluster_view import ClusterView
-from ftm_operator.runtime.full_lists import FullLists
-from ftm_operator.runtime.gpu_inventory import GpuInventory
 from ftm_operator.runtime.health import Health
 from ftm_operator.runtime.model_pass import ModelPass
 from ftm_operator.runtime.model_queue import ModelQueue
-from ftm_operator.runtime.object_cache import key_of, version
+from ftm_operator.runtime.view import gpu_inventory
+from ftm_operator.runtime.view.cluster_view import ClusterView
+from ftm_operator.runtime.view.full_lists import FullLists
+from ftm_operator.runtime.view.gpu_inventory import GpuInventory
+from ftm_operator.runtime.view.object_cache import key_of, version
 from ftm_operator.runtime.writes import AlreadyThere, ChildrenRefused
 from ftm_operator.settings import Settings
 

@@ -15,7 +15,7 @@ from ftm_operator.engines.vllm import NAME as CONTAINER
 from ftm_operator.planning.feedback.engine_log import lack_in, measured_in
 from ftm_operator.reconcile.engine_feedback import EngineLog, EngineMemory
 from ftm_operator.runtime.cluster import ApiError, Cluster
-from ftm_operator.runtime.object_cache import Key
+from ftm_operator.runtime.view.object_cache import Key
 
 TRIES = 3
 RETRY_SECONDS = 60.0

@@ -7,9 +7,9 @@ from typing import Any
 import kopf
 
 from ftm_operator.api.v1alpha1 import KIND
-from ftm_operator.runtime import gpu_inventory
 from ftm_operator.runtime.cluster import CHILD_SELECTOR, CHILDREN, PLURALS
 from ftm_operator.runtime.controller import Controller
+from ftm_operator.runtime.view import gpu_inventory
 
 WATCH_RECONNECT_SECONDS = 300
 

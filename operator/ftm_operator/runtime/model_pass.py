@@ -13,16 +13,16 @@ from ftm_operator.planning.feedback.measurements import Measurements
 from ftm_operator.reconcile.passes import Observed, Result
 from ftm_operator.reconcile.reconcile import reconcile
 from ftm_operator.reconcile.refusals import Refusal
-from ftm_operator.resources.leader_worker_set import KIND as LEADER_WORKER_SET
-from ftm_operator.resources.leader_worker_set import group_name
 from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.serving.leader_worker_set import KIND as LEADER_WORKER_SET
+from ftm_operator.resources.serving.leader_worker_set import group_name
 from ftm_operator.runtime.cluster import Cluster
-from ftm_operator.runtime.cluster_view import ClusterView
 from ftm_operator.runtime.engine_logs import EngineLogs
 from ftm_operator.runtime.measurement_store import MeasurementStore
 from ftm_operator.runtime.model_queue import ModelQueue
-from ftm_operator.runtime.object_cache import Key, key_of
 from ftm_operator.runtime.step_progress import StepProgress
+from ftm_operator.runtime.view.cluster_view import ClusterView
+from ftm_operator.runtime.view.object_cache import Key, key_of
 from ftm_operator.runtime.writes import ChildrenRefused, Writes
 from ftm_operator.settings import Settings
 

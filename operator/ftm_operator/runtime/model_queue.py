@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.resources.metadata import ARTIFACT, NAME, Manifest
-from ftm_operator.runtime.object_cache import Key, key_of
+from ftm_operator.runtime.view.object_cache import Key, key_of
 from ftm_operator.runtime.work_queue import WorkQueue
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ftm_jobs.contract.steps import progress_in
 from ftm_operator.runtime.cluster import ApiError, Cluster
-from ftm_operator.runtime.object_cache import Key
+from ftm_operator.runtime.view.object_cache import Key
 
 READ_SECONDS = 10.0
 """The shortest time between two reads of a log, and so between the status writes that tell of it."""

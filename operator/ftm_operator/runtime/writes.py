@@ -15,8 +15,8 @@ from ftm_operator.reconcile.refusals import Refusal
 from ftm_operator.resources.event import Notice, event
 from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, SPEC_HASH, Manifest
 from ftm_operator.runtime.cluster import ApiError, Cluster
-from ftm_operator.runtime.cluster_view import ClusterView
-from ftm_operator.runtime.object_cache import key_of
+from ftm_operator.runtime.view.cluster_view import ClusterView
+from ftm_operator.runtime.view.object_cache import key_of
 
 MOST_UNDECLARED = 20
 """Fields that an older CRD may lack."""

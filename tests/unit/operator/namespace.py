@@ -17,7 +17,7 @@ from ftm_operator.reconcile.passes import Apply, Delete, Observed, Result
 from ftm_operator.reconcile.reconcile import reconcile
 from ftm_operator.reconcile.refusals import Refusal
 from ftm_operator.resources.metadata import STEP
-from ftm_operator.runtime.object_cache import ObjectCache, key_of
+from ftm_operator.runtime.view.object_cache import ObjectCache, key_of
 from ftm_operator.settings import Settings
 from tests.unit.operator.objects import NAME, NAMESPACE, SETTINGS, Manifest
 

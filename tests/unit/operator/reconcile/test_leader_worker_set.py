@@ -8,7 +8,7 @@ import pytest
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass, declared_classes
 from ftm_operator.reconcile.engine_feedback import EngineLog, started
-from ftm_operator.resources.serving_labels import service_selector
+from ftm_operator.resources.serving.serving_labels import service_selector
 from tests.unit.operator.kstatus import violations
 from tests.unit.operator.objects import NAMESPACE, adapter_facts, resource
 from tests.unit.operator.planning.catalogue import base_facts_of

@@ -9,8 +9,8 @@ from ftm_jobs.contract.facts import Facts
 from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.plan import Planned, plan
-from ftm_operator.resources.deployment import deployment
-from ftm_operator.resources.engine import ServedModel
+from ftm_operator.resources.serving.deployment import deployment
+from ftm_operator.resources.serving.engine import ServedModel
 from tests.unit.operator.command.test_cli import ftm
 from tests.unit.operator.jobs import inspect_job, merge_job
 from tests.unit.operator.local.test_manifest_file import TEXT, written

@@ -8,9 +8,9 @@ import pytest
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.planning.gpus.accelerators import declared_classes
 from ftm_operator.planning.plan import Planned, plan
-from ftm_operator.resources.deployment import deployment
-from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.resource_claim import lacks_claim, template
+from ftm_operator.resources.serving.deployment import deployment
+from ftm_operator.resources.serving.engine import ServedModel
 from tests.unit.operator.objects import SETTINGS, facts, resource
 from tests.unit.operator.resources.test_resources import ARTIFACT
 

@@ -8,10 +8,10 @@ from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.planning.plan import Planned, plan
-from ftm_operator.resources.deployment import deployment
-from ftm_operator.resources.engine import ServedModel
-from ftm_operator.resources.service import service
-from ftm_operator.resources.serving_labels import service_selector
+from ftm_operator.resources.serving.deployment import deployment
+from ftm_operator.resources.serving.engine import ServedModel
+from ftm_operator.resources.serving.service import service
+from ftm_operator.resources.serving.serving_labels import service_selector
 from tests.unit.operator.jobs import inspect_job, merge_job
 from tests.unit.operator.objects import SETTINGS, base_facts, facts, resource
 

@@ -7,11 +7,11 @@ from typing import cast
 import pytest
 
 from ftm_operator.runtime.cluster import ApiError, Cluster, Listing
-from ftm_operator.runtime.cluster_view import ClusterView
-from ftm_operator.runtime.full_lists import FIRST_LIST_LONGEST_WAIT, FullLists
-from ftm_operator.runtime.gpu_inventory import GpuInventory
 from ftm_operator.runtime.health import Health
 from ftm_operator.runtime.model_queue import ModelQueue
+from ftm_operator.runtime.view.cluster_view import ClusterView
+from ftm_operator.runtime.view.full_lists import FIRST_LIST_LONGEST_WAIT, FullLists
+from ftm_operator.runtime.view.gpu_inventory import GpuInventory
 from tests.unit.operator.objects import SETTINGS, resource
 
 MODEL = resource() | {"kind": "FineTunedModel"}

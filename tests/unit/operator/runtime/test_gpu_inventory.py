@@ -3,7 +3,7 @@
 from typing import Any
 
 from ftm_operator.planning.gpus.accelerators import declared_classes
-from ftm_operator.runtime.gpu_inventory import GpuInventory
+from ftm_operator.runtime.view.gpu_inventory import GpuInventory
 
 DECLARED = declared_classes([{"name": "A10G", "product": "NVIDIA-A10G", "perNode": 4, "nodes": 8}])
 

@@ -4,7 +4,7 @@ import asyncio
 
 from ftm_operator.resources.metadata import ARTIFACT, NAME
 from ftm_operator.runtime.model_queue import ModelQueue
-from ftm_operator.runtime.object_cache import Key
+from ftm_operator.runtime.view.object_cache import Key
 
 JOB = {
     "kind": "Job",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ftm_operator.runtime.object_cache import ObjectCache
+from ftm_operator.runtime.view.object_cache import ObjectCache
 
 
 def pod(name: str, version: int, namespace: str = "a", **labels: str) -> dict[str, Any]:

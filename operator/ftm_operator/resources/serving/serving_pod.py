@@ -10,11 +10,11 @@ from ftm_jobs.contract.steps import Step
 from ftm_operator.api.quantities import binary_quantity
 from ftm_operator.engines import llama_server
 from ftm_operator.engines.conventions import MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS
-from ftm_operator.resources.engine import MODEL_MOUNT, MODEL_VOLUME, ServedModel
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.pod import TERMINATION_LOG, container, placement, pod_spec
 from ftm_operator.resources.resource_claim import claims_devices, pod_claims
-from ftm_operator.resources.vllm import shared_memory
+from ftm_operator.resources.serving.engine import MODEL_MOUNT, MODEL_VOLUME, ServedModel
+from ftm_operator.resources.serving.vllm import shared_memory
 from ftm_operator.settings import Settings
 from ftm_operator.steps.source import SourceArgument
 

@@ -12,12 +12,12 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.resources.metadata import Manifest
-from ftm_operator.runtime import gpu_inventory
 from ftm_operator.runtime.cluster import CHILDREN, OPTIONAL, ApiError, Cluster
-from ftm_operator.runtime.cluster_view import ClusterView
 from ftm_operator.runtime.health import Health
 from ftm_operator.runtime.model_queue import ModelQueue
-from ftm_operator.runtime.object_cache import version
+from ftm_operator.runtime.view import gpu_inventory
+from ftm_operator.runtime.view.cluster_view import ClusterView
+from ftm_operator.runtime.view.object_cache import version
 from ftm_operator.settings import Settings
 
 KINDS = (KIND, *(kind for kind in CHILDREN if kind not in OPTIONAL))

@@ -8,9 +8,9 @@ from ftm_operator.api.v1alpha1 import Plan
 from ftm_operator.engines.conventions import MODEL_DIRECTORY
 from ftm_operator.engines.vllm import MODULE, NAME, OFFLINE, ReplicaNode, arguments, node_arguments
 from ftm_operator.planning.memory.host import shared_memory_bytes, unsized_vllm_host
-from ftm_operator.resources.engine import API_KEY, ServedModel, engine_container, environment
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.resource_claim import CLAIM, claims_devices
+from ftm_operator.resources.serving.engine import API_KEY, ServedModel, engine_container, environment
 from ftm_operator.settings import Settings
 
 SHARED_MEMORY_MOUNT: Manifest = {"name": "shm", "mountPath": "/dev/shm"}

@@ -2,7 +2,7 @@
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.resources.metadata import Manifest, metadata, with_spec_hash
-from ftm_operator.resources.serving_labels import serving_labels
+from ftm_operator.resources.serving.serving_labels import serving_labels
 
 PORT = 80
 

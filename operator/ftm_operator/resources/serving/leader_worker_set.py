@@ -7,7 +7,6 @@ sigs.k8s.io/lws, api/leaderworkerset/v1.
 
 from ftm_operator.engines.vllm import ReplicaNode
 from ftm_operator.planning.input_hashes import short_hash
-from ftm_operator.resources.engine import ServedModel
 from ftm_operator.resources.metadata import (
     ARTIFACT_DIGEST,
     POD_TEMPLATE,
@@ -16,9 +15,10 @@ from ftm_operator.resources.metadata import (
     metadata,
     with_spec_hash,
 )
-from ftm_operator.resources.serving_labels import SERVE, WORKER, serving_labels
-from ftm_operator.resources.serving_pod import answering, serving_pod
-from ftm_operator.resources.vllm import vllm_container
+from ftm_operator.resources.serving.engine import ServedModel
+from ftm_operator.resources.serving.serving_labels import SERVE, WORKER, serving_labels
+from ftm_operator.resources.serving.serving_pod import answering, serving_pod
+from ftm_operator.resources.serving.vllm import vllm_container
 from ftm_operator.settings import Settings
 
 KIND = "LeaderWorkerSet"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from ftm_operator.observe.contests import Contests
-from ftm_operator.runtime.gpu_inventory import GpuInventory
-from ftm_operator.runtime.object_cache import ObjectCache
+from ftm_operator.runtime.view.gpu_inventory import GpuInventory
+from ftm_operator.runtime.view.object_cache import ObjectCache
 
 
 @dataclass

@@ -6,8 +6,6 @@ the GPUs for that are not there, it stops an old one first.
 
 from ftm_operator.engines import llama_server
 from ftm_operator.planning.input_hashes import short_hash
-from ftm_operator.resources.engine import ServedModel
-from ftm_operator.resources.llama_server import llama_server_container
 from ftm_operator.resources.metadata import (
     ARTIFACT_DIGEST,
     POD_TEMPLATE,
@@ -15,9 +13,11 @@ from ftm_operator.resources.metadata import (
     metadata,
     with_spec_hash,
 )
-from ftm_operator.resources.serving_labels import deployment_selector, serving_labels
-from ftm_operator.resources.serving_pod import STARTUP_SECONDS, answering, serving_pod
-from ftm_operator.resources.vllm import vllm_container
+from ftm_operator.resources.serving.engine import ServedModel
+from ftm_operator.resources.serving.llama_server import llama_server_container
+from ftm_operator.resources.serving.serving_labels import deployment_selector, serving_labels
+from ftm_operator.resources.serving.serving_pod import STARTUP_SECONDS, answering, serving_pod
+from ftm_operator.resources.serving.vllm import vllm_container
 from ftm_operator.settings import Settings
 
 PROGRESS_DEADLINE_SECONDS = 2 * STARTUP_SECONDS

@@ -8,8 +8,8 @@ from ftm_operator.api.quantities import binary_quantity
 from ftm_operator.engines.llama_server import NAME, arguments
 from ftm_operator.planning.memory.host import llama_cpp_host
 from ftm_operator.planning.model.architecture import architecture
-from ftm_operator.resources.engine import ServedModel, engine_container, environment
 from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.serving.engine import ServedModel, engine_container, environment
 from ftm_operator.settings import Settings
 
 API_KEY = "LLAMA_API_KEY"

@@ -1,0 +1,1 @@
+"""Builders of the children that serve a model. Pure."""
