@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,18 +15,38 @@ from ftm_operator.local.yaml_file import read_documents
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass, UnknownMemory, declared_classes
 from ftm_operator.planning.model.config_facts import facts_of_config
 
+INSPECT = "`ftm inspect MANIFEST -o json`"
+STANDARD_INPUT = Path("-")
+
+
+def content_of(path: Path, instead: str) -> bytes:
+    """Returns a file's bytes; `-` is standard input. Raises InvalidManifest naming the file and what to do instead."""
+    try:
+        return sys.stdin.buffer.read() if path == STANDARD_INPUT else path.read_bytes()
+    except OSError as error:
+        raise InvalidManifest([f"{said(path)}: {error.strerror}; {instead}"]) from None
+
+
+def said(path: Path) -> str:
+    """Returns the file's name for sentences."""
+    return "standard input" if path == STANDARD_INPUT else str(path)
+
 
 def facts_of_file(path: Path) -> Facts:
-    """Returns the facts of an inspect report. Raises InvalidManifest naming the file and the field."""
+    """Returns the facts of an inspect report; `-` is standard input. Raises InvalidManifest naming file and field."""
+    content = content_of(path, f"name a file that {INSPECT} wrote")
+    if not content.strip():
+        raise InvalidManifest([f"{said(path)} is empty; {INSPECT} writes the facts, or says why it cannot"])
     try:
-        return Facts.model_validate_json(path.read_bytes())
-    except OSError as error:
-        message = f"{path}: {error.strerror}; name a file that `ftm inspect -o json` wrote"
-        raise InvalidManifest([message]) from None
+        return Facts.model_validate_json(content)
     except ValidationError as error:
+        if any(each["type"] == "json_invalid" for each in error.errors()):
+            raise InvalidManifest([f"{said(path)} is not JSON; name a file that {INSPECT} wrote"]) from None
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise InvalidManifest([f"{path}: {where}: {first['msg']}; write the `facts` of an inspect report"]) from None
+        raise InvalidManifest(
+            [f"{said(path)}: {where}: {first['msg']}; write the `facts` of an inspect report"]
+        ) from None
 
 
 def facts_of_config_file(path: Path) -> Facts:

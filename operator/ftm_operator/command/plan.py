@@ -23,7 +23,10 @@ def plan(
     manifest: ManifestArgument,
     facts: Annotated[
         Path | None,
-        typer.Option(metavar="FACTS.json", help="The output of inspect -o json; without it the sources are read."),
+        typer.Option(
+            metavar="FACTS.json",
+            help="What inspect -o json prints, - for standard input; else sources are read.",
+        ),
     ] = None,
     gpus: Annotated[
         Path | None,

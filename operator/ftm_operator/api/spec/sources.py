@@ -13,7 +13,7 @@ HUGGING_FACE = rf"hf://{HUGGING_FACE_NAME}/{HUGGING_FACE_NAME}(@[A-Za-z0-9](\.?[
 S3 = r"s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/\.*[^/,.\x00-\x20\x7f][^/,\x00-\x20\x7f]*)*/?"
 CLAIM = rf"pvc://{DNS_SUBDOMAIN}(/\.*[^/,.\x00-\x20\x7f][^/,\x00-\x20\x7f]*)*/?"
 FILE = re.compile(r"file:///[^,\x00-\x20\x7f]*")
-BUCKET_LENGTH = re.compile(r"s3://[^/]{3,63}(/.*)?", re.DOTALL)
+BUCKET_LENGTH = r"^s3://[^/]{3,63}(/|$)"
 SOURCES = "hf://org/name, hf://org/name@revision, s3://bucket/prefix or pvc://claim/path"
 STORES = "s3://bucket/prefix or pvc://claim/path"
 
@@ -33,8 +33,8 @@ def _uri(patterns: str, is_not_one: str, instead: str) -> tuple[Rule, Rule, Rule
         ),
         Rule(
             "{value} has a bucket's name of fewer than 3 or more than 63 characters; write s3://bucket/prefix",
-            None,
-            lambda uri: not uri.startswith("s3://") or BUCKET_LENGTH.fullmatch(uri) is not None,
+            f"!self.startsWith('s3://') || self.matches('{BUCKET_LENGTH}')",
+            lambda uri: not uri.startswith("s3://") or re.match(BUCKET_LENGTH, uri) is not None,
         ),
         Rule(
             f"{{value}} {is_not_one}; write {instead}",

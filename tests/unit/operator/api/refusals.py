@@ -52,6 +52,11 @@ RULES = (
         '"hf://org/built" is not a store that can be written to; write s3://bucket/prefix or pvc://claim/path',
     ),
     Refusal(
+        "spec.artifacts.uri",
+        "s3://ab/built",
+        '"s3://ab/built" has a bucket\'s name of fewer than 3 or more than 63 characters; write s3://bucket/prefix',
+    ),
+    Refusal(
         "spec.base.secretName",
         "Models_S3",
         "\"Models_S3\" cannot be an object's name; write lower-case letters, digits, '-' and '.', as in models-s3",

@@ -1,5 +1,6 @@
 """`ftm` prints and exits as it should, without a model: the whole output, not a part."""
 
+import io
 import json
 from pathlib import Path
 
@@ -98,6 +99,24 @@ def test_wrong_facts_are_refused_in_a_sentence(capsys: pytest.CaptureFixture[str
     code, out, err = ftm(capsys, *planned)
     assert (code, out) == (2, "")
     assert err == f"ftm: {planned[-1]}: adapters: Field required; write the `facts` of an inspect report\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "standard input is empty; `ftm inspect MANIFEST -o json` writes the facts, or says why it cannot"),
+        ("inspect: x", "standard input is not JSON; name a file that `ftm inspect MANIFEST -o json` wrote"),
+    ],
+)
+def test_a_failed_pipe_says_which_command_makes_the_facts(
+    capsys: pytest.CaptureFixture[str],
+    planned: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    content: str,
+    sentence: str,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    assert ftm(capsys, *planned[:-1], "-") == (2, "", f"ftm: {sentence}\n")
 
 
 def test_a_wrong_manifest_exits_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
