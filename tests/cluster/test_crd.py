@@ -36,6 +36,27 @@ SERVING = {
     "accelerator": {"resource": "nvidia.com/gpu", "allocation": "DevicePlugin"},
 }
 
+POD_FIELDS: Manifest = {
+    "serviceAccountName": "models",
+    "podLabels": {"azure.workload.identity/use": "true"},
+    "podAnnotations": {"prometheus.io/scrape": "true"},
+    "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A10G"},
+    "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]}},
+    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+    "priorityClassName": "production",
+    "runtimeClassName": "nvidia",
+    "schedulerName": "volcano",
+    "imagePullSecrets": [{"name": "mirror"}],
+    "env": [
+        {"name": "A", "value": ""},
+        {"name": "B", "valueFrom": {"secretKeyRef": {"name": "secret", "key": "b.key"}}},
+    ],
+    "envFrom": [{"prefix": "A_", "configMapRef": {"name": "all", "optional": True}}],
+    "volumes": [{"name": "ca", "configMap": {"name": "ca-bundle", "items": [{"key": "a", "path": "b"}]}}],
+    "volumeMounts": [{"name": "ca", "mountPath": "/etc/ssl/certs", "readOnly": True}],
+}
+
 
 def refusal(kubectl: Kubectl, manifest: Manifest) -> str:
     """Returns the API server's answer to a manifest that it must refuse."""
@@ -132,12 +153,7 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
             "servedModelName": "acme/support:v2",
             "apiKeySecretName": "api-key",
             "extraArgs": ["--enforce-eager", "--max-num-seqs=64"],
-            "env": [
-                {"name": "A", "value": ""},
-                {"name": "B", "valueFrom": {"secretKeyRef": {"name": "secret", "key": "b.key"}}},
-            ],
-            "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A10G"},
-            "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            **POD_FIELDS,
             "resources": {"requests": {"cpu": 4, "memory": "30Gi"}, "limits": {"memory": "1.5e10"}},
         },
         "everything",
@@ -158,6 +174,7 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
             "maxDivergence": 0.2,
             "policy": "Warn",
         },
+        "jobs": POD_FIELDS | {"activeDeadlineSeconds": 3600},
     }
     kubectl.apply({**manifest, "spec": asked})
     stored = kubectl.get(KIND, "everything")["spec"]

@@ -42,6 +42,7 @@ KEPT = (
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
     "x-kubernetes-map-type",
+    "x-kubernetes-preserve-unknown-fields",
     VALIDATIONS,
 )
 """Keywords a structural schema may have, in the order they are written."""
@@ -186,8 +187,8 @@ def _flatten(source: Schema, definitions: dict[str, Schema], path: tuple[str, ..
         flat["enum"] = [flat.pop("const")]
     if "exclusiveMinimum" in flat:
         flat["minimum"], flat["exclusiveMinimum"] = flat["exclusiveMinimum"], True
-    if flat.get("additionalProperties") is False:
-        del flat["additionalProperties"]
+    if isinstance(flat.get("additionalProperties"), bool) and flat.pop("additionalProperties"):
+        flat["x-kubernetes-preserve-unknown-fields"] = True
     if isinstance(flat.get("default"), dict):
         flat["default"] = {}  # what is in it has its own defaults
     if flat.get("default", ...) in (None, [], "") or (flat.get("default") == {} and "properties" not in flat):

@@ -104,7 +104,7 @@ class MapList:
                 raise PydanticCustomError(
                     "rule",
                     "item {position} has the {key} of an item before it, {value}; give it its own",
-                    {"position": position, "key": self.key, "value": f'"{value}"'},
+                    {"position": position, "key": to_camel(self.key), "value": f'"{value}"'},
                 )
             seen.add(value)
         return items
@@ -113,7 +113,7 @@ class MapList:
         return no_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {**handler(core), "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.key]}
+        return {**handler(core), "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [to_camel(self.key)]}
 
 
 ATOMIC_LIST = Extension({"x-kubernetes-list-type": "atomic"})
@@ -151,6 +151,12 @@ class Resource(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class OpenResource(Resource):
+    """Has fields that are Kubernetes' own, which are taken as they are written."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class Tolerant(Resource):

@@ -22,7 +22,14 @@ from ftm_operator.resources.metadata import (
     labels,
     metadata,
 )
-from ftm_operator.resources.pod import TERMINATION_LOG, container, placement, pod_spec
+from ftm_operator.resources.pod import (
+    TERMINATION_LOG,
+    container,
+    pod_spec,
+    user_metadata,
+    with_user_fields,
+    with_user_metadata,
+)
 from ftm_operator.settings import Settings
 from ftm_operator.steps.source import SourceArgument
 from ftm_operator.steps.step import JobImage, JobNeeds, JobStep, StepCommand
@@ -96,7 +103,13 @@ def job(
             **metadata(model, f"{identity.name}-{attempt.number}", child_labels),
             "annotations": annotations,
         },
-        "spec": {**spec, "template": {"metadata": {"labels": child_labels}, **spec["template"]}},
+        "spec": {
+            **spec,
+            "template": {
+                **spec["template"],
+                "metadata": with_user_metadata({"labels": child_labels}, model.spec.jobs),
+            },
+        },
     }
 
 
@@ -110,24 +123,25 @@ def _spec(model: FineTunedModel, command: StepCommand, settings: Settings, *, mo
     jobs, step = model.spec.jobs, command.step
     resources = jobs.resources.to_json() if jobs.resources else _resources(command.needs, times=1 + more_memory)
     pod = {
-        **pod_spec(settings, command.sources, ()),
+        **pod_spec(settings, jobs, command.sources),
         "restartPolicy": "Never",
         "containers": [
-            {
-                **container(step, job_image(command.image, settings), settings, sources=command.sources),
-                "args": [*_escaped(command.words), "--report", TERMINATION_LOG],
-                "resources": resources,
-                "terminationMessagePath": TERMINATION_LOG,
-            }
+            with_user_fields(
+                {
+                    **container(step, job_image(command.image, settings), settings, sources=command.sources),
+                    "args": [*_escaped(command.words), "--report", TERMINATION_LOG],
+                    "resources": resources,
+                    "terminationMessagePath": TERMINATION_LOG,
+                },
+                jobs,
+            )
         ],
-        **placement(jobs.node_selector, jobs.tolerations),
-        **({"serviceAccountName": jobs.service_account_name} if jobs.service_account_name else {}),
     }
     return {
         "backoffLimit": BACKOFF_LIMIT,
         **({"activeDeadlineSeconds": jobs.active_deadline_seconds} if jobs.active_deadline_seconds else {}),
         "podFailurePolicy": _pod_failure_policy(step),
-        "template": {"spec": pod},
+        "template": {**({"metadata": users} if (users := user_metadata(jobs)) else {}), "spec": pod},
     }
 
 

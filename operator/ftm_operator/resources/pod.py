@@ -4,9 +4,11 @@ A container's root file system is read-only; /tmp is an emptyDir and the home di
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ftm_jobs.contract.mounts import CLAIMS
-from ftm_operator.api.v1alpha1 import Toleration
+from ftm_operator.api.schema import Resource
+from ftm_operator.api.spec.pod_fields import PodFields
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.settings import Settings
 from ftm_operator.steps.source import SourceArgument
@@ -64,12 +66,17 @@ def _claims(sources: Sequence[SourceArgument]) -> list[str]:
     return list(dict.fromkeys(source.claim for source in sources if source.claim))
 
 
-def pod_spec(settings: Settings, sources: Sequence[SourceArgument], volumes: Sequence[Manifest]) -> Manifest:
+def pod_spec(
+    settings: Settings,
+    fields: PodFields,
+    sources: Sequence[SourceArgument] = (),
+    volumes: Sequence[Manifest] = (),
+    node_selector: Mapping[str, str] | None = None,
+) -> Manifest:
     """Returns the fields of a pod's spec that all our pods share; only those with claims say who owns files.
 
-    `volumes` are the pod's own, beside /tmp and the sources.
+    `volumes` are the pod's own, beside /tmp and the sources; `node_selector` is the plan's, beside the spec's.
     """
-    pull_secrets = [{"name": name} for name in settings.image_pull_secrets]
     return {
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
@@ -82,17 +89,62 @@ def pod_spec(settings: Settings, sources: Sequence[SourceArgument], volumes: Seq
             **({"fsGroupChangePolicy": "OnRootMismatch"} if _claims(sources) else {}),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
-        "volumes": [TMP_VOLUME, *volumes, *_source_volumes(sources)],
+        "volumes": [TMP_VOLUME, *volumes, *_source_volumes(sources), *_written(fields.volumes)],
+        **_set(
+            imagePullSecrets=_pull_secrets(settings, fields),
+            serviceAccountName=fields.service_account_name,
+            nodeSelector={**(node_selector or {}), **fields.node_selector},
+            tolerations=_written(fields.tolerations),
+            affinity=fields.affinity,
+            topologySpreadConstraints=list(fields.topology_spread_constraints),
+            priorityClassName=fields.priority_class_name,
+            runtimeClassName=fields.runtime_class_name,
+            schedulerName=fields.scheduler_name,
+        ),
     }
 
 
-def placement(node_selector: Mapping[str, str], tolerations: Sequence[Toleration]) -> Manifest:
-    """Returns the fields of a pod's spec that say on which nodes it may run."""
+def user_metadata(fields: PodFields) -> Manifest:
+    """Returns the labels and annotations that the spec gives a pod."""
+    return _set(labels=dict(fields.pod_labels), annotations=dict(fields.pod_annotations))
+
+
+def with_user_metadata(metadata: Manifest, fields: PodFields) -> Manifest:
+    """Returns the metadata of a pod's template with those of the spec."""
+    return {**metadata, **{name: {**own, **metadata.get(name, {})} for name, own in user_metadata(fields).items()}}
+
+
+def with_user_fields(container: Manifest, fields: PodFields, own: Sequence[Manifest] = ()) -> Manifest:
+    """Returns the container of an engine or a step with its own variables, and the variables and mounts of the spec.
+
+    A variable of the spec wins over one of ours.
+    """
+    users = _written(fields.env)
+    names = {variable["name"] for variable in users}
     return {
-        **({"nodeSelector": dict(node_selector)} if node_selector else {}),
-        **({"tolerations": [toleration.to_json() for toleration in tolerations]} if tolerations else {}),
+        **container,
+        "env": [
+            *(variable for variable in own if variable["name"] not in names),
+            *users,
+            *([] if HOME["name"] in names else [HOME]),
+        ],
+        **_set(envFrom=_written(fields.env_from)),
+        "volumeMounts": [*container["volumeMounts"], *_written(fields.volume_mounts)],
     }
+
+
+def _pull_secrets(settings: Settings, fields: PodFields) -> list[Manifest]:
+    names = (*settings.image_pull_secrets, *(secret.name for secret in fields.image_pull_secrets))
+    return [{"name": name} for name in dict.fromkeys(names)]
+
+
+def _written(items: Sequence[Resource]) -> list[Manifest]:
+    return [item.to_json() for item in items]
+
+
+def _set(**values: Any) -> Manifest:
+    """Returns the fields that have a value."""
+    return {name: value for name, value in values.items() if value}
 
 
 def container(

@@ -43,7 +43,7 @@ class EnvVarSource(Resource):
 
 
 class EnvVar(Resource):
-    """An environment variable of the serving container."""
+    """An environment variable of a container."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

@@ -4,15 +4,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ftm_operator.api.schema import ATOMIC_LIST, MapList, Resource, Rule, full_match, full_match_cel, matches
+from ftm_operator.api.schema import ATOMIC_LIST, Resource, Rule, full_match, full_match_cel, matches
 from ftm_operator.api.spec.kubernetes_fields import (
     DNS_SUBDOMAIN,
-    EnvVar,
-    NodeSelector,
     ObjectName,
     ResourceRequirements,
-    Tolerations,
 )
+from ftm_operator.api.spec.pod_fields import PodFields
 
 MANAGED_FLAGS = {
     "--model": "the artifact is served",
@@ -71,7 +69,7 @@ class Accelerator(Resource):
     from the ResourceSlices that a driver publishes; any GPU with the planned memory will do."""
 
 
-class ServingSpec(Resource):
+class ServingSpec(PodFields):
     """The engine that serves the model, its Pods and their hardware."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -132,11 +130,5 @@ class ServingSpec(Resource):
     ] = ()
     """More arguments for the engine, one per item: --enforce-eager, --max-num-seqs=64. Arguments that another field
     sets are refused."""
-    env: Annotated[tuple[EnvVar, ...], Field(max_length=64), MapList("name")] = ()
-    """Environment variables of the serving container."""
     resources: ResourceRequirements | None = None
     """CPU and memory of the serving container; absent: worked out from the model's size."""
-    node_selector: NodeSelector = Field(default_factory=dict)
-    """Labels that a node must have to run serving Pods."""
-    tolerations: Tolerations = ()
-    """Taints that serving Pods tolerate."""

@@ -5,18 +5,17 @@ the GPUs for that are not there, it stops an old one first.
 """
 
 from ftm_operator.engines import llama_server
-from ftm_operator.planning.input_hashes import short_hash
-from ftm_operator.resources.metadata import (
-    ARTIFACT_DIGEST,
-    POD_TEMPLATE,
-    Manifest,
-    metadata,
-    with_spec_hash,
-)
+from ftm_operator.resources.metadata import Manifest, metadata, with_spec_hash
 from ftm_operator.resources.serving.engine import ServedModel
 from ftm_operator.resources.serving.llama_server import llama_server_container
 from ftm_operator.resources.serving.serving_labels import deployment_selector, serving_labels
-from ftm_operator.resources.serving.serving_pod import STARTUP_SECONDS, answering, serving_pod
+from ftm_operator.resources.serving.serving_pod import (
+    STARTUP_SECONDS,
+    answering,
+    hash_of_pods,
+    serving_pod,
+    serving_template,
+)
 from ftm_operator.resources.serving.vllm import vllm_container
 from ftm_operator.settings import Settings
 
@@ -40,8 +39,6 @@ def deployment(
     on_processors = served.plan.engine == llama_server.ENGINE
     engine = llama_server_container(served, settings) if on_processors else vllm_container(served, settings)
     pod = serving_pod(served, settings, answering(engine))
-    digest = served.artifact.digest
-    annotations = {ARTIFACT_DIGEST: digest, POD_TEMPLATE: short_hash([pod, digest], 16)}
     return with_spec_hash(
         {
             "apiVersion": "apps/v1",
@@ -52,10 +49,7 @@ def deployment(
                 "selector": {"matchLabels": selector},
                 "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
                 "strategy": SURGE if surge else RECREATE,
-                "template": {
-                    "metadata": {"labels": child_labels, "annotations": annotations},
-                    "spec": pod,
-                },
+                "template": serving_template(served, child_labels, pod, hash_of_pods(served, pod)),
             },
         }
     )

@@ -9,7 +9,7 @@ from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.engines.conventions import MODEL_DIRECTORY
 from ftm_operator.resources.metadata import Manifest
-from ftm_operator.resources.pod import HOME, container
+from ftm_operator.resources.pod import container
 from ftm_operator.settings import Settings
 
 API_KEY = "VLLM_API_KEY"
@@ -46,7 +46,7 @@ def engine_container(name: str, image: str, settings: Settings, mounts: list[Man
 
 
 def environment(model: FineTunedModel, own: dict[str, Any], api_key: str) -> list[Manifest]:
-    """Returns the engine's own variables, the API key under the engine's name for it, then the user's, which win."""
+    """Returns the engine's own variables, and the API key under the engine's name for it."""
     serving = model.spec.serving
     variables: list[Manifest] = [
         {"name": name, **({"value": value} if isinstance(value, str) else {"valueFrom": value})}
@@ -55,6 +55,4 @@ def environment(model: FineTunedModel, own: dict[str, Any], api_key: str) -> lis
     if serving.api_key_secret_name:
         reference = {"name": serving.api_key_secret_name, "key": API_KEY}
         variables.append({"name": api_key, "valueFrom": {"secretKeyRef": reference}})
-    users: list[Manifest] = [variable.to_json() for variable in serving.env]
-    names = {variable["name"] for variable in users}
-    return [*(variable for variable in variables if variable["name"] not in names), *users, HOME]
+    return variables

@@ -6,18 +6,10 @@ sigs.k8s.io/lws, api/leaderworkerset/v1.
 """
 
 from ftm_operator.engines.vllm import ReplicaNode
-from ftm_operator.planning.input_hashes import short_hash
-from ftm_operator.resources.metadata import (
-    ARTIFACT_DIGEST,
-    POD_TEMPLATE,
-    Manifest,
-    labels,
-    metadata,
-    with_spec_hash,
-)
+from ftm_operator.resources.metadata import Manifest, labels, metadata, with_spec_hash
 from ftm_operator.resources.serving.engine import ServedModel
 from ftm_operator.resources.serving.serving_labels import SERVE, WORKER, serving_labels
-from ftm_operator.resources.serving.serving_pod import answering, serving_pod
+from ftm_operator.resources.serving.serving_pod import answering, hash_of_pods, serving_pod, serving_template
 from ftm_operator.resources.serving.vllm import vllm_container
 from ftm_operator.settings import Settings
 
@@ -51,8 +43,7 @@ def leader_worker_set(served: ServedModel, settings: Settings) -> Manifest:
         return serving_pod(served, settings, answering(engine) if leads else engine)
 
     leader, worker = pod("0", leads=True), pod(WORKER_INDEX, leads=False)
-    template_hash = short_hash([leader, worker, served.artifact.digest], 16)
-    annotations = {ARTIFACT_DIGEST: served.artifact.digest, POD_TEMPLATE: template_hash}
+    made_from = hash_of_pods(served, leader, worker)
     leads, helps = serving_labels(model, served.plan.engine), labels(model, WORKER, SERVE)
     return with_spec_hash(
         {
@@ -69,8 +60,8 @@ def leader_worker_set(served: ServedModel, settings: Settings) -> Manifest:
                 "leaderWorkerTemplate": {
                     "size": served.plan.nodes,
                     "restartPolicy": "RecreateGroupOnPodRestart",
-                    "leaderTemplate": {"metadata": {"labels": leads, "annotations": annotations}, "spec": leader},
-                    "workerTemplate": {"metadata": {"labels": helps, "annotations": annotations}, "spec": worker},
+                    "leaderTemplate": serving_template(served, leads, leader, made_from),
+                    "workerTemplate": serving_template(served, helps, worker, made_from),
                 },
             },
         }

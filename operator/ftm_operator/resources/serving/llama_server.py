@@ -9,6 +9,7 @@ from ftm_operator.engines.llama_server import NAME, arguments
 from ftm_operator.planning.memory.host import llama_cpp_host
 from ftm_operator.planning.model.architecture import architecture
 from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.pod import with_user_fields
 from ftm_operator.resources.serving.engine import ServedModel, engine_container, environment
 from ftm_operator.settings import Settings
 
@@ -19,12 +20,12 @@ THREADS = "LLAMA_ARG_THREADS"
 def llama_server_container(served: ServedModel, settings: Settings) -> Manifest:
     """Returns the engine's container."""
     threads = {THREADS: {"resourceFieldRef": {"resource": "limits.cpu"}}}
-    return {
+    engine = {
         **engine_container(NAME, settings.llama_cpp_image, settings, []),
         "args": arguments(served.model, served.plan),
-        "env": environment(served.model, threads, API_KEY),
         "resources": _resources(served),
     }
+    return with_user_fields(engine, served.model.spec.serving, environment(served.model, threads, API_KEY))
 
 
 def _resources(served: ServedModel) -> Manifest:

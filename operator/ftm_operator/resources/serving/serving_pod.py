@@ -4,14 +4,17 @@ An init container fetches the artifact and proves every file's sha256. On shutdo
 (DRAIN_SECONDS), then the engine finishes what is in flight (SHUTDOWN_SECONDS).
 """
 
+from collections.abc import Mapping
+
 from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.manifest import Artifact
 from ftm_jobs.contract.steps import Step
 from ftm_operator.api.quantities import binary_quantity
 from ftm_operator.engines import llama_server
 from ftm_operator.engines.conventions import MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS
-from ftm_operator.resources.metadata import Manifest
-from ftm_operator.resources.pod import TERMINATION_LOG, container, placement, pod_spec
+from ftm_operator.planning.input_hashes import short_hash
+from ftm_operator.resources.metadata import ARTIFACT_DIGEST, POD_TEMPLATE, Manifest
+from ftm_operator.resources.pod import TERMINATION_LOG, container, pod_spec, user_metadata, with_user_metadata
 from ftm_operator.resources.resource_claim import claims_devices, pod_claims
 from ftm_operator.resources.serving.engine import MODEL_MOUNT, MODEL_VOLUME, ServedModel
 from ftm_operator.resources.serving.vllm import shared_memory
@@ -25,17 +28,28 @@ STARTUP_SECONDS = 1800
 def serving_pod(served: ServedModel, settings: Settings, engine: Manifest) -> Manifest:
     """Returns the spec of a pod that fetches the artifact and then runs the engine's container on it."""
     model, plan, artifact = served.model, served.plan, served.artifact
-    serving = model.spec.serving
     source = SourceArgument("artifacts", artifact.uri, served.secret_name, artifact.digest)
     volumes = [MODEL_VOLUME, *([] if plan.engine == llama_server.ENGINE else [shared_memory(plan)])]
     return {
-        **pod_spec(settings, [source], volumes),
+        **pod_spec(settings, model.spec.serving, [source], volumes, plan.node_selector),
         "terminationGracePeriodSeconds": DRAIN_SECONDS + SHUTDOWN_SECONDS + 15,
         "initContainers": [_fetch(source, artifact, settings)],
         "containers": [engine],
         **({"resourceClaims": pod_claims(model, plan)} if claims_devices(plan) else {}),
-        **placement({**(plan.node_selector or {}), **serving.node_selector}, serving.tolerations),
     }
+
+
+def serving_template(served: ServedModel, labels: Mapping[str, str], pod: Manifest, made_from: str) -> Manifest:
+    """Returns the template of serving pods, with the hash of what they are made from."""
+    annotations = {ARTIFACT_DIGEST: served.artifact.digest, POD_TEMPLATE: made_from}
+    metadata = with_user_metadata({"labels": dict(labels), "annotations": annotations}, served.model.spec.serving)
+    return {"metadata": metadata, "spec": pod}
+
+
+def hash_of_pods(served: ServedModel, *pods: Manifest) -> str:
+    """Returns a hash of what serving pods are made from."""
+    users = user_metadata(served.model.spec.serving)
+    return short_hash([*pods, served.artifact.digest, *([users] if users else [])], 16)
 
 
 def answering(engine: Manifest) -> Manifest:

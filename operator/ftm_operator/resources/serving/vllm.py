@@ -9,6 +9,7 @@ from ftm_operator.engines.conventions import MODEL_DIRECTORY
 from ftm_operator.engines.vllm import MODULE, NAME, OFFLINE, ReplicaNode, arguments, node_arguments
 from ftm_operator.planning.memory.host import shared_memory_bytes, unsized_vllm_host
 from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.pod import with_user_fields
 from ftm_operator.resources.resource_claim import CLAIM, claims_devices
 from ftm_operator.resources.serving.engine import API_KEY, ServedModel, engine_container, environment
 from ftm_operator.settings import Settings
@@ -32,12 +33,13 @@ def vllm_container(served: ServedModel, settings: Settings, node: ReplicaNode | 
         }
     else:
         command = {"command": ["python3", "-m", MODULE], "args": arguments(served.model, served.plan)}
-    return {
+    engine = {
         **engine_container(NAME, settings.vllm_image, settings, [SHARED_MEMORY_MOUNT]),
         **command,
-        "env": environment(served.model, dict(ENVIRONMENT), API_KEY),
         "resources": _resources(served),
     }
+    variables = environment(served.model, dict(ENVIRONMENT), API_KEY)
+    return with_user_fields(engine, served.model.spec.serving, variables)
 
 
 def shared_memory(plan: Plan) -> Manifest:

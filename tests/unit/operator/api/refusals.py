@@ -113,6 +113,46 @@ RULES = (
         at="spec.serving.resources.limits.memory",
     ),
     Refusal(
+        "spec.serving.podLabels",
+        {"team": "support", "app.kubernetes.io/name": "mine"},
+        "the operator sets labels app.kubernetes.io/name, app.kubernetes.io/managed-by, ftm.dev/* itself; leave them "
+        "out",
+    ),
+    Refusal(
+        "spec.jobs.podAnnotations",
+        {"ftm.dev/pod-template": "mine"},
+        "the operator sets annotations ftm.dev/* itself; leave them out",
+    ),
+    Refusal(
+        "spec.serving.volumes[0]",
+        {"name": "model", "emptyDir": {}},
+        '"model" is a volume of the operator\'s own; give yours another name',
+        at="spec.serving.volumes[0].name",
+    ),
+    Refusal(
+        "spec.jobs.volumeMounts[0]",
+        {"name": "artifacts-credentials", "mountPath": "/etc/acme"},
+        '"artifacts-credentials" is a volume of the operator\'s own; give yours another name',
+        at="spec.jobs.volumeMounts[0].name",
+    ),
+    Refusal(
+        "spec.serving.volumeMounts[0]",
+        {"name": "mine", "mountPath": "/model/tokenizer.json"},
+        '"/model/tokenizer.json" is where the operator mounts a volume of its own; choose another path',
+        at="spec.serving.volumeMounts[0].mountPath",
+    ),
+    Refusal(
+        "spec.serving.volumeMounts[0]",
+        {"name": "mine", "mountPath": "/etc/../model"},
+        "\"/etc/../model\" is not an absolute path; write one without '..' and ':', as in /etc/acme",
+        at="spec.serving.volumeMounts[0].mountPath",
+    ),
+    Refusal(
+        "spec.jobs.envFrom[0]",
+        {"secretRef": {"name": "a"}, "configMapRef": {"name": "b"}},
+        "variables come from exactly one object; write configMapRef or secretRef",
+    ),
+    Refusal(
         "spec.quantization",
         {"gguf": {"importanceMatrix": True}},
         "gguf.importanceMatrix is computed from text; set calibration.uri",
