@@ -23,6 +23,8 @@ API_SERVICE = "10.124.0.1"
 ADVERTISED_ALONE = HOST_ADDRESS
 """The address that the API server gives when it listens on loopback, which it refuses to advertise."""
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
+COUNTED_USER = "system:serviceaccount:busy-hour:ftm-operator"
+"""The user whose every request is audited, to count them."""
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -30,6 +32,7 @@ AUDIT_POLICY = {
     "rules": [
         {"level": "Metadata", "resources": [{"group": "", "resources": ["secrets"]}]},
         {"level": "Metadata", "verbs": list(WRITES)},
+        {"level": "Metadata", "users": [COUNTED_USER]},
         {"level": "None"},
     ],
 }
@@ -44,7 +47,7 @@ class ControlPlane:
     token: str
     """The kubeconfig of a member of system:masters."""
     audit_log: Path
-    """One JSON object a line: every write by anyone, and every request for Secrets."""
+    """One JSON object a line: every write by anyone, every request for Secrets, and all of COUNTED_USER's."""
     controllers: bool
     """False when only etcd and the API server run: nothing fills Deployments, Jobs, or new namespaces."""
     authority: Authority | None = field(default=None, kw_only=True)

@@ -30,7 +30,10 @@ class Kubelet:
 
     def end(self, step: str, told: Report) -> None:
         """The newest unfinished pod of a step ends with a report."""
-        name = eventually(f"an unfinished {step} pod", lambda: self._unfinished(step))
+        self.ends(eventually(f"an unfinished {step} pod", lambda: self._unfinished(step)), step, told)
+
+    def ends(self, pod: str, step: str, told: Report) -> None:
+        """This pod of a step ends with a report."""
         code = int(told.exit_code)
         state = {
             "terminated": {
@@ -40,13 +43,16 @@ class Kubelet:
                 "finishedAt": "2026-01-01T00:00:01Z",
             }
         }
-        self._set_status(name, "Failed" if code else "Succeeded", {"name": step, "state": state})
+        self._set_status(pod, "Failed" if code else "Succeeded", {"name": step, "state": state})
 
     def ready(self) -> None:
         """All serving pods answer."""
         for pod in eventually("serving pods", lambda: self._pods("serve")):
-            name = pod["metadata"]["name"]
-            self._set_status(name, "Running", {"name": "vllm", "ready": True, "state": {"running": {}}}, ready=True)
+            self.answers(pod["metadata"]["name"])
+
+    def answers(self, pod: str) -> None:
+        """This serving pod answers."""
+        self._set_status(pod, "Running", {"name": "vllm", "ready": True, "state": {"running": {}}}, ready=True)
 
     def starts(self) -> str:
         """The name of the serving pod that has not been heard of yet."""

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.cluster.control_plane import ControlPlane
@@ -116,3 +119,27 @@ class OperatorProcess:
             "FTM_OBSERVE_ACCELERATORS": "true",
             **self.environment,
         }
+
+
+@contextmanager
+def operator_process(
+    control_plane: ControlPlane, namespace: str, folder: Path, resync_seconds: float = 2.0
+) -> Iterator[OperatorProcess]:
+    """An operator that may watch this namespace, which is made and then removed; the caller starts it.
+
+    Skips where nothing fills Jobs and Deployments.
+    """
+    if not control_plane.controllers:
+        pytest.skip("the Job and Deployment controllers do not run on this control plane")
+    admin = control_plane.kubectl
+    admin("apply", "--server-side", "--force-conflicts", "-f", "crds")
+    admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
+    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    process = OperatorProcess(control_plane, namespace, folder, resync_seconds)
+    process.permit()
+    try:
+        yield process
+    finally:
+        if process.running():
+            process.kill()
+        admin("delete", "namespace", namespace, "--wait=false")

@@ -4,7 +4,6 @@ import copy
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ from kubernetes.aio import client, config
 
 from ftm_jobs.contract.steps import Step
 from ftm_operator.runtime.cluster import Cluster
+from tests.cluster.admission import deployments_denied, tolerations_added
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kubectl import Kubectl, KubectlError
+from tests.cluster.kubectl import Kubectl
 from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually, get
-from tests.cluster.operator_process import OperatorProcess
+from tests.cluster.operator_process import OperatorProcess, operator_process
 from tests.unit.operator.kstatus import violations
 from tests.unit.operator.objects import facts, merged_report, report, resource, verified_report
 
@@ -29,18 +29,9 @@ ALL_PLANES = "".join(chr(plane * 0x10000 + 0xF00D) for plane in range(17)) + "\x
 
 @pytest.fixture(scope="module")
 def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    if not control_plane.controllers:
-        pytest.skip("the Job and Deployment controllers do not run on this control plane")
-    admin = control_plane.kubectl
-    admin("apply", "--server-side", "--force-conflicts", "-f", "crds")
-    admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
-    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    process = OperatorProcess(control_plane, NAMESPACE, tmp_path_factory.mktemp("operator"))
-    process.permit()
-    process.start()
-    yield process
-    process.kill()
-    admin("delete", "namespace", NAMESPACE, "--wait=false")
+    with operator_process(control_plane, NAMESPACE, tmp_path_factory.mktemp("operator")) as process:
+        process.start()
+        yield process
 
 
 @pytest.fixture
@@ -116,30 +107,7 @@ def test_a_quota_is_said_and_work_goes_on_once_it_is_raised(kubectl: Kubectl) ->
 
 
 def test_a_policy_that_denies_is_said_in_its_words_and_the_other_children_are_made(kubectl: Kubectl) -> None:
-    rules = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}
-    policy = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": "no-deployments"},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {"resourceRules": [rules]},
-            "validations": [{"expression": "false", "message": "no Deployments on Fridays"}],
-        },
-    }
-    binding = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": "no-deployments"},
-        "spec": {
-            "policyName": "no-deployments",
-            "validationActions": ["Deny"],
-            "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}},
-        },
-    }
-    kubectl.apply(policy, binding)
-    try:
-        eventually("the policy", lambda: _denied(kubectl), seconds=120)
+    with deployments_denied(kubectl, "no Deployments on Fridays"):
         kubelet = Kubelet(kubectl)
         kubectl.apply(model())
         kubelet.end("inspect", report(Step.INSPECT, "Inspected", facts=facts()))
@@ -149,65 +117,7 @@ def test_a_policy_that_denies_is_said_in_its_words_and_the_other_children_are_ma
         assert "no Deployments on Fridays" in ready(kubectl)["message"]
         assert {"Stalled", "Verified"} <= {each["type"] for each in status["conditions"] if each["status"] == "True"}
         assert kubectl.get("service", "support-bot")
-    finally:
-        kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", "no-deployments")
     assert eventually("the Deployment", lambda: kubectl.list("deployments"), seconds=120)
-
-
-def _denied(kubectl: Kubectl) -> bool:
-    try:
-        kubectl("create", "deployment", "try", "--image=try", "--dry-run=server")
-    except KubectlError as error:
-        return "Fridays" in str(error)
-    return False
-
-
-@contextmanager
-def _tolerations_are_added(kubectl: Kubectl) -> Iterator[None]:
-    """A policy adds a toleration to every Deployment's pods."""
-    name = "gpu-tolerations"
-    operation = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"]}
-    patch = (
-        "[JSONPatch{op: 'add', path: '/spec/template/spec/tolerations/-', "
-        "value: Object.spec.template.spec.tolerations{key: 'policy', operator: 'Exists'}}]"
-    )
-    policy = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingAdmissionPolicy",
-        "metadata": {"name": name},
-        "spec": {
-            "failurePolicy": "Fail",
-            "reinvocationPolicy": "Never",
-            "matchConstraints": {"resourceRules": [operation | {"resources": ["deployments"]}]},
-            "matchConditions": [
-                {"name": "once", "expression": "!object.spec.template.spec.tolerations.exists(t, t.key == 'policy')"}
-            ],
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": patch}}],
-        },
-    }
-    selector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}
-    binding = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingAdmissionPolicyBinding",
-        "metadata": {"name": name},
-        "spec": {"policyName": name, "matchResources": selector},
-    }
-    kubectl.apply(policy, binding)
-    try:
-        eventually("the policy", lambda: _rewritten(kubectl), seconds=120)
-        yield
-    finally:
-        kubectl("delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", name)
-
-
-def _rewritten(kubectl: Kubectl) -> bool:
-    template = {
-        "metadata": {"labels": {"a": "b"}},
-        "spec": {"containers": [{"name": "a", "image": "a"}], "tolerations": [{"key": "k", "operator": "Exists"}]},
-    }
-    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
-    tried = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "try"}, "spec": spec}
-    return "policy" in kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(tried))
 
 
 def test_a_crd_that_is_older_than_the_operator_loses_only_what_it_lacks(
@@ -260,7 +170,7 @@ def _pods_are_of(kubectl: Kubectl, container: str) -> bool:
 def test_what_a_policy_rewrites_is_said_once_and_neither_fought_nor_held_against_it(
     operator: OperatorProcess, kubectl: Kubectl
 ) -> None:
-    with _tolerations_are_added(kubectl):
+    with tolerations_added(kubectl):
         serve(kubectl, serving={"tolerations": [{"key": "gpu", "operator": "Exists"}]})
         before = writes(operator, "deployments")
         time.sleep(QUIET_SECONDS)

@@ -15,7 +15,7 @@ from ftm_operator.reconcile.holds import Hold, name_taken
 from ftm_operator.reconcile.lost_artifacts import lost_artifact
 from ftm_operator.reconcile.passes import Apply, Context, Delete, Effects, StepOutcome
 from ftm_operator.reconcile.plan_choice import absent_class
-from ftm_operator.resources.metadata import COMPONENT, NAME, Manifest, owned_by
+from ftm_operator.resources.metadata import COMPONENT, NAME, Manifest, belongs_to
 from ftm_operator.resources.resource_claim import claims_devices, lacks_claim
 from ftm_operator.resources.resource_claim import template as claim_template
 from ftm_operator.resources.serving.deployment import deployment, surges
@@ -37,7 +37,7 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
     way = choose_rollout(model.spec.serving, plan, observed.accelerators)
     wanted = leader_worker_set(served, context.settings) if plan.nodes else _deployment(served, context, way)
     live, other = _serving_children(context, wanted)
-    if foreign := next((child for child in (live, observed.service) if child and not owned_by(child, model)), None):
+    if foreign := next((child for child in (live, observed.service) if child and not belongs_to(child, model)), None):
         return StepOutcome(hold=name_taken(foreign["kind"], foreign["metadata"]["name"]))
     pods = observed.pods(NAME, model.metadata.name)
     selector = service_selector(model, answering_template(wanted)["metadata"]["labels"][COMPONENT], pods)
@@ -69,7 +69,7 @@ def _deployment(served: ServedModel, context: Context, way: Rollout) -> Manifest
     """
     live = context.observed.deployment
     made = deployment(served, context.settings, live, surge=way.surge)
-    if live is None or way.asked or not owned_by(live, context.model) or surges(live) is way.surge:
+    if live is None or way.asked or not belongs_to(live, context.model) or surges(live) is way.surge:
         return made
     rolling_out = replicas(live).surplus > 0 or _template_hash(live) != _template_hash(made)
     return made if rolling_out else deployment(served, context.settings, live, surge=surges(live))
@@ -82,7 +82,7 @@ def _template_hash(child: Manifest) -> str | None:
 def owned_serving(context: Context) -> list[Manifest]:
     """Returns the children that serve the model now, which are two while one kind takes over from the other."""
     children = (context.observed.deployment, context.observed.leader_worker_set)
-    return [child for child in children if child and owned_by(child, context.model)]
+    return [child for child in children if child and belongs_to(child, context.model)]
 
 
 def _serving_children(context: Context, wanted: Manifest) -> tuple[Manifest | None, Manifest | None]:
@@ -90,7 +90,7 @@ def _serving_children(context: Context, wanted: Manifest) -> tuple[Manifest | No
     live, other = context.observed.deployment, context.observed.leader_worker_set
     if wanted["kind"] == LEADER_WORKER_SET:
         live, other = other, live
-    stays = other and owned_by(other, context.model) and "deletionTimestamp" not in other["metadata"]
+    stays = other and belongs_to(other, context.model) and "deletionTimestamp" not in other["metadata"]
     return live, other if stays else None
 
 

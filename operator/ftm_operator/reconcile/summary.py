@@ -12,7 +12,7 @@ from ftm_operator.observe.rollout import replicas
 from ftm_operator.reconcile.conditions import Observation, updated
 from ftm_operator.reconcile.holds import Hold
 from ftm_operator.reconcile.passes import Context, Walk
-from ftm_operator.resources.metadata import Manifest, owned_by
+from ftm_operator.resources.metadata import Manifest, belongs_to
 from ftm_operator.resources.serving.service import endpoint
 from ftm_operator.resources.serving.serving_labels import engine_name, service_selector
 from ftm_operator.steps.step import JobStep, PipelineStep, Verdict
@@ -53,7 +53,7 @@ def invalid_status(before: FineTunedModelStatus, generation: int, message: str, 
 def _selector(context: Context, walk: Walk) -> dict[str, str]:
     """Returns the labels of the pods that answer: the Service's selector, or what it will be."""
     live, plan = context.observed.service, walk.plan or context.before.plan
-    if live and owned_by(live, context.model):
+    if live and belongs_to(live, context.model):
         selector: dict[str, str] = live["spec"]["selector"]
         return selector
     return service_selector(context.model, engine_name(plan.engine if plan else None), ())

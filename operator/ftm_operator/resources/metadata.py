@@ -60,3 +60,16 @@ def owned_by(child: Manifest, model: FineTunedModel) -> bool:
     """Tells whether a child is this resource's own."""
     owners = child.get("metadata", {}).get("ownerReferences") or []
     return any(owner.get("uid") == model.metadata.uid for owner in owners)
+
+
+def belongs_to(child: Manifest, model: FineTunedModel) -> bool:
+    """Tells whether a child that serves is this resource's own, or an orphan of one of its name, to be adopted."""
+    return owned_by(child, model) or is_orphan(child, model.metadata.name)
+
+
+def is_orphan(child: Manifest, name: str) -> bool:
+    """Tells whether a deletion with --cascade=orphan left this child of a resource of that name."""
+    labels = child["metadata"].get("labels") or {}
+    return (
+        labels.get(MANAGED_BY) == MANAGER and labels.get(NAME) == name and not child["metadata"].get("ownerReferences")
+    )

@@ -13,7 +13,7 @@ from ftm_operator.observe import drift
 from ftm_operator.reconcile.passes import Apply, Delete
 from ftm_operator.reconcile.refusals import Refusal
 from ftm_operator.resources.event import Notice, event
-from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, SPEC_HASH, Manifest
+from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, NAME, SPEC_HASH, Manifest, is_orphan
 from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.view.cluster_view import ClusterView
 from ftm_operator.runtime.view.object_cache import key_of
@@ -126,12 +126,14 @@ class Writes:
 
 
 def _may_be_adopted(present: Manifest, wanted: Manifest) -> bool:
-    """Tells whether an object is this resource's own, or a Job that does what the wanted one would."""
+    """Tells whether an object is this resource's own, an orphan, or a Job that does what the wanted one would."""
     owners = {owner["uid"] for owner in present["metadata"].get("ownerReferences") or []}
     if owners & {owner["uid"] for owner in wanted["metadata"]["ownerReferences"]}:
         return True
     labels, ours = present["metadata"].get("labels") or {}, wanted["metadata"]["labels"]
-    return wanted["kind"] == "Job" and all(labels.get(label) == ours.get(label) for label in (ARTIFACT, INSPECTION))
+    if wanted["kind"] == "Job":
+        return all(labels.get(label) == ours.get(label) for label in (ARTIFACT, INSPECTION))
+    return is_orphan(present, ours[NAME])
 
 
 def _remove(body: Manifest, path: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.engines import llama_server, vllm
-from ftm_operator.resources.metadata import COMPONENT, NAME, STEP, Manifest, labels, owned_by
+from ftm_operator.resources.metadata import COMPONENT, NAME, STEP, Manifest, belongs_to, labels
 
 SERVE = "serve"
 WORKER = "vllm-worker"
@@ -27,7 +27,7 @@ def serving_labels(model: FineTunedModel, engine: str | None) -> dict[str, str]:
 
 def deployment_selector(model: FineTunedModel, live: Manifest | None) -> dict[str, str]:
     """Returns the selector that the live Deployment has, which cannot change, or that of a new one."""
-    if live and owned_by(live, model):
+    if live and belongs_to(live, model):
         kept: dict[str, str] = live["spec"]["selector"]["matchLabels"]
         return kept
     return {STEP: SERVE, NAME: model.metadata.name}
