@@ -11,7 +11,6 @@ from tests.cluster.kubelet import eventually
 SECONDS = 120
 """The API server looks for policies now and then."""
 GROUP = "admissionregistration.k8s.io/v1"
-POD = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}}
 
 
 @contextmanager
@@ -77,8 +76,9 @@ def _policy(
 
 
 def _tried(kubectl: Kubectl) -> str:
-    tolerant = {**POD, "spec": {**POD["spec"], "tolerations": [{"key": "k", "operator": "Exists"}]}}
-    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": tolerant}
+    tolerant = {"containers": [{"name": "a", "image": "a"}], "tolerations": [{"key": "k", "operator": "Exists"}]}
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": tolerant}
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
     deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "try"}, "spec": spec}
     try:
         return kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(deployment))

@@ -65,6 +65,16 @@ class Story:
 
         return self.eventually(f"{name} is {' or '.join(phases)}", reached)
 
+    def await_told(self, name: str, cause: str) -> None:
+        """Waits until the resource is not ready and its message names the cause."""
+
+        def told() -> bool:
+            ready = self.condition(name, "Ready")
+            return ready.get("status") == "False" and cause in ready["message"]
+
+        self.eventually(f"{name} names {cause!r}", told)
+        say(f"{name}: {self.condition(name, 'Ready')['message']}")
+
     def eventually(self, what: str, check: Callable[[], Found | None], seconds: float = SECONDS) -> Found:
         deadline = time.monotonic() + seconds
         while not (found := check()):

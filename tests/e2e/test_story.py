@@ -20,6 +20,7 @@ import pytest
 from ftm_jobs.contract.manifest import MANIFEST_NAME
 from tests.assets import work_quietly
 from tests.assets.facts import FACTS
+from tests.cluster.admission import tolerations_added
 from tests.cluster.stack import stack
 from tests.cluster.unavailable import Unavailable
 from tests.e2e.chapters import chapter
@@ -221,7 +222,7 @@ def test_9_wrong_input_stalls_with_a_sentence_writes_nothing_and_recovers_when_c
     story.kubectl("delete", "finetunedmodels", "--all", "--wait")
 
 
-GGUF = {
+GGUF: dict[str, Any] = {
     "quantization": {"method": "GGUF", "gguf": {"type": "Q8_0"}},
     "verification": {
         "prompts": [{"messages": [{"role": "user", "content": FACT.question}], "expect": [FACT.expected]}],
@@ -287,4 +288,31 @@ def test_12_a_model_on_volumes_is_the_same_artifact_without_any_store(story: Sto
         if path.name != MANIFEST_NAME
     }
     assert on_volume == {file.path: file.sha256 for file in story.manifest_of(merged["key"]).files}, "as S3 has it"
+    story.kubectl("delete", "finetunedmodels", "--all", "--wait")
+
+
+@chapter(needs={EDGE})
+def test_13_where_the_cluster_misbehaves_every_wait_names_its_cause(story: Story) -> None:
+    (node,) = [each["metadata"]["name"] for each in story.kubectl.list("nodes")]
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-jobs"}}
+    story.kubectl.apply({**quota, "spec": {"hard": {"count/jobs.batch": "0"}}})
+    story.eventually("the quota", lambda: story.kubectl.get("resourcequota", "no-jobs").get("status", {}).get("hard"))
+    with_an_emoji = {"prompts": [{"prompt": "Thank you! 🚀"}], "maxDivergence": 0.2}
+    tolerant = {**GGUF["serving"], "tolerations": [{"key": "edge", "operator": "Exists"}]}
+    with tolerations_added(story.kubectl):
+        story.apply(manifest("hardened", **{**GGUF, "verification": with_an_emoji, "serving": tolerant}))
+        story.await_told("hardened", "exceeded quota: no-jobs")
+        story.kubectl("delete", "resourcequota", "no-jobs")
+        served = story.await_phase("hardened", "Ready", "Failed")
+        assert not violations(served)
+        (contested,) = [each for each in story.kubectl.list("events") if each["reason"] == "Contested"]
+        assert "tolerations" in contested["message"]
+        try:
+            pods = ("--pod-selector=ftm.dev/name=hardened", "--delete-emptydir-data", "--force", "--ignore-daemonsets")
+            story.kubectl("drain", node, *pods)
+            story.await_told("hardened", "unschedulable")
+        finally:
+            story.kubectl("uncordon", node)
+        story.await_phase("hardened", "Ready", "Failed")
+    assert FACT.in_answer(story.ask("hardened", FACT.question)), story.evidence()
     story.kubectl("delete", "finetunedmodels", "--all", "--wait")
