@@ -89,10 +89,14 @@ def _walk(context: Context, steps: Sequence[PipelineStep]) -> Walk:
 
 
 def _with_refusals(context: Context, walk: Walk) -> Walk:
-    """Returns the pass with what the API server refused as its hold, if it refused anything."""
+    """Returns the pass with what the API server refused as its hold, if it refused anything.
+
+    A refusal that may pass by itself takes no place from a hold that a person must mend.
+    """
     if not context.observed.refusals:
         return walk
-    return replace(walk, hold=refused(context.observed.refusals, walk.hold.phase if walk.hold else "Deploying"))
+    hold = refused(context.observed.refusals, walk.hold.phase if walk.hold else "Deploying")
+    return walk if walk.hold and walk.hold.stalled and not hold.stalled else replace(walk, hold=hold)
 
 
 def _run(context: Context, step: PipelineStep, inputs: StepInputs, steps: Sequence[PipelineStep]) -> StepOutcome:

@@ -1,7 +1,8 @@
 """A pure stand-in for a namespace: the objects that an API server would hold, and passes over its FineTunedModels.
 
 `Namespace.settle` carries out what `reconcile` asks for, as a server would, until no pass asks for anything. Nothing
-happens by itself: a scene says when a Job ends, a pod fails or a Deployment becomes available.
+happens by itself: a scene says when a Job ends, a pod fails or a Deployment becomes available. Every status that a pass
+writes must keep the rules of kstatus, and be the same to kstatus and Argo CD.
 """
 
 import copy
@@ -19,6 +20,8 @@ from ftm_operator.reconcile.refusals import Refusal
 from ftm_operator.resources.metadata import STEP
 from ftm_operator.runtime.view.object_cache import ObjectCache, key_of
 from ftm_operator.settings import Settings
+from tests.unit.operator.argocd import disagreements
+from tests.unit.operator.kstatus import violations
 from tests.unit.operator.objects import NAME, NAMESPACE, SETTINGS, Manifest
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -108,7 +111,8 @@ class Namespace:
         for action in result.actions:
             self._execute(action)
         if result.status is not None:
-            self.put(self.resource(name) | {"status": result.status})
+            written = self.put(self.resource(name) | {"status": result.status})
+            assert not (wrong := [*violations(written), *disagreements(written)]), wrong
         self.measurements = added(self.measurements, result.effects.measurements)
         self.events += [f"{notice.type} {notice.reason}" for notice in result.notices]
         return True

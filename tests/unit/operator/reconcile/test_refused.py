@@ -58,3 +58,12 @@ def test_more_refusals_are_counted() -> None:
     scene.settle()
     assert scene.condition("Ready").message.startswith("the API server refuses Service support-bot (and 1 more): ")
     assert scene.condition("Ready").status == "False"
+
+
+def test_a_refusal_that_may_pass_does_not_hide_what_a_person_must_mend() -> None:
+    scene = scene_of()
+    scene.refuse("inspect", "BucketNotFound", "no such bucket")
+    scene.refusals = (Refusal("Deployment", "support-bot", 500, WEBHOOK),)
+    scene.settle()
+    assert scene.phase() == "Failed"
+    assert scene.stalled().reason == "BucketNotFound"
