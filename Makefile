@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster llama-cpp test lint unit engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests e2e e2e-awq \
+.PHONY: help venv demo cluster llama-cpp test lint unit engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests gitops e2e e2e-awq \
 	bench-merge bench-quantize bench-plan format lock crds tables clean
 
 BIN := .venv/bin
@@ -66,6 +66,9 @@ verify-tests: $(VENV) ## measured against what was trained: sound models pass, r
 
 cluster-tests: llama-cpp ## the operator against a real API server
 	@$(PYTEST) tests/cluster
+
+gitops: llama-cpp ## Argo CD and Flux for real, by hand: the first time 10 to 25 minutes of Go builds
+	@$(PYTEST) tests/gitops
 
 e2e: llama-cpp ## the whole path on a real node, with a real model
 	@$(PYTEST) -s tests/e2e/test_story.py  # the story is told while it happens

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cache import cache
-from tests.cluster.binaries import go_program
+from tests.cluster.go_programs import go_program
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.locks import alone
 from tests.cluster.progress import step

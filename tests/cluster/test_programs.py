@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import binaries, debian, existing
+from tests.cluster import binaries, debian, existing, go_programs
 from tests.cluster.binaries import CONTROL_PLANE, CONTROLLERS
 from tests.cluster.cluster import control_plane as started
 from tests.cluster.control_plane import ControlPlane
@@ -75,14 +75,14 @@ def test_go_is_taken_from_path_only_when_it_is_new_enough(tmp_path: Path, monkey
     go.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
-    assert binaries.go_on_path("1.19") == go
-    assert binaries.go_on_path("1.26.0") is None
+    assert go_programs.go_on_path("1.19") == go
+    assert go_programs.go_on_path("1.26.0") is None
 
 
 def test_the_cluster_s_own_go_is_as_new_as_its_sources_ask() -> None:
     wanted = next(line.split()[1] for line in (binaries.SOURCES / "go.mod").read_text().splitlines() if "go 1." in line)
 
-    assert tuple(map(int, binaries.GO.version.split("."))) >= tuple(map(int, wanted.split(".")))
+    assert tuple(map(int, go_programs.GO.version.split("."))) >= tuple(map(int, wanted.split(".")))
 
 
 def test_audit_events_are_those_of_one_user(tmp_path: Path) -> None:
