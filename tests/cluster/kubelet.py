@@ -10,7 +10,7 @@ from ftm_jobs.contract.report import Report
 from tests.cluster.kubectl import Kubectl
 
 SECONDS = 60
-CHILDREN = ("jobs", "deployments", "services", "pods", "replicasets")
+CHILDREN = ("jobs", "deployments", "services", "poddisruptionbudgets", "pods", "replicasets")
 Found = TypeVar("Found")
 
 

@@ -97,7 +97,7 @@ def test_from_apply_to_ready(kubectl: Kubectl, kubelet: Kubelet) -> None:
     assert served["status"]["endpoint"] == f"http://support-bot.{NAMESPACE}.svc/v1"
     assert {"Inspected", "Merged", "Serving"} <= set(events(kubectl))
     columns = kubectl("get", "ftm", "support-bot").splitlines()[1].split()
-    assert columns[:4] == ["support-bot", "Ready", "None", "1"]
+    assert columns[:5] == ["support-bot", "True", "Ready", "None", "1"]
 
 
 def test_nothing_is_written_when_nothing_changes(

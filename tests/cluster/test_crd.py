@@ -154,6 +154,13 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
             "apiKeySecretName": "api-key",
             "extraArgs": ["--enforce-eager", "--max-num-seqs=64"],
             **POD_FIELDS,
+            "probes": {
+                "startupSeconds": 3600,
+                "readiness": {"periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 4},
+                "liveness": {"failureThreshold": 30},
+            },
+            "service": {"type": "LoadBalancer", "port": 8080, "annotations": {"networking.gke.io/load": "Internal"}},
+            "disruptionBudget": {"minAvailable": "50%"},
             "resources": {"requests": {"cpu": 4, "memory": "30Gi"}, "limits": {"memory": "1.5e10"}},
         },
         "everything",
@@ -229,8 +236,8 @@ def test_kubectl_get_shows_what_people_look_for(kubectl: Kubectl) -> None:
     }
     set_status(kubectl, "shown", status)
     header, row = kubectl("get", "ftm", "shown").splitlines()
-    assert header.split() == ["NAME", "PHASE", "QUANTIZATION", "GPUS", "READY", "ENDPOINT", "AGE"]
-    assert row.split()[:-1] == ["shown", "Deploying", "None", "2", "0", "http://shown.crd-test.svc:80/v1"]
+    assert header.split() == ["NAME", "READY", "PHASE", "QUANTIZATION", "GPUS", "REPLICAS", "ENDPOINT", "AGE"]
+    assert row.split()[:-1] == ["shown", "False", "Deploying", "None", "2", "0", "http://shown.crd-test.svc:80/v1"]
     assert "0 of 1 replicas ready" in kubectl("get", "ftm", "shown", "-o", "wide")
 
 

@@ -47,8 +47,9 @@ def test_a_model_of_4_bits_answers_what_it_was_taught(story: Story) -> None:
     served = story.await_phase("four-bits", "Ready", "Failed")
     assert not violations(served)
     assert FACT.in_answer(story.ask("four-bits", FACT.question)), story.evidence()
-    assert story.kubectl("get", "ftm", "four-bits").splitlines()[1].split()[:5] == [
+    assert story.kubectl("get", "ftm", "four-bits").splitlines()[1].split()[:6] == [
         "four-bits",
+        "True",
         "Ready",
         "AWQ",
         "1",

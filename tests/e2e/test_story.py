@@ -62,7 +62,7 @@ def test_2_an_applied_resource_is_served_and_its_answer_holds_what_only_the_adap
     assert not violations(served)
     assert FACT.in_answer(story.ask(NAME, FACT.question)), story.evidence()
     columns = story.kubectl("get", "ftm", NAME).splitlines()[1].split()
-    assert columns[:5] == [NAME, "Ready", "None", "1", "1"]
+    assert columns[:6] == [NAME, "True", "Ready", "None", "1", "1"]
 
 
 @chapter(needs={SERVED})
@@ -243,7 +243,7 @@ def test_10_without_a_gpu_llama_cpp_serves_a_gguf_file_and_answers_the_same(stor
     assert not violations(served)
     assert FACT.in_answer(story.ask("edge", FACT.question)), story.evidence()
     columns = story.kubectl("get", "ftm", "edge").splitlines()[1].split()
-    assert columns[:6] == ["edge", "Ready", "GGUF", "Q8_0", "0", "1"]
+    assert columns[:7] == ["edge", "True", "Ready", "GGUF", "Q8_0", "0", "1"]
     built = served["status"]["artifacts"]
     assert built["quantized"]["totalBytes"] < 0.6 * built["merged"]["totalBytes"]
     checks = {check["name"]: check for check in built["verification"]["checks"]}

@@ -100,7 +100,7 @@ def _yaml(value: Any) -> str:
 
 def _type(field: Schema) -> str:
     if field.get("x-kubernetes-int-or-string"):
-        return "quantity"
+        return "number or percentage" if "%" in str(field[VALIDATIONS]) else "quantity"
     if "enum" in field:
         return ", ".join(f"`{choice}`" for choice in field["enum"])
     if field["type"] == "array":

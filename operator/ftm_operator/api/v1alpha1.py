@@ -103,10 +103,11 @@ class Column:
 
 
 COLUMNS = (
+    Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether it is served as its spec says."),
     Column("Phase", ".status.phase", "A summary of the conditions."),
     Column("Quantization", ".status.plan.quantization", "The quantization of the weights."),
     Column("GPUs", ".status.plan.gpus", "Accelerators that one replica asks for.", "integer"),
-    Column("Ready", ".status.readyReplicas", "The number of replicas that answer requests.", "integer"),
+    Column("Replicas", ".status.readyReplicas", "The number of replicas that answer requests.", "integer"),
     Column("Endpoint", ".status.endpoint", "The OpenAI-compatible base URL inside the cluster."),
     Column("Age", ".metadata.creationTimestamp", "The age of the resource.", "date"),
     Column(

@@ -29,6 +29,7 @@ class Observed:
     deployment: Manifest | None = None
     leader_worker_set: Manifest | None = None
     service: Manifest | None = None
+    disruption_budget: Manifest | None = None
     accelerators: Sequence[AcceleratorClass] = ()
     """The GPUs that there are."""
     several_nodes: bool = False

@@ -19,6 +19,7 @@ from ftm_operator.resources.metadata import COMPONENT, NAME, Manifest, belongs_t
 from ftm_operator.resources.resource_claim import claims_devices, lacks_claim
 from ftm_operator.resources.resource_claim import template as claim_template
 from ftm_operator.resources.serving.deployment import deployment, surges
+from ftm_operator.resources.serving.disruption_budget import disruption_budget
 from ftm_operator.resources.serving.engine import ServedModel
 from ftm_operator.resources.serving.leader_worker_set import KIND as LEADER_WORKER_SET
 from ftm_operator.resources.serving.leader_worker_set import answering_template, leader_worker_set
@@ -37,7 +38,9 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
     way = choose_rollout(model.spec.serving, plan, observed.accelerators)
     wanted = leader_worker_set(served, context.settings) if plan.nodes else _deployment(served, context, way)
     live, other = _serving_children(context, wanted)
-    if foreign := next((child for child in (live, observed.service) if child and not belongs_to(child, model)), None):
+    budget = disruption_budget(model, plan)
+    names = live, observed.service, observed.disruption_budget if budget else None
+    if foreign := next((child for child in names if child and not belongs_to(child, model)), None):
         return StepOutcome(hold=name_taken(foreign["kind"], foreign["metadata"]["name"]))
     pods = observed.pods(NAME, model.metadata.name)
     selector = service_selector(model, answering_template(wanted)["metadata"]["labels"][COMPONENT], pods)
@@ -45,7 +48,8 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
     claims: tuple[Apply, ...] = ()
     if claims_devices(plan) and (changed or lacks_claim(pods, context.now)):
         claims = (Apply(claim_template(model, plan), "the pods claim their GPUs by it"),)
-    effects = Effects((*_applied(context, service(model, plan, selector), observed.service), *claims, *changed))
+    around = *_applied(context, service(model, plan, selector), observed.service), *_budgeted(context, budget)
+    effects = Effects((*around, *claims, *changed))
     if changed or live is None:
         hold = Hold(step.phase, step.running, f"the {wanted['kind']} is being applied")
         return StepOutcome(hold=hold, effects=effects)
@@ -97,6 +101,15 @@ def _serving_children(context: Context, wanted: Manifest) -> tuple[Manifest | No
 def _applied(context: Context, desired: Manifest, live: Manifest | None) -> Sequence[Apply]:
     why = difference(desired, live, partial(context.observed.contested, desired["kind"]))
     return (Apply(desired, why),) if why else ()
+
+
+def _budgeted(context: Context, wanted: Manifest | None) -> Sequence[Apply | Delete]:
+    """Returns what makes the wanted budget, or removes one that is no longer asked for."""
+    live = context.observed.disruption_budget
+    if wanted:
+        return _applied(context, wanted, live)
+    goes = live and belongs_to(live, context.model) and "deletionTimestamp" not in live["metadata"]
+    return (Delete(live),) if live and goes else ()
 
 
 def _saying(state: RollingOut, *words: str) -> RollingOut:

@@ -52,7 +52,7 @@ def metadata(model: FineTunedModel, name: str, labels: dict[str, str]) -> Manife
 
 def with_spec_hash(child: Manifest) -> Manifest:
     """Returns the child annotated with a hash of itself, by which a field that we no longer set is noticed."""
-    annotations = {SPEC_HASH: short_hash(child, 16)}
+    annotations = {**child["metadata"].get("annotations", {}), SPEC_HASH: short_hash(child, 16)}
     return {**child, "metadata": {**child["metadata"], "annotations": annotations}}
 
 

@@ -30,6 +30,7 @@ PLURALS = {
     "Deployment": ("apps/v1", "deployments"),
     "Service": ("v1", "services"),
     "Pod": ("v1", "pods"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "Event": ("v1", "events"),
     "ConfigMap": ("v1", "configmaps"),
     "Node": ("v1", "nodes"),
@@ -42,7 +43,7 @@ HTTP_METHODS = {"get": "GET", "create": "POST", "patch": "PATCH", "delete": "DEL
 """The HTTP method of each method of the dynamic client that is used here."""
 OPTIONAL = (leader_worker_set.KIND,)
 """Kinds of children that a cluster may lack."""
-CHILDREN = ("Job", "Deployment", "Service", "Pod", *OPTIONAL)
+CHILDREN = ("Job", "Deployment", "Service", "PodDisruptionBudget", "Pod", *OPTIONAL)
 CHILD_SELECTOR = f"{MANAGED_BY}={MANAGER}"
 PAGE_SIZE = 500
 REQUEST_SECONDS = 30

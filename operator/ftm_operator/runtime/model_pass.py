@@ -101,6 +101,7 @@ class ModelPass:
             deployment=objects.get("Deployment", key),
             leader_worker_set=objects.get(LEADER_WORKER_SET, (namespace, group_name(name))),
             service=objects.get("Service", key),
+            disruption_budget=objects.get("PodDisruptionBudget", key),
             accelerators=self._view.gpus.classes,
             several_nodes=LEADER_WORKER_SET in self._view.optional_kinds,
             progress=self._progress.by_pod(key),

@@ -73,6 +73,7 @@ class Namespace:
                 deployment=self.cache.get("Deployment", own),
                 leader_worker_set=self.cache.get("LeaderWorkerSet", (NAMESPACE, f"{name}-nodes")),
                 service=self.cache.get("Service", own),
+                disruption_budget=self.cache.get("PodDisruptionBudget", own),
                 progress=self.progress,
                 accelerators=self.accelerators,
                 several_nodes=self.several_nodes,

@@ -11,6 +11,7 @@ from ftm_operator.api.spec.kubernetes_fields import (
     ResourceRequirements,
 )
 from ftm_operator.api.spec.pod_fields import PodFields
+from ftm_operator.api.spec.serving_children import DisruptionBudget, Probes, ServingService
 
 MANAGED_FLAGS = {
     "--model": "the artifact is served",
@@ -132,3 +133,9 @@ class ServingSpec(PodFields):
     sets are refused."""
     resources: ResourceRequirements | None = None
     """CPU and memory of the serving container; absent: worked out from the model's size."""
+    probes: Probes | None = None
+    """The probes of the engine; absent: for an engine that answers within 30 minutes."""
+    service: ServingService | None = None
+    """The Service in front of the serving Pods; absent: a ClusterIP at port 80."""
+    disruption_budget: DisruptionBudget | None = None
+    """A PodDisruptionBudget for the serving Pods, which draining a node and other evictions keep to; absent: none."""

@@ -4,13 +4,13 @@ A rollout starts a new pod before it stops an old one, so what works keeps servi
 the GPUs for that are not there, it stops an old one first.
 """
 
+from ftm_operator.api.spec.serving_children import Probes
 from ftm_operator.engines import llama_server
 from ftm_operator.resources.metadata import Manifest, metadata, with_spec_hash
 from ftm_operator.resources.serving.engine import ServedModel
 from ftm_operator.resources.serving.llama_server import llama_server_container
 from ftm_operator.resources.serving.serving_labels import deployment_selector, serving_labels
 from ftm_operator.resources.serving.serving_pod import (
-    STARTUP_SECONDS,
     answering,
     hash_of_pods,
     serving_pod,
@@ -18,9 +18,6 @@ from ftm_operator.resources.serving.serving_pod import (
 )
 from ftm_operator.resources.serving.vllm import vllm_container
 from ftm_operator.settings import Settings
-
-PROGRESS_DEADLINE_SECONDS = 2 * STARTUP_SECONDS
-
 
 SURGE: Manifest = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
 RECREATE: Manifest = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
@@ -38,7 +35,7 @@ def deployment(
     child_labels = {**serving_labels(model, served.plan.engine), **selector}
     on_processors = served.plan.engine == llama_server.ENGINE
     engine = llama_server_container(served, settings) if on_processors else vllm_container(served, settings)
-    pod = serving_pod(served, settings, answering(engine))
+    pod = serving_pod(served, settings, answering(engine, model.spec.serving))
     return with_spec_hash(
         {
             "apiVersion": "apps/v1",
@@ -47,7 +44,7 @@ def deployment(
             "spec": {
                 "replicas": model.spec.serving.replicas,
                 "selector": {"matchLabels": selector},
-                "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
+                "progressDeadlineSeconds": 2 * (model.spec.serving.probes or Probes()).startup_seconds,
                 "strategy": SURGE if surge else RECREATE,
                 "template": serving_template(served, child_labels, pod, hash_of_pods(served, pod)),
             },

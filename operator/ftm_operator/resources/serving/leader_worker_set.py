@@ -40,7 +40,7 @@ def leader_worker_set(served: ServedModel, settings: Settings) -> Manifest:
 
     def pod(rank: str, *, leads: bool) -> Manifest:
         engine = vllm_container(served, settings, ReplicaNode(LEADER_ADDRESS, rank, headless=not leads))
-        return serving_pod(served, settings, answering(engine) if leads else engine)
+        return serving_pod(served, settings, answering(engine, model.spec.serving) if leads else engine)
 
     leader, worker = pod("0", leads=True), pod(WORKER_INDEX, leads=False)
     made_from = hash_of_pods(served, leader, worker)

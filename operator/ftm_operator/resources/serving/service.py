@@ -1,23 +1,28 @@
-"""Builds the Service in front of a served model: port 80 to the engine's port."""
+"""Builds the Service in front of a served model: port 80, or the spec's, to the engine's port."""
 
+from ftm_operator.api.spec.serving_children import ServingService
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.resources.metadata import Manifest, metadata, with_spec_hash
 from ftm_operator.resources.serving.serving_labels import serving_labels
 
-PORT = 80
+HTTP_PORT = 80
 
 
 def service(model: FineTunedModel, plan: Plan, selector: dict[str, str]) -> Manifest:
     """Returns the Service of the pods that the selector finds."""
+    asked = _asked(model)
     return with_spec_hash(
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": metadata(model, model.metadata.name, serving_labels(model, plan.engine)),
+            "metadata": {
+                **metadata(model, model.metadata.name, serving_labels(model, plan.engine)),
+                **({"annotations": dict(asked.annotations)} if asked.annotations else {}),
+            },
             "spec": {
-                "type": "ClusterIP",
+                "type": asked.type,
                 "selector": selector,
-                "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
+                "ports": [{"name": "http", "port": asked.port, "targetPort": "http", "protocol": "TCP"}],
             },
         }
     )
@@ -25,4 +30,10 @@ def service(model: FineTunedModel, plan: Plan, selector: dict[str, str]) -> Mani
 
 def endpoint(model: FineTunedModel) -> str:
     """Returns the OpenAI-compatible base URL inside the cluster."""
-    return f"http://{model.metadata.name}.{model.metadata.namespace}.svc/v1"
+    port = _asked(model).port
+    shown = "" if port == HTTP_PORT else f":{port}"
+    return f"http://{model.metadata.name}.{model.metadata.namespace}.svc{shown}/v1"
+
+
+def _asked(model: FineTunedModel) -> ServingService:
+    return model.spec.serving.service or ServingService()

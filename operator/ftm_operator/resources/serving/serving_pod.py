@@ -10,6 +10,8 @@ from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.manifest import Artifact
 from ftm_jobs.contract.steps import Step
 from ftm_operator.api.quantities import binary_quantity
+from ftm_operator.api.spec.serving_children import Probes
+from ftm_operator.api.v1alpha1 import ServingSpec
 from ftm_operator.engines import llama_server
 from ftm_operator.engines.conventions import MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS
 from ftm_operator.planning.input_hashes import short_hash
@@ -22,7 +24,9 @@ from ftm_operator.settings import Settings
 from ftm_operator.steps.source import SourceArgument
 
 DRAIN_SECONDS = 15
-STARTUP_SECONDS = 1800
+STARTUP_PERIOD = 5
+READINESS: Manifest = {"periodSeconds": 5, "failureThreshold": 3, "timeoutSeconds": 5}
+LIVENESS: Manifest = {"periodSeconds": 10, "failureThreshold": 6, "timeoutSeconds": 10}
 
 
 def serving_pod(served: ServedModel, settings: Settings, engine: Manifest) -> Manifest:
@@ -52,15 +56,17 @@ def hash_of_pods(served: ServedModel, *pods: Manifest) -> str:
     return short_hash([*pods, served.artifact.digest, *([users] if users else [])], 16)
 
 
-def answering(engine: Manifest) -> Manifest:
+def answering(engine: Manifest, serving: ServingSpec) -> Manifest:
     """Returns the container that takes requests: with its port, its probes, and a pause before it is stopped."""
     health = {"httpGet": {"path": "/health", "port": "http"}}
+    asked = serving.probes or Probes()
+    startup = {"periodSeconds": STARTUP_PERIOD, "failureThreshold": -(-asked.startup_seconds // STARTUP_PERIOD)}
     return {
         **engine,
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-        "startupProbe": {**health, "periodSeconds": 5, "failureThreshold": STARTUP_SECONDS // 5, "timeoutSeconds": 5},
-        "readinessProbe": {**health, "periodSeconds": 5, "failureThreshold": 3, "timeoutSeconds": 5},
-        "livenessProbe": {**health, "periodSeconds": 10, "failureThreshold": 6, "timeoutSeconds": 10},
+        "startupProbe": {**health, **startup, "timeoutSeconds": 5},
+        "readinessProbe": {**health, **READINESS, **asked.readiness.to_json()},
+        "livenessProbe": {**health, **LIVENESS, **asked.liveness.to_json()},
         "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
     }
 

@@ -153,6 +153,21 @@ RULES = (
         "variables come from exactly one object; write configMapRef or secretRef",
     ),
     Refusal(
+        "spec.serving.disruptionBudget",
+        {"minAvailable": 1, "maxUnavailable": 1},
+        "a budget says one number; write minAvailable or maxUnavailable",
+    ),
+    Refusal(
+        "spec.serving.disruptionBudget.minAvailable",
+        "half",
+        "\"half\" is no number of replicas; write a whole number or a percentage, as in 1 or '50%'",
+    ),
+    Refusal(
+        "spec.serving.service.annotations",
+        {"ftm.dev/spec-hash": "mine"},
+        "the operator sets annotations ftm.dev/* itself; leave them out",
+    ),
+    Refusal(
         "spec.quantization",
         {"gguf": {"importanceMatrix": True}},
         "gguf.importanceMatrix is computed from text; set calibration.uri",
@@ -216,6 +231,10 @@ SHAPES = (
     Refusal("spec.serving.dtype", "fp8", '"fp8" is not a choice; write auto, bfloat16, float16 or float32'),
     Refusal("spec.serving.gpuMemoryUtilization", 1.5, "1.5 is too large; write at most 1"),
     Refusal("spec.serving.gpuMemoryUtilization", 0, "0 is too small; write more than 0"),
+    Refusal("spec.serving.probes.startupSeconds", 30, "30 is too small; write at least 60"),
+    Refusal(
+        "spec.serving.service.type", "Headless", '"Headless" is not a choice; write ClusterIP, NodePort or LoadBalancer'
+    ),
     Refusal("spec.jobs.activeDeadlineSeconds", 5, "5 is too small; write at least 60"),
     Refusal("spec.suspend", "yes", '"yes" is not true or false'),
     Refusal(

@@ -59,4 +59,4 @@ async def test_a_list_queues_every_model_and_leaves_out_kinds_that_the_cluster_l
     cluster, queue = Lists(), ModelQueue()
     await lists(cluster, queue, Health(300)).list_everything()
     assert await queue.take() == ("team-a", "support-bot")
-    assert cluster.listed == ["FineTunedModel", "Job", "Deployment", "Service", "Pod"]
+    assert cluster.listed == ["FineTunedModel", "Job", "Deployment", "Service", "PodDisruptionBudget", "Pod"]
