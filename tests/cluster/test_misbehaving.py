@@ -43,13 +43,13 @@ def kubectl(operator: OperatorProcess) -> Iterator[Kubectl]:
     eventually("an empty namespace", lambda: not children(inside))
 
 
-def model(**spec: Any) -> dict[str, Any]:
-    return {**resource("support-bot", **spec), "metadata": {"name": "support-bot", "namespace": NAMESPACE}}
+def model(namespace: str = NAMESPACE, **spec: Any) -> dict[str, Any]:
+    return {**resource("support-bot", **spec), "metadata": {"name": "support-bot", "namespace": namespace}}
 
 
 def serve(kubectl: Kubectl, **spec: Any) -> Kubelet:
     kubelet = Kubelet(kubectl)
-    kubectl.apply(model(**spec))
+    kubectl.apply(model(kubectl.namespace, **spec))
     kubelet.end("inspect", report(Step.INSPECT, "Inspected", facts=facts()))
     kubelet.end("merge", merged_report())
     kubelet.end("verify", verified_report())

@@ -13,9 +13,9 @@ from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.pod_trouble import pod_trouble
 from ftm_operator.observe.reports import report_in
 from ftm_operator.observe.status_conditions import true_condition
-from ftm_operator.resources.metadata import ARTIFACT_DIGEST, POD_TEMPLATE, Manifest
+from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.serving.leader_worker_set import KIND as LEADER_WORKER_SET
-from ftm_operator.resources.serving.leader_worker_set import answering_template
+from ftm_operator.resources.serving.pod_templates import answering_template, artifact_digest, template_hash
 from ftm_operator.resources.serving.serving_labels import answers
 
 LOST = ("SourceNotFound", "MissingFile")
@@ -70,7 +70,7 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut
     updated, available = counted.updated, counted.available
     if updated >= wanted and available >= wanted and counted.surplus <= 0:
         return RolledOut("scaled to zero" if wanted == 0 else f"{available} of {wanted} replicas answer")
-    current = [pod for pod in pods if _artifact_digest(pod) == _artifact_digest(answering_template(child))]
+    current = [pod for pod in pods if artifact_digest(pod) == artifact_digest(answering_template(child))]
     current.sort(key=lambda pod: bool(pod.get("status", {}).get("phase") == "Failed"))  # its successor has the news
     if refused := next((refusal for pod in current if (refusal := _refused_fetch(pod))), None):
         report, at = refused
@@ -98,6 +98,12 @@ def replicas(child: Manifest) -> Replicas:
     return Replicas(status.get("replicas", 0), status.get("updatedReplicas", 0), status.get(answering, 0))
 
 
+def has_rolled_out(child: Manifest) -> bool:
+    """Tells whether the present version has answered once, whatever became of its pods since."""
+    counts, progressing = replicas(child), true_condition(child, "Progressing") or {}
+    return progressing.get("reason") == "NewReplicaSetAvailable" or (counts.available > 0 and counts.surplus <= 0)
+
+
 def _of_the_present(child: Manifest, pods: Sequence[Manifest]) -> Replicas:
     counts, template = replicas(child), template_hash(answering_template(child))
     leaders = [pod for pod in pods if answers(pod) and template_hash(pod) == template]
@@ -105,19 +111,8 @@ def _of_the_present(child: Manifest, pods: Sequence[Manifest]) -> Replicas:
     return Replicas(counts.all, min(counts.updated, len(leaders)), min(counts.available, len(ready)))
 
 
-def template_hash(made: Manifest) -> str | None:
-    """Returns the hash of what a serving pod, or its template, was made from."""
-    template: str | None = (made["metadata"].get("annotations") or {}).get(POD_TEMPLATE)
-    return template
-
-
 def _is_ready(pod: Manifest) -> bool:
     return true_condition(pod, "Ready") is not None
-
-
-def _artifact_digest(pod: Manifest) -> str | None:
-    digest: str | None = pod["metadata"].get("annotations", {}).get(ARTIFACT_DIGEST)
-    return digest
 
 
 def _refused_fetch(pod: Manifest) -> tuple[Report, str] | None:

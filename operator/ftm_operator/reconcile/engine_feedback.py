@@ -33,8 +33,8 @@ from ftm_operator.planning.feedback.measurements import Measurement, Measurement
 from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.planning.sizing.request import Correction
 from ftm_operator.reconcile.holds import Hold
-from ftm_operator.resources.metadata import POD_TEMPLATE, Manifest
-from ftm_operator.resources.serving.leader_worker_set import answering_template
+from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.serving.pod_templates import answering_template, template_hash
 from ftm_operator.resources.serving.serving_labels import answers
 
 DECIDES_MEMORY = (
@@ -70,27 +70,18 @@ class EngineMemory:
     lack: Lack | None = None
 
 
-def template_of(child: Manifest) -> str | None:
-    """Returns the hash that the pods of the present template carry."""
-    annotations = answering_template(child)["metadata"].get("annotations") or {}
-    return annotations.get(POD_TEMPLATE)
-
-
 def current(child: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
     """Returns the pods that are made from the present template of what serves and are not on their way out."""
-    wanted = template_of(child)
+    wanted = template_hash(answering_template(child))
     return [
-        pod
-        for pod in pods
-        if wanted
-        and (pod["metadata"].get("annotations") or {}).get(POD_TEMPLATE) == wanted
-        and "deletionTimestamp" not in pod["metadata"]
+        pod for pod in pods if wanted and template_hash(pod) == wanted and "deletionTimestamp" not in pod["metadata"]
     ]
 
 
 def is_proven(plan: Plan, child: Manifest) -> bool:
     """Tells whether vLLM has started under this plan; other engines are not asked."""
-    return plan.engine != ENGINE or (plan.measured is not None and plan.measured.input_hash == template_of(child))
+    template = template_hash(answering_template(child))
+    return plan.engine != ENGINE or (plan.measured is not None and plan.measured.input_hash == template)
 
 
 def started(pods: Sequence[Manifest]) -> EngineLog | None:

@@ -9,6 +9,7 @@ from ftm_operator.reconcile import engine_feedback as feedback
 from ftm_operator.reconcile.passes import Context, Effects, StepOutcome
 from ftm_operator.reconcile.plan_choice import new_plan
 from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.serving.pod_templates import answering_template, engine_image, template_hash
 from ftm_operator.steps.step import StepInputs
 
 
@@ -21,8 +22,8 @@ def measured(context: Context, inputs: StepInputs, live: Manifest, pods: Sequenc
     memory = context.observed.engine_memory.get(log)
     if memory is None or memory.measured is None:
         return StepOutcome(effects=Effects(engine_log=log))
-    measured = memory.measured.model_copy(update={"input_hash": feedback.template_of(live)})
-    kept = _kept_for_later(context, inputs, measured)
+    measured = memory.measured.model_copy(update={"input_hash": template_hash(answering_template(live))})
+    kept = _kept_for_later(context, inputs, live, measured)
     return StepOutcome(
         effects=Effects(engine_log=log, measurements=kept), plan=plan.model_copy(update={"measured": measured})
     )
@@ -36,7 +37,7 @@ def answered_shortage(context: Context, inputs: StepInputs, live: Manifest, pods
     log, lack = feedback.failed_start(feedback.current(live, pods), context.observed.engine_memory)
     if lack is None:
         return StepOutcome(effects=Effects(engine_log=log))
-    measurements = _kept_for_later(context, inputs, Measured(kv_cache_bytes=lack.found_bytes))
+    measurements = _kept_for_later(context, inputs, live, Measured(kv_cache_bytes=lack.found_bytes))
     effects = Effects(engine_log=log, measurements=measurements)
     if not (context.observed.accelerators and feedback.can_be_planned_anew(plan, lack)):
         return StepOutcome(hold=feedback.out_of_memory(plan, lack), effects=effects)
@@ -49,8 +50,9 @@ def answered_shortage(context: Context, inputs: StepInputs, live: Manifest, pods
     return StepOutcome(hold=hold, effects=effects, plan=new)
 
 
-def _kept_for_later(context: Context, inputs: StepInputs, measured: Measured) -> tuple[Measurement, ...]:
+def _kept_for_later(
+    context: Context, inputs: StepInputs, live: Manifest, measured: Measured
+) -> tuple[Measurement, ...]:
     plan: Plan = inputs.chosen_plan.plan
-    engine = context.settings.vllm_image
-    measurement = feedback.measurement(plan, inputs.models[-1], engine, measured, context.now)
+    measurement = feedback.measurement(plan, inputs.models[-1], engine_image(live), measured, context.now)
     return (measurement,) if measurement else ()

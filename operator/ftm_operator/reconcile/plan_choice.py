@@ -67,7 +67,7 @@ def new_plan(context: Context, input_hash: str, facts: Facts, shortage: Shortage
             facts,
             context.before.artifacts,
             observed.measurements,
-            context.settings.vllm_image,
+            model.spec.serving.image or context.settings.vllm_image,
             answered,
         ),
     )

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from ftm_operator.api.v1alpha1 import Plan
 from ftm_operator.observe.drift import difference
-from ftm_operator.observe.rollout import RollingOut, replicas, rollout, template_hash
+from ftm_operator.observe.rollout import RollingOut, has_rolled_out, replicas, rollout
 from ftm_operator.planning.rollout import Rollout, choose_rollout
 from ftm_operator.reconcile.engine_start import answered_shortage, measured
 from ftm_operator.reconcile.holds import Hold, name_taken
@@ -21,8 +22,9 @@ from ftm_operator.resources.resource_claim import template as claim_template
 from ftm_operator.resources.serving.deployment import deployment, surges
 from ftm_operator.resources.serving.disruption_budget import disruption_budget
 from ftm_operator.resources.serving.engine import ServedModel
-from ftm_operator.resources.serving.leader_worker_set import KIND as LEADER_WORKER_SET
-from ftm_operator.resources.serving.leader_worker_set import answering_template, leader_worker_set
+from ftm_operator.resources.serving.kept_template import kept_back, with_kept_templates
+from ftm_operator.resources.serving.leader_worker_set import leader_worker_set
+from ftm_operator.resources.serving.pod_templates import answering_template, template_hash
 from ftm_operator.resources.serving.service import service
 from ftm_operator.resources.serving.serving_labels import service_selector
 from ftm_operator.steps.step import JobStep, PipelineStep, StepInputs, StepResult
@@ -36,8 +38,8 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
     model, plan, observed = context.model, inputs.chosen_plan.plan, context.observed
     served = ServedModel(model, plan, inputs.inspected_facts, inputs.models[-1], inputs.store.secret_name)
     way = choose_rollout(model.spec.serving, plan, observed.accelerators)
-    wanted = leader_worker_set(served, context.settings) if plan.nodes else _deployment(served, context, way)
-    live, other = _serving_children(context, wanted)
+    live, other = _serving_children(context, plan)
+    wanted, back = _wanted(context, served, live, way)
     budget = disruption_budget(model, plan)
     names = live, observed.service, observed.disruption_budget if budget else None
     if foreign := next((child for child in names if child and not belongs_to(child, model)), None):
@@ -55,28 +57,49 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
         return StepOutcome(hold=hold, effects=effects)
     state = rollout(live, pods)
     if isinstance(state, RollingOut):
-        is_replaced = replicas(live).surplus > 0 and not plan.nodes
+        is_replaced = replicas(live).surplus > 0
         state = _saying(state, way.said if is_replaced else "", absent_class(context, plan))
         lost = lost_artifact(context, maker, inputs, state.lost_at) if state.lost_at else None
         outcome = lost or _with_hold(answered_shortage(context, inputs, live, pods), step, state)
     else:
         replaced = Effects((Delete(other),) if other else ())
         outcome = measured(context, inputs, live, pods)
-        outcome = replace(outcome, result=StepResult(message=state.message), effects=replaced + outcome.effects)
+        message = "; ".join(filter(None, (state.message, back)))
+        outcome = replace(outcome, result=StepResult(message=message), effects=replaced + outcome.effects)
     return replace(outcome, effects=effects + outcome.effects)
 
 
-def _deployment(served: ServedModel, context: Context, way: Rollout) -> Manifest:
-    """Returns the wanted Deployment.
+def _wanted(context: Context, served: ServedModel, live: Manifest | None, way: Rollout) -> tuple[Manifest, str]:
+    """Returns the wanted child, and what to say of a newer version of its pods that is not rolled out.
 
     Its strategy follows the GPUs that come and go only while there is something to roll out, unless the spec says it.
     """
-    live = context.observed.deployment
-    made = deployment(served, context.settings, live, surge=way.surge)
-    if live is None or way.asked or not belongs_to(live, context.model) or surges(live) is way.surge:
+    made = _made(context, served, surge=way.surge)
+    if live is None or not belongs_to(live, context.model):
+        return made, ""
+    wanted = _kept(context, served, live, made)
+    if not way.asked and surges(live) is not way.surge:
+        rolling_out = replicas(live).surplus > 0 or _template_hash(live) != _template_hash(wanted)
+        if not rolling_out:
+            wanted = _kept(context, served, live, _made(context, served, surge=surges(live)))
+    return wanted, kept_back(wanted, made)
+
+
+def _made(context: Context, served: ServedModel, *, surge: bool) -> Manifest:
+    """Returns the child as the installation makes it."""
+    if served.plan.nodes:
+        return leader_worker_set(served, context.settings, surge=surge)
+    return deployment(served, context.settings, context.observed.deployment, surge=surge)
+
+
+def _kept(context: Context, served: ServedModel, live: Manifest, made: Manifest) -> Manifest:
+    """Returns the child with the pods that it has, if they have answered and only the installation changed since."""
+    if context.settings.rollout_on_upgrade or not has_rolled_out(live):
         return made
-    rolling_out = replicas(live).surplus > 0 or _template_hash(live) != _template_hash(made)
-    return made if rolling_out else deployment(served, context.settings, live, surge=surges(live))
+    generation = context.model.metadata.generation
+    ready = (each for each in context.before.conditions if each.type == "Ready" and each.status == "True")
+    was_served = any(each.observed_generation == generation for each in ready)
+    return with_kept_templates(made, live, served, was_served=was_served)
 
 
 def _template_hash(child: Manifest) -> str | None:
@@ -89,10 +112,10 @@ def owned_serving(context: Context) -> list[Manifest]:
     return [child for child in children if child and belongs_to(child, context.model)]
 
 
-def _serving_children(context: Context, wanted: Manifest) -> tuple[Manifest | None, Manifest | None]:
+def _serving_children(context: Context, plan: Plan) -> tuple[Manifest | None, Manifest | None]:
     """Returns the live child of the wanted kind, and the one of the other kind that is still there from before."""
     live, other = context.observed.deployment, context.observed.leader_worker_set
-    if wanted["kind"] == LEADER_WORKER_SET:
+    if plan.nodes:
         live, other = other, live
     stays = other and belongs_to(other, context.model) and "deletionTimestamp" not in other["metadata"]
     return live, other if stays else None

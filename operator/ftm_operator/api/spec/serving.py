@@ -84,6 +84,20 @@ class ServingSpec(PodFields):
     )
     engine: Literal["Auto", "vLLM", "LlamaCpp"] = "Auto"
     """The engine; Auto: llama.cpp for GGUF and on CPUs, else vLLM."""
+    image: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=512),
+            matches(
+                r"[A-Za-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])?",
+                "{value} is not an image; write registry/repository:tag or registry/repository@sha256:..., without "
+                "spaces",
+            ),
+        ]
+        | None
+    ) = None
+    """The engine's image; absent: the installation's. A newer image of the installation waits for the next change of
+    `serving`, or for another value of the annotation ftm.dev/rollout."""
     device: Literal["Auto", "GPU", "CPU"] = "Auto"
     """The device that the model is served on; Auto: CPUs with llama.cpp, else GPUs."""
     concurrency: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None

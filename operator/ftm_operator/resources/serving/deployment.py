@@ -6,8 +6,9 @@ the GPUs for that are not there, it stops an old one first.
 
 from ftm_operator.api.spec.serving_children import Probes
 from ftm_operator.engines import llama_server
-from ftm_operator.resources.metadata import Manifest, metadata, with_spec_hash
+from ftm_operator.resources.metadata import Manifest, metadata
 from ftm_operator.resources.serving.engine import ServedModel
+from ftm_operator.resources.serving.kept_template import with_memory
 from ftm_operator.resources.serving.llama_server import llama_server_container
 from ftm_operator.resources.serving.serving_labels import deployment_selector, serving_labels
 from ftm_operator.resources.serving.serving_pod import (
@@ -36,7 +37,7 @@ def deployment(
     on_processors = served.plan.engine == llama_server.ENGINE
     engine = llama_server_container(served, settings) if on_processors else vllm_container(served, settings)
     pod = serving_pod(served, settings, answering(engine, model.spec.serving))
-    return with_spec_hash(
+    return with_memory(
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -48,10 +49,14 @@ def deployment(
                 "strategy": SURGE if surge else RECREATE,
                 "template": serving_template(served, child_labels, pod, hash_of_pods(served, pod)),
             },
-        }
+        },
+        served,
     )
 
 
 def surges(live: Manifest) -> bool:
-    """Tells whether a Deployment starts a new pod before it ends an old one."""
-    return bool(live["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge") != 0)
+    """Tells whether a Deployment or LeaderWorkerSet starts a new pod before it ends an old one."""
+    spec = live["spec"]
+    strategy = spec.get("strategy") or {}, spec.get("rolloutStrategy") or {}
+    ways = strategy[0].get("rollingUpdate") or {}, strategy[1].get("rollingUpdateConfiguration") or {}
+    return all(way.get("maxSurge") != 0 for way in ways)

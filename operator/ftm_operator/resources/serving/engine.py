@@ -36,6 +36,10 @@ class ServedModel:
         resources = self.model.spec.serving.resources
         return resources.to_json() if resources else {}
 
+    def image(self, installed: str) -> str:
+        """Returns the engine's image: the spec's, or the installation's."""
+        return self.model.spec.serving.image or installed
+
 
 def engine_container(name: str, image: str, settings: Settings, mounts: list[Manifest]) -> Manifest:
     """Returns an engine's container without its command, environment and resources."""

@@ -6,8 +6,9 @@ sigs.k8s.io/lws, api/leaderworkerset/v1.
 """
 
 from ftm_operator.engines.vllm import ReplicaNode
-from ftm_operator.resources.metadata import Manifest, labels, metadata, with_spec_hash
+from ftm_operator.resources.metadata import Manifest, labels, metadata
 from ftm_operator.resources.serving.engine import ServedModel
+from ftm_operator.resources.serving.kept_template import with_memory
 from ftm_operator.resources.serving.serving_labels import SERVE, WORKER, serving_labels
 from ftm_operator.resources.serving.serving_pod import answering, hash_of_pods, serving_pod, serving_template
 from ftm_operator.resources.serving.vllm import vllm_container
@@ -22,6 +23,9 @@ NO_GROUP_UNAVAILABLE = "1%"
 """Rounded down to 0 of fewer than 100 groups. A plain 0 is passed on to a StatefulSet, which refuses it, and then no
 group is ever made."""
 
+SURGE: Manifest = {"maxUnavailable": NO_GROUP_UNAVAILABLE, "maxSurge": 1}
+RECREATE: Manifest = {"maxUnavailable": 1, "maxSurge": 0}
+
 
 def group_name(resource: str) -> str:
     """Returns another name than the resource's own, which is taken by the Service that clients call.
@@ -31,7 +35,7 @@ def group_name(resource: str) -> str:
     return f"{resource}-nodes"
 
 
-def leader_worker_set(served: ServedModel, settings: Settings) -> Manifest:
+def leader_worker_set(served: ServedModel, settings: Settings, *, surge: bool = True) -> Manifest:
     """Returns the LeaderWorkerSet.
 
     A group is made anew as a whole when any of its containers ends, since vLLM's ranks cannot meet twice.
@@ -45,7 +49,7 @@ def leader_worker_set(served: ServedModel, settings: Settings) -> Manifest:
     leader, worker = pod("0", leads=True), pod(WORKER_INDEX, leads=False)
     made_from = hash_of_pods(served, leader, worker)
     leads, helps = serving_labels(model, served.plan.engine), labels(model, WORKER, SERVE)
-    return with_spec_hash(
+    return with_memory(
         {
             "apiVersion": API_VERSION,
             "kind": KIND,
@@ -55,7 +59,7 @@ def leader_worker_set(served: ServedModel, settings: Settings) -> Manifest:
                 "startupPolicy": "LeaderCreated",
                 "rolloutStrategy": {
                     "type": "RollingUpdate",
-                    "rollingUpdateConfiguration": {"maxUnavailable": NO_GROUP_UNAVAILABLE, "maxSurge": 1},
+                    "rollingUpdateConfiguration": SURGE if surge else RECREATE,
                 },
                 "leaderWorkerTemplate": {
                     "size": served.plan.nodes,
@@ -64,12 +68,6 @@ def leader_worker_set(served: ServedModel, settings: Settings) -> Manifest:
                     "workerTemplate": serving_template(served, helps, worker, made_from),
                 },
             },
-        }
+        },
+        served,
     )
-
-
-def answering_template(child: Manifest) -> Manifest:
-    """Returns the template of the pods that answer, of a Deployment or a LeaderWorkerSet."""
-    spec = child["spec"]
-    template: Manifest = spec["template"] if "template" in spec else spec["leaderWorkerTemplate"]["leaderTemplate"]
-    return template

@@ -21,7 +21,7 @@ def llama_server_container(served: ServedModel, settings: Settings) -> Manifest:
     """Returns the engine's container."""
     threads = {THREADS: {"resourceFieldRef": {"resource": "limits.cpu"}}}
     engine = {
-        **engine_container(NAME, settings.llama_cpp_image, settings, []),
+        **engine_container(NAME, served.image(settings.llama_cpp_image), settings, []),
         "args": arguments(served.model, served.plan),
         "resources": _resources(served),
     }

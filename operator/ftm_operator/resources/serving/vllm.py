@@ -34,7 +34,7 @@ def vllm_container(served: ServedModel, settings: Settings, node: ReplicaNode | 
     else:
         command = {"command": ["python3", "-m", MODULE], "args": arguments(served.model, served.plan)}
     engine = {
-        **engine_container(NAME, settings.vllm_image, settings, [SHARED_MEMORY_MOUNT]),
+        **engine_container(NAME, served.image(settings.vllm_image), settings, [SHARED_MEMORY_MOUNT]),
         **command,
         "resources": _resources(served),
     }

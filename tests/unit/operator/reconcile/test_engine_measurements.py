@@ -62,7 +62,7 @@ def test_another_model_of_the_same_artifact_is_corrected_at_its_first_plan() -> 
 def test_another_engine_is_measured_anew_and_not_corrected_by_the_old_one() -> None:
     scene = answering(deploying())
     scene.engine_logs(EngineMemory(measured=TOLD))
-    scene.settings = replace(scene.settings, vllm_image="vllm:2")
+    scene.settings = replace(scene.settings, vllm_image="vllm:2", rollout_on_upgrade=True)
     scene.settle()
     answering(scene)
     scene.engine_logs(EngineMemory(measured=TOLD.model_copy(update={"kv_cache_tokens": 1})))

@@ -115,9 +115,14 @@ def test_the_group_has_a_name_of_its_own_since_its_nodes_meet_at_a_headless_serv
     assert group["metadata"]["ownerReferences"][0]["uid"] == "uid-support-bot"
 
 
-def test_a_rollout_makes_the_new_group_first_by_a_value_that_statefulsets_take() -> None:
-    rolling = built().groups()["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]
-    assert rolling == {"maxUnavailable": "1%", "maxSurge": 1}
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [(2, {"maxUnavailable": 1, "maxSurge": 0}), (4, {"maxUnavailable": "1%", "maxSurge": 1})],
+)
+def test_a_new_group_comes_first_where_there_are_nodes_for_it(nodes: int, expected: dict[str, Any]) -> None:
+    gpus = tuple(declared_classes([{"name": "A10G", "perNode": 1, "nodes": nodes}]))
+    rolling = built(gpus=gpus).groups()["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]
+    assert rolling == expected, "a plain 0 of maxUnavailable is refused by the StatefulSet"
 
 
 def test_without_leader_worker_sets_it_is_refused_with_what_to_install_and_goes_on_once_they_are_there() -> None:
