@@ -62,7 +62,7 @@ def refusal(kubectl: Kubectl, manifest: Manifest) -> str:
     """Returns the API server's answer to a manifest that it must refuse."""
     with pytest.raises(KubectlError) as refused:
         kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(manifest))
-    return re.sub(r"limits\[(\w+)\]", r"limits.\1", str(refused.value))
+    return re.sub(r"(limits|nodeSelector)\[(\w+)\]", r"\1.\2", str(refused.value))
 
 
 def scaled(kubectl: Kubectl, name: str) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
             },
             "service": {"type": "LoadBalancer", "port": 8080, "annotations": {"networking.gke.io/load": "Internal"}},
             "disruptionBudget": {"minAvailable": "50%"},
-            "resources": {"requests": {"cpu": 4, "memory": "30Gi"}, "limits": {"memory": "1.5e10"}},
+            "resources": {"requests": {"cpu": 4, "memory": "30Gi"}, "limits": {"memory": "3.5e10"}},
         },
         "everything",
     )

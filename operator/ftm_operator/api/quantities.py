@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from kubernetes.utils.quantity import parse_quantity
 
-PATTERN = r"\+?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?"
+PATTERN = r"\+?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?"
 """Quantities that are not negative, to Python and to an API server's RE2."""
 
 

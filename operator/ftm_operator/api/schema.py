@@ -65,6 +65,38 @@ class Rule:
         return {**schema, VALIDATIONS: [*schema.get(VALIDATIONS, ()), *self.validations()]}
 
 
+@dataclass(frozen=True)
+class NamingRule(Rule):
+    """A promise about a map or an object, whose sentence names the part that breaks it."""
+
+    sentence_cel: str = ""
+    """The sentence as an API server makes it."""
+    broken: Callable[[Any], str | None] = lambda _: None
+    """Returns the sentence in Python; None where the promise is kept."""
+
+    def check(self, value: Any) -> Any:
+        if sentence := self.broken(value):
+            raise PydanticCustomError("rule", "{sentence}", {"sentence": sentence})
+        return value
+
+    def validations(self) -> list[dict[str, str]]:
+        return [{"rule": str(self.cel), "message": self.message, "messageExpression": self.sentence_cel}]
+
+
+def keys_match(pattern: str, message: str) -> NamingRule:
+    """Returns the rule that every key of a map matches; `{value}` in the message is the first that does not."""
+    holds = full_match(pattern)
+    before, after = message.split("{value}")
+    wrong = f"self.filter(key, !{full_match_cel(pattern, 'key')})[0]"
+    return NamingRule(
+        message.replace("{value}", "a key"),
+        f"self.all(key, {full_match_cel(pattern, 'key')})",
+        None,
+        " + ".join((json.dumps(f'{before}"'), wrong, json.dumps(f'"{after}', ensure_ascii=False))),
+        lambda items: next((message.replace("{value}", f'"{key}"') for key in items if not holds(key)), None),
+    )
+
+
 def full_match(pattern: str) -> Callable[[str], bool]:
     """Returns a test in Python whether a whole string matches `pattern`."""
     compiled = re.compile(pattern)

@@ -22,7 +22,9 @@ from ftm_operator.api.schema import (
 )
 from ftm_operator.api.spec.kubernetes_fields import (
     DNS_LABEL,
+    AnnotationKeys,
     EnvVar,
+    LabelKeys,
     LabelValue,
     NodeSelector,
     ObjectName,
@@ -54,9 +56,9 @@ def _not_ours(what: str, *names: str) -> Rule:
     )
 
 
-PodLabels = Annotated[dict[str, LabelValue], Field(max_length=64), _not_ours("labels", *OWN_LABELS)]
+PodLabels = Annotated[dict[str, LabelValue], Field(max_length=64), LabelKeys, _not_ours("labels", *OWN_LABELS)]
 PodAnnotations = Annotated[
-    dict[str, Annotated[str, Field(max_length=65536)]], Field(max_length=64), _not_ours("annotations")
+    dict[str, Annotated[str, Field(max_length=65536)]], Field(max_length=64), AnnotationKeys, _not_ours("annotations")
 ]
 VolumeName = Annotated[
     str,

@@ -7,6 +7,8 @@ from tests.unit.operator.api.manifests import minimal
 
 SOURCES = "write hf://org/name, hf://org/name@revision, s3://bucket/prefix or pvc://claim/path"
 
+LABEL_KEYS = "write name or domain/name of letters, digits, '-', '_' and '.', as in nvidia.com/gpu.product"
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -151,6 +153,63 @@ RULES = (
         "spec.jobs.envFrom[0]",
         {"secretRef": {"name": "a"}, "configMapRef": {"name": "b"}},
         "variables come from exactly one object; write configMapRef or secretRef",
+    ),
+    *(
+        Refusal(
+            "spec.jobs.resources.limits",
+            {"memory": written},
+            f"\"{written}\" is not a quantity; write a whole number or a string, as in 4, '500m' or '30Gi'",
+            at="spec.jobs.resources.limits.memory",
+        )
+        for written in ("1e", "-1Gi", "1e999", "", "1 Gi")
+    ),
+    Refusal(
+        "spec.jobs.resources",
+        {"requests": {"cpu": 4, "memory": "30Gi"}, "limits": {"cpu": "4000m", "memory": "8Gi"}},
+        "requests.memory 30Gi is more than limits.memory 8Gi; lower the request or raise the limit",
+    ),
+    Refusal(
+        "spec.serving.resources",
+        {"requests": {"cpu": 2}, "limits": {"cpu": "1500m"}},
+        "requests.cpu 2 is more than limits.cpu 1500m; lower the request or raise the limit",
+    ),
+    Refusal(
+        "spec.serving.resources.requests",
+        {"gpu": 1},
+        '"gpu" is not a resource of a container; write cpu, memory, ephemeral-storage or domain/name, as in '
+        "nvidia.com/gpu",
+    ),
+    Refusal("spec.serving.nodeSelector", {"gpu type": "a10g"}, f'"gpu type" cannot be a label\'s key; {LABEL_KEYS}'),
+    Refusal("spec.jobs.nodeSelector", {"A.com/pool": "a"}, f'"A.com/pool" cannot be a label\'s key; {LABEL_KEYS}'),
+    Refusal(
+        "spec.jobs.nodeSelector",
+        {"pool": "for merges"},
+        "\"for merges\" cannot be a label's value; write letters, digits, '-', '_' and '.', without spaces, beginning "
+        "and ending with a letter or digit",
+        at="spec.jobs.nodeSelector.pool",
+    ),
+    Refusal("spec.jobs.podLabels", {"team/": "a"}, f'"team/" cannot be a label\'s key; {LABEL_KEYS}'),
+    Refusal("spec.jobs.podAnnotations", {"a b": "a"}, f'"a b" cannot be an annotation\'s key; {LABEL_KEYS}'),
+    Refusal(
+        "spec.jobs.tolerations[0]",
+        {"key": "gpu,spot", "operator": "Exists"},
+        f'"gpu,spot" cannot be a taint\'s key; {LABEL_KEYS}',
+        at="spec.jobs.tolerations[0].key",
+    ),
+    Refusal(
+        "spec.jobs.tolerations[0]",
+        {"value": "spot"},
+        "a toleration without a key is for every taint; write key, or operator: Exists",
+    ),
+    Refusal(
+        "spec.serving.tolerations[0]",
+        {"key": "gpu", "operator": "Exists", "value": "true"},
+        "operator Exists compares no value; remove value, or write operator: Equal",
+    ),
+    Refusal(
+        "spec.serving.tolerations[0]",
+        {"key": "gpu", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 60},
+        "tolerationSeconds is for taints that evict; write effect: NoExecute, or remove tolerationSeconds",
     ),
     Refusal(
         "spec.serving.disruptionBudget",
