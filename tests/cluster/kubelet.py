@@ -28,12 +28,12 @@ class Kubelet:
 
     kubectl: Kubectl
 
-    def end(self, step: str, told: Report) -> None:
+    def end(self, step: str, told: Report, *, beside: str | None = None) -> None:
         """The newest unfinished pod of a step ends with a report."""
-        self.ends(eventually(f"an unfinished {step} pod", lambda: self._unfinished(step)), step, told)
+        self.ends(eventually(f"an unfinished {step} pod", lambda: self._unfinished(step)), step, told, beside)
 
-    def ends(self, pod: str, step: str, told: Report) -> None:
-        """This pod of a step ends with a report."""
+    def ends(self, pod: str, step: str, told: Report, beside: str | None = None) -> None:
+        """This pod of a step ends with a report, but for the container `beside` it, which goes on."""
         code = int(told.exit_code)
         state = {
             "terminated": {
@@ -43,7 +43,11 @@ class Kubelet:
                 "finishedAt": "2026-01-01T00:00:01Z",
             }
         }
-        self._set_status(pod, "Failed" if code else "Succeeded", {"name": step, "state": state})
+        ended = {"name": step, "state": state}
+        if beside:
+            self._set_status(pod, "Running", {"name": beside, "state": {"running": {}}}, ended)
+        else:
+            self._set_status(pod, "Failed" if code else "Succeeded", ended)
 
     def ready(self) -> None:
         """All serving pods answer."""
@@ -93,10 +97,10 @@ class Kubelet:
     def _unfinished(self, step: str) -> str | None:
         return next((p["metadata"]["name"] for p in self._pods(step) if p["status"]["phase"] == "Pending"), None)
 
-    def _set_status(self, name: str, phase: str, container: dict[str, Any], *, ready: bool = False) -> None:
+    def _set_status(self, name: str, phase: str, *containers: dict[str, Any], ready: bool = False) -> None:
         blank = {"image": "", "imageID": "", "ready": False, "restartCount": 0}
         conditions = [{"type": "Ready", "status": "True"}] if ready else []
-        status = {"phase": phase, "containerStatuses": [blank | container], "conditions": conditions}
+        status = {"phase": phase, "containerStatuses": [blank | each for each in containers], "conditions": conditions}
         patch = json.dumps({"status": status})
         self.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", patch)
 

@@ -91,6 +91,17 @@ def test_an_emoji_in_a_prompt_and_in_an_engines_last_words_stops_nothing(kubectl
     assert eventually("the engine's words", lambda: "🔥" in ready(kubectl).get("message", ""))
 
 
+def test_a_proxy_beside_a_step_does_not_keep_its_job_from_ending(kubectl: Kubectl) -> None:
+    kubelet = Kubelet(kubectl)
+    kubectl.apply(model())
+    kubelet.end("inspect", report(Step.INSPECT, "Inspected", facts=facts()), beside="istio-proxy")
+    kubelet.end("merge", merged_report(), beside="istio-proxy")
+    kubelet.end("verify", verified_report(), beside="istio-proxy")
+    kubelet.ready()
+    await_phase(kubectl, "Ready")
+    eventually("no Job that its proxy keeps alive", lambda: not kubectl.list("jobs"))
+
+
 def test_a_quota_is_said_and_work_goes_on_once_it_is_raised(kubectl: Kubectl) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-jobs"}}
     kubectl.apply({**quota, "spec": {"hard": {"count/jobs.batch": "0"}}})

@@ -5,6 +5,7 @@ Job has failed for good, the next attempt follows after a delay that doubles fro
 bucket, a Secret or a network may be mended without a change of the FineTunedModel. What has not been tried yet (a
 corrected spec or installation, another resource's own credentials) is tried at once. A Job that ran out of memory is
 followed at once, and once, by one with more, unless the spec says how much a Job may have.
+A Job ends with its step, although other containers of its pod go on.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,9 +19,9 @@ from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.pod_trouble import pod_trouble
 from ftm_operator.observe.reports import report_in
 from ftm_operator.observe.status_conditions import true_condition
-from ftm_operator.resources.metadata import ATTEMPT, FIRST_ATTEMPT, JOB_SPEC, MORE_MEMORY, Manifest
+from ftm_operator.observe.step_end import pods_of, step_statuses, with_end_of_step
+from ftm_operator.resources.metadata import ATTEMPT, FIRST_ATTEMPT, JOB_SPEC, MORE_MEMORY, STEP, Manifest
 
-JOB_NAME = "batch.kubernetes.io/job-name"
 MINUTE, TEN_MINUTES = 60.0, 600.0
 
 
@@ -91,6 +92,7 @@ def job_state(
 
     `seen` tells when the operator first saw that a Job had ended, by its own clock.
     """
+    jobs = [job if finished(job) else with_end_of_step(job, pods) for job in jobs]
     last = max((attempt(job) for job in jobs), default=0)
     counted = [job for job in jobs if wanted.shared or wanted.ours(job)]
     alive = [job for job in counted if "deletionTimestamp" not in job["metadata"]]
@@ -98,7 +100,7 @@ def job_state(
     first = min(map(_first_attempt, same), default=last + 1)
     if not alive or attempt(newest := max(alive, key=attempt)) < max(map(attempt, counted)):
         return Due(last + 1, first)
-    own_pods = _pods_of(newest, pods)
+    own_pods = pods_of(newest, pods)
     if complete := true_condition(newest, "Complete"):
         report = next((found for pod in own_pods if (found := report_of(pod)) and found.outcome == Outcome.DONE), None)
         if report:
@@ -130,18 +132,14 @@ def _spec_hash(job: Manifest) -> str | None:
     return found
 
 
-def _pods_of(job: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
-    return [pod for pod in pods if pod["metadata"].get("labels", {}).get(JOB_NAME) == job["metadata"]["name"]]
-
-
 def finished(job: Manifest) -> bool:
     """Tells whether a Job has ended, well or badly."""
     return bool(true_condition(job, "Complete") or true_condition(job, "Failed"))
 
 
 def report_of(pod: Manifest) -> Report | None:
-    """Returns the report that a pod's container left as its termination message, if it left one."""
-    return next((report for container in _statuses(pod) if (report := report_in(_terminated(container)))), None)
+    """Returns the report that a pod's step left as its termination message, if it left one."""
+    return next((report for container in step_statuses(pod) if (report := report_in(_terminated(container)))), None)
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ class _Failure:
 def _broken(failure: _Failure, pods: Sequence[Manifest], now: datetime, wanted: Wanted) -> State:
     job, following = failure.job, attempt(failure.newest) + 1
     failed = true_condition(job, "Failed") or {}
-    last = max(_pods_of(job, pods), key=_finished_at, default=None)
+    last = max(pods_of(job, pods), key=_finished_at, default=None)
     report = report_of(last) if last else None
     out_of_memory = bool(last and _out_of_memory(last, report))
     had_more = MORE_MEMORY in job["metadata"].get("annotations", {})
@@ -217,18 +215,21 @@ def _out_of_memory(pod: Manifest, report: Report | None) -> bool:
     """Tells whether the kernel killed a container for its memory, or the step itself said so."""
     if report:
         return report.reason == OperatorReason.OUT_OF_MEMORY
-    return any(_terminated(container).get("reason") == "OOMKilled" for container in _statuses(pod))
+    return any(_terminated(container).get("reason") == "OOMKilled" for container in step_statuses(pod))
 
 
 def _memory_limit(job: Manifest) -> str | None:
-    container = job["spec"]["template"]["spec"]["containers"][0]
-    limit: str | None = container.get("resources", {}).get("limits", {}).get("memory")
-    return limit
+    step = job["metadata"].get("labels", {}).get(STEP)
+    for container in job["spec"]["template"]["spec"]["containers"]:
+        if container["name"] == step:
+            limit: str | None = container.get("resources", {}).get("limits", {}).get("memory")
+            return limit
+    return None
 
 
 def _activity(job: Manifest, pods: Sequence[Manifest]) -> str:
     name = job["metadata"]["name"]
-    newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
+    newest = next(iter(pods), None)
     if newest is None:
         return f"Job {name} has no pod yet"
     if trouble := pod_trouble(newest):
@@ -239,12 +240,8 @@ def _activity(job: Manifest, pods: Sequence[Manifest]) -> str:
 
 
 def _running_pod(pods: Sequence[Manifest]) -> str | None:
-    running = (pod for pod in pods if any("running" in container.get("state", {}) for container in _statuses(pod)))
+    running = (pod for pod in pods if any("running" in container.get("state", {}) for container in step_statuses(pod)))
     return next((str(pod["metadata"]["name"]) for pod in running), None)
-
-
-def _statuses(pod: Manifest) -> list[Manifest]:
-    return pod.get("status", {}).get("containerStatuses") or []
 
 
 def _terminated(container: Manifest) -> dict[str, Any]:
@@ -252,4 +249,4 @@ def _terminated(container: Manifest) -> dict[str, Any]:
 
 
 def _finished_at(pod: Manifest) -> str:
-    return max((str(_terminated(container).get("finishedAt", "")) for container in _statuses(pod)), default="")
+    return max((str(_terminated(container).get("finishedAt", "")) for container in step_statuses(pod)), default="")

@@ -5,8 +5,8 @@ from dataclasses import replace
 from ftm_operator.observe.drift import ABSENT
 from ftm_operator.observe.job_state import Due, Running, State, Wanted, finished, job_state
 from ftm_operator.reconcile.holds import Hold, incomplete, report_or_hold
-from ftm_operator.reconcile.passes import Action, Apply, Context, Delete, Effects, StepOutcome
-from ftm_operator.reconcile.prune import superseded_jobs
+from ftm_operator.reconcile.passes import Action, Apply, Context, Delete, Effects, StepOutcome, StepPod
+from ftm_operator.reconcile.prune import ended_jobs, superseded_jobs
 from ftm_operator.resources.job import Attempt, JobIdentity, job, job_identity, job_spec_hash, may_have_more_memory
 from ftm_operator.resources.metadata import NAME, owned_by
 from ftm_operator.steps.step import JobStep, StepInputs, StepResult
@@ -17,9 +17,10 @@ def run_job_step(context: Context, step: JobStep, inputs: StepInputs) -> StepOut
     if not step.applies(inputs):
         return StepOutcome(StepResult(skipped=True))
     input_hash = step.input_hash(inputs)
-    if kept := step.kept(context.before, input_hash, inputs.store):
-        return _judged(step, inputs, kept)
     identity = job_identity(context.model, step, input_hash, inputs.store)
+    if kept := step.kept(context.before, input_hash, inputs.store):
+        effects = Effects(ended_jobs(context, identity, result_is_kept=True))
+        return replace(_judged(step, inputs, kept), effects=effects)
     state = _state(context, step, inputs, identity)
     effects = _effects(context, step, inputs, identity, state)
     report = report_or_hold(_with_progress(context, step, state), step)
@@ -55,6 +56,7 @@ def _state(context: Context, step: JobStep, inputs: StepInputs, identity: JobIde
 def _effects(context: Context, step: JobStep, inputs: StepInputs, identity: JobIdentity, state: State) -> Effects:
     """Returns the Job that is due, and what a shared build is followed by."""
     actions: tuple[Action, ...] = superseded_jobs(context, step, identity)
+    actions += ended_jobs(context, identity, result_is_kept=False)
     if isinstance(state, Due):
         attempt = Attempt(state.attempt, state.first, state.more_memory)
         actions += (Apply(job(context.model, step.command(inputs), identity, attempt, context.settings), ABSENT),)
@@ -62,7 +64,7 @@ def _effects(context: Context, step: JobStep, inputs: StepInputs, identity: JobI
         actions += (Delete(state.superseded),)
     if not step.shared:
         return Effects(actions)
-    pod = state.pod if isinstance(state, Running) else None
+    pod = StepPod(state.pod, step.name) if isinstance(state, Running) and state.pod else None
     return Effects(actions, awaited_build=identity.value, progress_pod=pod)
 
 

@@ -78,13 +78,21 @@ Action = Apply | Delete
 
 
 @dataclass(frozen=True)
+class StepPod:
+    """The pod of a running step, and its container that runs the step."""
+
+    name: str
+    container: str
+
+
+@dataclass(frozen=True)
 class Effects:
     """Everything that a pass asks for beside its status."""
 
     actions: tuple[Action, ...] = ()
     awaited_build: str | None = None
     """The shared build that this resource waits for, as its Job's label names it."""
-    progress_pod: str | None = None
+    progress_pod: StepPod | None = None
     """The pod whose log tells how far the running step is."""
     engine_log: EngineLog | None = None
     """The engine's log that this pass needs, or needed."""

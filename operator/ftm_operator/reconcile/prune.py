@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from ftm_operator.observe.job_state import finished
+from ftm_operator.observe.job_state import attempt, finished
+from ftm_operator.observe.step_end import step_has_ended
 from ftm_operator.reconcile.passes import Context, Delete
 from ftm_operator.resources.job import JobIdentity
 from ftm_operator.resources.metadata import NAME, STEP, Manifest, owned_by
@@ -36,6 +37,22 @@ def superseded_jobs(context: Context, step: JobStep, identity: JobIdentity) -> t
         for job in _unfinished_jobs(context)
         if job["metadata"]["labels"].get(STEP) == step.name
         and job["metadata"]["labels"].get(identity.label) != identity.value
+    )
+
+
+def ended_jobs(context: Context, identity: JobIdentity, *, result_is_kept: bool) -> tuple[Delete, ...]:
+    """Returns the Jobs that other containers alone keep from ending, and that nobody needs any more.
+
+    One is needed until its result is in status, or until the attempt after it is there.
+    """
+    newest = max(map(attempt, context.observed.jobs(identity.label, identity.value)), default=0)
+    pods = context.observed.pods(identity.label, identity.value)
+    return tuple(
+        Delete(job)
+        for job in _unfinished_jobs(context)
+        if job["metadata"]["labels"].get(identity.label) == identity.value
+        and step_has_ended(job, pods)
+        and (result_is_kept or attempt(job) < newest)
     )
 
 

@@ -200,9 +200,9 @@ class Cluster:
         """Creates an Event in the namespace that it names."""
         await self._request("create", _Target("Event", event["metadata"]["namespace"]), body=event)
 
-    async def last_log_line(self, namespace: str, pod: str) -> str:
-        """Returns the newest line of a pod's log, cut at LOG_LINE_BYTES."""
-        return (await self._log(namespace, pod, tailLines=1, limitBytes=LOG_LINE_BYTES)).strip()
+    async def last_log_line(self, namespace: str, pod: str, container: str) -> str:
+        """Returns the newest line of a container's log, cut at LOG_LINE_BYTES."""
+        return (await self._log(namespace, pod, container=container, tailLines=1, limitBytes=LOG_LINE_BYTES)).strip()
 
     async def log_beginning(self, namespace: str, pod: str, container: str) -> str:
         """Returns the first LOG_PART_BYTES that a container's present run logged."""

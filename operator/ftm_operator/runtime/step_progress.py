@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ftm_jobs.contract.steps import progress_in
+from ftm_operator.reconcile.passes import StepPod
 from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.view.object_cache import Key
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _RunningPod:
-    name: str
+    pod: StepPod
     progress: str | None = None
     read_again: float = 0.0
     """The earliest time of the next read, by the event loop's clock."""
@@ -36,30 +37,30 @@ class StepProgress:
         self._cluster = cluster
         self._pods: dict[Key, _RunningPod] = {}
 
-    def ask(self, key: Key, pod: str | None) -> float | None:
+    def ask(self, key: Key, pod: StepPod | None) -> float | None:
         """Notes the pod that a pass wants to hear of. Returns the seconds until it is worth another pass, if any."""
         if pod is None:
             self._pods.pop(key, None)
             return None
-        if key not in self._pods or self._pods[key].name != pod:
+        if key not in self._pods or self._pods[key].pod != pod:
             self._pods[key] = _RunningPod(pod)
         return READ_SECONDS
 
     async def read(self, key: Key) -> None:
         """Reads the log that the last pass asked for, if it is due."""
-        pod, now = self._pods.get(key), asyncio.get_running_loop().time()
-        if pod is None or now < pod.read_again:
+        running, now = self._pods.get(key), asyncio.get_running_loop().time()
+        if running is None or now < running.read_again:
             return
-        pod.read_again = now + READ_SECONDS
+        running.read_again = now + READ_SECONDS
         try:
-            line = await self._cluster.last_log_line(key[0], pod.name)
+            line = await self._cluster.last_log_line(key[0], running.pod.name, running.pod.container)
         except ApiError as error:
             log.debug("%s/%s: %s", *key, error)
-            pod.read_again = now + UNREADABLE_SECONDS
+            running.read_again = now + UNREADABLE_SECONDS
             return
-        pod.progress = progress_in(line) or pod.progress
+        running.progress = progress_in(line) or running.progress
 
     def by_pod(self, key: Key) -> Mapping[str, str]:
         """Returns the progress of the model's step, by the name of its pod."""
-        pod = self._pods.get(key)
-        return {pod.name: pod.progress} if pod and pod.progress else {}
+        running = self._pods.get(key)
+        return {running.pod.name: running.progress} if running and running.progress else {}

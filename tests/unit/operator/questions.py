@@ -71,7 +71,8 @@ class Questions(Namespace):
 
     def followed(self, name: str = NAME) -> str | None:
         """Returns the pod whose log the resource wants read for its progress."""
-        return self.once(name).effects.progress_pod
+        pod = self.once(name).effects.progress_pod
+        return pod.name if pod else None
 
     def awaited_log(self) -> EngineLog | None:
         """Returns the engine's log that the resource wants read."""

@@ -153,12 +153,12 @@ async def test_an_event_is_created(server: tuple[ApiServer, Cluster]) -> None:
 async def test_logs_are_read_in_parts(server: tuple[ApiServer, Cluster]) -> None:
     api, cluster = server
     api.answers = [(200, "one line\n")]
-    assert await cluster.last_log_line("team-a", "merge-1") == "one line"
+    assert await cluster.last_log_line("team-a", "merge-1", "merge") == "one line"
     await cluster.log_beginning("team-a", "support-bot-1", "vllm")
     await cluster.log_end("team-a", "support-bot-1", "vllm", previous=True)
     path = "/api/v1/namespaces/team-a/pods"
     assert api.requests == [
-        ("GET", f"{path}/merge-1/log", {"tailLines": "1", "limitBytes": "512"}),
+        ("GET", f"{path}/merge-1/log", {"container": "merge", "tailLines": "1", "limitBytes": "512"}),
         ("GET", f"{path}/support-bot-1/log", {"container": "vllm", "limitBytes": "262144"}),
         (
             "GET",

@@ -9,7 +9,7 @@ import pytest
 
 from ftm_jobs.contract.steps import progress_in
 from ftm_jobs.runtime.progress import Progress
-from ftm_operator.reconcile.passes import Effects, Result
+from ftm_operator.reconcile.passes import Effects, Result, StepPod
 from ftm_operator.runtime import model_pass
 from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.controller import Controller
@@ -94,8 +94,8 @@ class Log:
     async def get(self, *_: str) -> None:
         """There is no ConfigMap of measurements."""
 
-    async def last_log_line(self, namespace: str, pod: str) -> str:
-        self.reads.append(f"{namespace}/{pod}")
+    async def last_log_line(self, namespace: str, pod: str, container: str) -> str:
+        self.reads.append(f"{namespace}/{pod}/{container}")
         if self.line is None:
             raise ApiError("GET", 403, "forbidden")
         return self.line
@@ -115,7 +115,7 @@ class Follower:
 
     def _reconcile(self, observed: Any, *_: Any) -> Result:
         self.saw.append(dict(observed.progress))
-        return Result(Effects(progress_pod=self.follows))
+        return Result(Effects(progress_pod=StepPod(self.follows, "merge") if self.follows else None))
 
     async def passes(self, monkeypatch: pytest.MonkeyPatch, *times: float) -> None:
         self.controller.watch_event(None, resource() | {"kind": "FineTunedModel"})
@@ -130,7 +130,7 @@ async def test_a_log_is_read_at_most_every_ten_seconds(monkeypatch: pytest.Monke
     log = Log()
     follower = Follower(log, monkeypatch)
     await follower.passes(monkeypatch, 100, 101, 102, 110, 110.9, 111, 112)
-    assert log.reads == [f"{NAMESPACE}/merge-1-0"] * 2
+    assert log.reads == [f"{NAMESPACE}/merge-1-0/merge"] * 2
     assert follower.saw[0] == {}
     assert follower.saw[1:] == [{"merge-1-0": LINE.removeprefix("merge: ")}] * 6
 
