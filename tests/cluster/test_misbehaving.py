@@ -102,6 +102,16 @@ def test_a_proxy_beside_a_step_does_not_keep_its_job_from_ending(kubectl: Kubect
     eventually("no Job that its proxy keeps alive", lambda: not kubectl.list("jobs"))
 
 
+def test_prompts_beyond_what_one_argument_may_hold_make_a_job(kubectl: Kubectl) -> None:
+    kubelet = Kubelet(kubectl)
+    kubectl.apply(model(verification={"prompts": [{"prompt": "🤖$(HOME)" * 800}] * 32}))
+    kubelet.end("inspect", report(Step.INSPECT, "Inspected", facts=facts()))
+    kubelet.end("merge", merged_report())
+    (job,) = eventually("the Job", lambda: kubectl.list("jobs", "-l", "ftm.dev/step=verify"))
+    (step,) = job["spec"]["template"]["spec"]["containers"]
+    assert sum(len(argument.encode()) for argument in step["args"]) > 300_000
+
+
 def test_a_quota_is_said_and_work_goes_on_once_it_is_raised(kubectl: Kubectl) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-jobs"}}
     kubectl.apply({**quota, "spec": {"hard": {"count/jobs.batch": "0"}}})

@@ -1,13 +1,14 @@
 """Describes the step that measures what was built against the base with its adapters."""
 
 import json
+from collections.abc import Iterator, Sequence
 
 from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
 from ftm_jobs.contract.verification import Check, Verification
 from ftm_operator.api.reasons import OperatorReason
-from ftm_operator.api.v1alpha1 import FineTunedModelStatus
+from ftm_operator.api.v1alpha1 import FineTunedModelStatus, Prompt
 from ftm_operator.planning.input_hashes import verification_input_hash
 from ftm_operator.steps.source import (
     SourceArgument,
@@ -27,6 +28,9 @@ from ftm_operator.steps.step import (
     with_artifacts,
 )
 
+LONGEST_PART_BYTES = 120 * 1024
+"""Below MAX_ARG_STRLEN, 128 KiB: one argument of a program. Source: Linux, include/uapi/linux/binfmts.h."""
+
 
 def _input_hash(inputs: StepInputs) -> str:
     return verification_input_hash(inputs.model.spec, inputs.models, inputs.refresh)
@@ -43,18 +47,37 @@ def _command(inputs: StepInputs) -> StepCommand:
         artifact_source(artifact, inputs.store, role)
         for artifact, role in zip(inputs.models, ("model", "quantized"), strict=False)
     ]
-    prompts = json.dumps([prompt.to_json() for prompt in verification.prompts], ensure_ascii=False)
     arguments = (
         Step.VERIFY,
         *source_arguments(originals),
         *(word for source in models for word in (f"--{source.role}", source.argument())),
         *(("--calibration", calibration.argument()) if calibration else ()),
-        *(("--prompts", prompts) if verification.prompts else ()),
+        *_prompt_arguments(verification.prompts),
         *(("--max-divergence", str(verification.max_divergence)) if verification.max_divergence else ()),
     )
     reads = (*originals, *models, *([calibration] if calibration else []))
     needs = JobNeeds("1", 2 * GIB, 8 * GIB, 2 * inputs.models[0].total_bytes + GIB)
     return StepCommand(Step.VERIFY, arguments, reads, _image(inputs), needs, inputs.store)
+
+
+def _prompt_arguments(prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    """Returns the questions as JSON, in as many arguments as Linux needs: it starts no program with a longer one."""
+    if not prompts:
+        return ()
+    text = json.dumps([prompt.to_json() for prompt in prompts], ensure_ascii=False)
+    first, *rest = _parts(text.encode(), LONGEST_PART_BYTES)
+    return ("--prompts", first, *(f"--prompts-rest={part}" for part in rest))
+
+
+def _parts(text: bytes, most_bytes: int) -> Iterator[str]:
+    """Yields a text in parts of at most so many bytes of UTF-8 each, with no character cut in two."""
+    while len(text) > most_bytes:
+        end = most_bytes
+        while text[end] & 0xC0 == 0x80:
+            end -= 1
+        yield text[:end].decode()
+        text = text[end:]
+    yield text.decode()
 
 
 def _adopt(report: Report, input_hash: str) -> StepResult | None:
