@@ -160,6 +160,7 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
                 "liveness": {"failureThreshold": 30},
             },
             "service": {"type": "LoadBalancer", "port": 8080, "annotations": {"networking.gke.io/load": "Internal"}},
+            "fetch": {"resources": {"requests": {"cpu": "1"}}},
             "disruptionBudget": {"minAvailable": "50%"},
             "resources": {"requests": {"cpu": 4, "memory": "30Gi"}, "limits": {"memory": "3.5e10"}},
         },
@@ -181,7 +182,12 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
             "maxDivergence": 0.2,
             "policy": "Warn",
         },
-        "jobs": POD_FIELDS | {"activeDeadlineSeconds": 3600},
+        "jobs": POD_FIELDS
+        | {
+            "activeDeadlineSeconds": 3600,
+            "steps": {"merge": {"resources": {"limits": {"memory": "8Gi"}}}},
+            "scratch": {"storageClassName": "fast"},
+        },
     }
     kubectl.apply({**manifest, "spec": asked})
     stored = kubectl.get(KIND, "everything")["spec"]

@@ -79,6 +79,8 @@ class Wanted:
     """Tells whether a Job is this resource's own."""
     shared: bool
     """Other resources' Jobs count too; else they only have a name that a new one must not have."""
+    memory_limit_field: str
+    """The field of the spec by which the step gets more memory."""
 
 
 def job_state(
@@ -169,7 +171,7 @@ def _broken(failure: _Failure, pods: Sequence[Manifest], now: datetime, wanted: 
     if out_of_memory:
         limit = _memory_limit(job)
         instead = "raise" if limit else "set"
-        message = f"Job {name} ran out of memory at {limit or 'no limit'}; {instead} spec.jobs.resources.limits.memory"
+        message = f"Job {name} ran out of memory at {limit or 'no limit'}; {instead} {wanted.memory_limit_field}"
         return Broken(OperatorReason.OUT_OF_MEMORY, message, True, retry_after)
     if report:
         return Broken(report.reason, report.message, report.outcome == Outcome.INVALID_INPUT, retry_after)

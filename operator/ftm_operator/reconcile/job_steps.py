@@ -2,12 +2,22 @@
 
 from dataclasses import replace
 
+from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.drift import ABSENT
 from ftm_operator.observe.job_state import Due, Running, State, Wanted, finished, job_state
 from ftm_operator.reconcile.holds import Hold, incomplete, report_or_hold
 from ftm_operator.reconcile.passes import Action, Apply, Context, Delete, Effects, StepOutcome, StepPod
-from ftm_operator.reconcile.prune import ended_jobs, superseded_jobs
-from ftm_operator.resources.job import Attempt, JobIdentity, job, job_identity, job_spec_hash, may_have_more_memory
+from ftm_operator.reconcile.prune import spent_jobs, superseded_jobs
+from ftm_operator.resources.job import (
+    Attempt,
+    JobIdentity,
+    job,
+    job_identity,
+    job_spec_hash,
+    lack_of_memory,
+    may_have_more_memory,
+    memory_limit_field,
+)
 from ftm_operator.resources.metadata import NAME, owned_by
 from ftm_operator.steps.step import JobStep, StepInputs, StepResult
 
@@ -19,9 +29,11 @@ def run_job_step(context: Context, step: JobStep, inputs: StepInputs) -> StepOut
     input_hash = step.input_hash(inputs)
     identity = job_identity(context.model, step, input_hash, inputs.store)
     if kept := step.kept(context.before, input_hash, inputs.store):
-        effects = Effects(ended_jobs(context, identity, result_is_kept=True))
+        effects = Effects(spent_jobs(context, identity, result_is_kept=True))
         return replace(_judged(step, inputs, kept), effects=effects)
     state = _state(context, step, inputs, identity)
+    if isinstance(state, Due) and (lack := lack_of_memory(context.model, step.command(inputs))):
+        return StepOutcome(hold=Hold("Failed", OperatorReason.OUT_OF_MEMORY, lack, stalled=True))
     effects = _effects(context, step, inputs, identity, state)
     report = report_or_hold(_with_progress(context, step, state), step)
     if isinstance(report, Hold):
@@ -43,7 +55,13 @@ def _state(context: Context, step: JobStep, inputs: StepInputs, identity: JobIde
     """Returns the state of the step's Jobs."""
     model, observed = context.model, context.observed
     spec_hash = job_spec_hash(model, step.command(inputs), context.settings)
-    wanted = Wanted(spec_hash, may_have_more_memory(model), lambda item: owned_by(item, model), step.shared)
+    wanted = Wanted(
+        spec_hash,
+        may_have_more_memory(model, step.name),
+        lambda item: owned_by(item, model),
+        step.shared,
+        memory_limit_field(model, step.name),
+    )
     pods = observed.pods(identity.label, identity.value)
     jobs = [
         item
@@ -56,7 +74,7 @@ def _state(context: Context, step: JobStep, inputs: StepInputs, identity: JobIde
 def _effects(context: Context, step: JobStep, inputs: StepInputs, identity: JobIdentity, state: State) -> Effects:
     """Returns the Job that is due, and what a shared build is followed by."""
     actions: tuple[Action, ...] = superseded_jobs(context, step, identity)
-    actions += ended_jobs(context, identity, result_is_kept=False)
+    actions += spent_jobs(context, identity, result_is_kept=False)
     if isinstance(state, Due):
         attempt = Attempt(state.attempt, state.first, state.more_memory)
         actions += (Apply(job(context.model, step.command(inputs), identity, attempt, context.settings), ABSENT),)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ftm_operator.observe.job_state import attempt, finished
 from ftm_operator.observe.step_end import step_has_ended
 from ftm_operator.reconcile.passes import Context, Delete
-from ftm_operator.resources.job import JobIdentity
+from ftm_operator.resources.job import JobIdentity, has_scratch
 from ftm_operator.resources.metadata import NAME, STEP, Manifest, owned_by
 from ftm_operator.steps.step import JobStep, PipelineStep
 
@@ -40,18 +40,19 @@ def superseded_jobs(context: Context, step: JobStep, identity: JobIdentity) -> t
     )
 
 
-def ended_jobs(context: Context, identity: JobIdentity, *, result_is_kept: bool) -> tuple[Delete, ...]:
-    """Returns the Jobs that other containers alone keep from ending, and that nobody needs any more.
+def spent_jobs(context: Context, identity: JobIdentity, *, result_is_kept: bool) -> tuple[Delete, ...]:
+    """Returns the Jobs whose step has ended and that still hold memory for other containers, or a scratch volume.
 
-    One is needed until its result is in status, or until the attempt after it is there.
+    One stays until its result is in status, or until the attempt after it is there.
     """
     newest = max(map(attempt, context.observed.jobs(identity.label, identity.value)), default=0)
     pods = context.observed.pods(identity.label, identity.value)
     return tuple(
         Delete(job)
-        for job in _unfinished_jobs(context)
+        for job in _own_jobs(context)
         if job["metadata"]["labels"].get(identity.label) == identity.value
-        and step_has_ended(job, pods)
+        and "deletionTimestamp" not in job["metadata"]
+        and (has_scratch(job) if finished(job) else step_has_ended(job, pods))
         and (result_is_kept or attempt(job) < newest)
     )
 

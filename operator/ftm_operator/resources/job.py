@@ -8,9 +8,11 @@ is another Job.
 from dataclasses import dataclass
 
 from ftm_jobs.contract.steps import ExitCode
-from ftm_operator.api.quantities import binary_quantity
-from ftm_operator.api.v1alpha1 import FineTunedModel
+from ftm_operator.api.quantities import binary_quantity, quantity
+from ftm_operator.api.spec.jobs import Scratch, StepSettings
+from ftm_operator.api.v1alpha1 import FineTunedModel, ResourceRequirements
 from ftm_operator.planning.input_hashes import short_hash
+from ftm_operator.resources.amounts import with_asked
 from ftm_operator.resources.metadata import (
     ARTIFACT,
     ATTEMPT,
@@ -24,6 +26,7 @@ from ftm_operator.resources.metadata import (
 )
 from ftm_operator.resources.pod import (
     TERMINATION_LOG,
+    TMP_VOLUME,
     container,
     pod_spec,
     user_metadata,
@@ -35,6 +38,8 @@ from ftm_operator.steps.source import SourceArgument
 from ftm_operator.steps.step import JobImage, JobNeeds, JobStep, StepCommand
 
 BACKOFF_LIMIT = 3
+FILE_SYSTEM_TENTHS = 11
+"""A scratch volume's size over what is written to it, in tenths: a file system keeps some 7% for itself (ext4)."""
 KILLED = 137
 """The exit code of a container that the kernel killed, mostly for its memory: the same again would end the same."""
 
@@ -59,9 +64,40 @@ class Attempt:
     """The attempt follows one that ran out of memory, and gets twice as much."""
 
 
-def may_have_more_memory(model: FineTunedModel) -> bool:
-    """Tells whether a Job's memory is the operator's to choose: where the spec sets resources, they are kept."""
-    return model.spec.jobs.resources is None
+def may_have_more_memory(model: FineTunedModel, step: str) -> bool:
+    """Tells whether a step's memory is the operator's to choose: where the spec sets it, it is kept."""
+    return not any(_sets_memory(asked) for _, asked in _asked(model, step))
+
+
+def memory_limit_field(model: FineTunedModel, step: str) -> str:
+    """Returns the field of the spec by which a step's Jobs get more memory."""
+    fields = [field for field, asked in _asked(model, step) if _sets_memory(asked)]
+    return f"{(fields or ['spec.jobs.resources'])[-1]}.limits.memory"
+
+
+def lack_of_memory(model: FineTunedModel, command: StepCommand) -> str | None:
+    """Returns why a step cannot run within the memory that the spec lets it have, if that is known beforehand."""
+    limit = _resources(model, command, times=1).get("limits", {}).get("memory")
+    least = command.needs.least_memory_bytes
+    if limit is None or quantity(limit) >= least:
+        return None
+    field = memory_limit_field(model, command.step)
+    return (
+        f"the {command.step} step holds the model in memory, {binary_quantity(least)}, and {field} is {limit}; raise it"
+    )
+
+
+def _asked(model: FineTunedModel, step: str) -> list[tuple[str, ResourceRequirements | None]]:
+    """Returns the fields of the spec that set a step's resources, with what they set; the last one wins."""
+    own: StepSettings | None = getattr(model.spec.jobs.steps, step, None)
+    return [
+        ("spec.jobs.resources", model.spec.jobs.resources),
+        (f"spec.jobs.steps.{step}.resources", own.resources if own else None),
+    ]
+
+
+def _sets_memory(asked: ResourceRequirements | None) -> bool:
+    return bool(asked and "memory" in {*asked.requests, *asked.limits})
 
 
 def artifacts_source(model: FineTunedModel, settings: Settings) -> SourceArgument | None:
@@ -93,8 +129,8 @@ def job(
     own_labels = {identity.label: identity.value, ATTEMPT: str(attempt.number)}
     child_labels = {**labels(model, command.step, command.step), **own_labels}
     spec = _spec(model, command, settings, more_memory=attempt.more_memory)
-    (made,) = spec["template"]["spec"]["containers"]
-    more_memory = {MORE_MEMORY: made["resources"]["limits"]["memory"]} if attempt.more_memory else {}
+    resources = _resources(model, command, times=2)
+    more_memory = {MORE_MEMORY: resources["limits"]["memory"]} if attempt.more_memory else {}
     annotations = {JOB_SPEC: job_spec_hash(model, command, settings), FIRST_ATTEMPT: str(attempt.first), **more_memory}
     return {
         "apiVersion": "batch/v1",
@@ -121,16 +157,15 @@ def job_spec_hash(model: FineTunedModel, command: StepCommand, settings: Setting
 def _spec(model: FineTunedModel, command: StepCommand, settings: Settings, *, more_memory: bool) -> Manifest:
     """Returns a Job's spec without its labels."""
     jobs, step = model.spec.jobs, command.step
-    resources = jobs.resources.to_json() if jobs.resources else _resources(command.needs, times=1 + more_memory)
     pod = {
-        **pod_spec(settings, jobs, command.sources),
+        **pod_spec(settings, jobs, command.sources, tmp=_tmp_volume(jobs.scratch, command.needs)),
         "restartPolicy": "Never",
         "containers": [
             with_user_fields(
                 {
                     **container(step, job_image(command.image, settings), settings, sources=command.sources),
                     "args": [*_escaped(command.words), "--report", TERMINATION_LOG],
-                    "resources": resources,
+                    "resources": _resources(model, command, times=1 + more_memory),
                     "terminationMessagePath": TERMINATION_LOG,
                 },
                 jobs,
@@ -161,11 +196,37 @@ def _escaped(words: tuple[str, ...]) -> list[str]:
     return [word.replace("$", "$$") for word in words]
 
 
-def _resources(needs: JobNeeds, times: int) -> Manifest:
+def _resources(model: FineTunedModel, command: StepCommand, times: int) -> Manifest:
+    """Returns a step's resources: as they are worked out, with `times` the memory, but for those that the spec sets."""
+    needs = command.needs
     requests = {"cpu": needs.cpu, "memory": binary_quantity(times * needs.memory_bytes)}
-    if needs.disk_bytes:
+    if needs.disk_bytes and model.spec.jobs.scratch is None:
         requests["ephemeral-storage"] = binary_quantity(needs.disk_bytes)
-    return {"requests": requests, "limits": {"memory": binary_quantity(times * needs.memory_limit_bytes)}}
+    resources: Manifest = {
+        "requests": requests,
+        "limits": {"memory": binary_quantity(times * needs.memory_limit_bytes)},
+    }
+    for _, asked in _asked(model, command.step):
+        resources = with_asked(resources, asked)
+    return resources
+
+
+def _tmp_volume(scratch: Scratch | None, needs: JobNeeds) -> Manifest:
+    """Returns the volume at /tmp: the node's disk, or a claim that lives as long as the pod, if disk is used."""
+    if scratch is None or not needs.disk_bytes:
+        return TMP_VOLUME
+    size = binary_quantity(needs.disk_bytes * FILE_SYSTEM_TENTHS // 10)
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        **({"storageClassName": scratch.storage_class_name} if scratch.storage_class_name else {}),
+        "resources": {"requests": {"storage": size}},
+    }
+    return {"name": TMP_VOLUME["name"], "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
+
+
+def has_scratch(job: Manifest) -> bool:
+    """Tells whether a Job's pods have volumes that take up storage for as long as the pods are there."""
+    return any("ephemeral" in volume for volume in job["spec"]["template"]["spec"].get("volumes") or [])
 
 
 def _pod_failure_policy(container_name: str) -> Manifest:

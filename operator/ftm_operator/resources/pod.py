@@ -72,10 +72,12 @@ def pod_spec(
     sources: Sequence[SourceArgument] = (),
     volumes: Sequence[Manifest] = (),
     node_selector: Mapping[str, str] | None = None,
+    tmp: Manifest = TMP_VOLUME,
 ) -> Manifest:
     """Returns the fields of a pod's spec that all our pods share; only those with claims say who owns files.
 
-    `volumes` are the pod's own, beside /tmp and the sources; `node_selector` is the plan's, beside the spec's.
+    `volumes` are the pod's own, beside `tmp` for /tmp and the sources; `node_selector` is the plan's, which the
+    spec's goes before.
     """
     return {
         "enableServiceLinks": False,
@@ -89,7 +91,7 @@ def pod_spec(
             **({"fsGroupChangePolicy": "OnRootMismatch"} if _claims(sources) else {}),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumes": [TMP_VOLUME, *volumes, *_source_volumes(sources), *_written(fields.volumes)],
+        "volumes": [tmp, *volumes, *_source_volumes(sources), *_written(fields.volumes)],
         **_set(
             imagePullSecrets=_pull_secrets(settings, fields),
             serviceAccountName=fields.service_account_name,

@@ -71,9 +71,10 @@ def _calibration(model: FineTunedModel, decision: Decision) -> SourceArgument | 
 
 
 def _needs(decision: Decision, weight_bytes: int) -> JobNeeds:
-    """Returns bounded memory for GGUF, and twice the model more for AWQ, which holds the model."""
+    """Returns bounded memory for GGUF, and twice the model more for AWQ, one engine of which holds the model."""
     held = 0 if decision.gguf else 2 * weight_bytes
-    return JobNeeds("1", 2 * GIB + held, 6 * GIB + held, 3 * weight_bytes + GIB)
+    least = weight_bytes if decision.awq and decision.awq.engine == "llm-compressor" else 0
+    return JobNeeds("1", 2 * GIB + held, 6 * GIB + held, least, 3 * weight_bytes + GIB)
 
 
 def _adopt(report: Report, input_hash: str) -> StepResult | None:

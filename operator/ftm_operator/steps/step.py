@@ -35,6 +35,8 @@ class JobNeeds:
     cpu: str
     memory_bytes: int
     memory_limit_bytes: int
+    least_memory_bytes: int = 0
+    """Memory that the step cannot run without; 0 where that is not known."""
     disk_bytes: int = 0
     """Local disk; 0 where the step writes none."""
 

@@ -56,7 +56,7 @@ def _command(inputs: StepInputs) -> StepCommand:
         *(("--max-divergence", str(verification.max_divergence)) if verification.max_divergence else ()),
     )
     reads = (*originals, *models, *([calibration] if calibration else []))
-    needs = JobNeeds("1", 2 * GIB, 8 * GIB, 2 * inputs.models[0].total_bytes + GIB)
+    needs = JobNeeds("1", 2 * GIB, 8 * GIB, disk_bytes=2 * inputs.models[0].total_bytes + GIB)
     return StepCommand(Step.VERIFY, arguments, reads, _image(inputs), needs, inputs.store)
 
 

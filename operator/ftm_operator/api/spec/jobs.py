@@ -4,8 +4,36 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ftm_operator.api.spec.kubernetes_fields import ResourceRequirements
+from ftm_operator.api.schema import Resource
+from ftm_operator.api.spec.kubernetes_fields import ObjectName, ResourceRequirements
 from ftm_operator.api.spec.pod_fields import PodFields
+
+
+class StepSettings(Resource):
+    """The settings of one step's Jobs."""
+
+    resources: ResourceRequirements | None = None
+    """CPU and memory of this step's container; a resource that is absent here is as in `spec.jobs.resources`."""
+
+
+class StepsSettings(Resource):
+    """The settings of single steps, by their names."""
+
+    inspect: StepSettings | None = None
+    """The step that reads configs and headers."""
+    merge: StepSettings | None = None
+    """The step that folds the adapters into the base."""
+    quantize: StepSettings | None = None
+    """The step that makes AWQ or GGUF."""
+    verify: StepSettings | None = None
+    """The step that measures what was built."""
+
+
+class Scratch(Resource):
+    """A volume of its own for each Pod that works on a disk, in place of the node's; it goes with the Pod."""
+
+    storage_class_name: ObjectName | None = None
+    """The StorageClass of the volume; absent: the cluster's default."""
 
 
 class Jobs(PodFields):
@@ -14,4 +42,10 @@ class Jobs(PodFields):
     active_deadline_seconds: Annotated[int, Field(strict=True, ge=60, le=31_536_000)] | None = None
     """The longest time that one Job may take with its retries, in seconds; absent: no limit."""
     resources: ResourceRequirements | None = None
-    """CPU and memory of a step's container; absent: worked out from the model's size."""
+    """CPU and memory of a step's container. A resource that is in neither requests nor limits is worked out from the
+    model's size, as all of them are if this is absent."""
+    steps: StepsSettings | None = None
+    """Settings of single steps, which win over those of all."""
+    scratch: Scratch | None = None
+    """A volume for the steps that write to /tmp, as large as they need; absent: the node's own disk. Their Jobs are
+    deleted once their result is in status, since the volume lives as long as they do."""

@@ -11,7 +11,7 @@ from ftm_operator.api.spec.kubernetes_fields import (
     ResourceRequirements,
 )
 from ftm_operator.api.spec.pod_fields import PodFields
-from ftm_operator.api.spec.serving_children import DisruptionBudget, Probes, ServingService
+from ftm_operator.api.spec.serving_children import DisruptionBudget, Fetch, Probes, ServingService
 
 MANAGED_FLAGS = {
     "--model": "the artifact is served",
@@ -146,7 +146,10 @@ class ServingSpec(PodFields):
     """More arguments for the engine, one per item: --enforce-eager, --max-num-seqs=64. Arguments that another field
     sets are refused."""
     resources: ResourceRequirements | None = None
-    """CPU and memory of the serving container; absent: worked out from the model's size."""
+    """CPU and memory of the serving container; absent: worked out from the model's size. What is worked out is never
+    above a limit that is set here."""
+    fetch: Fetch | None = None
+    """The container that fetches the artifact before the engine starts."""
     probes: Probes | None = None
     """The probes of the engine; absent: for an engine that answers within 30 minutes."""
     service: ServingService | None = None

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from ftm_operator.api.schema import Resource, Rule, full_match, full_match_cel
+from ftm_operator.api.spec.kubernetes_fields import ResourceRequirements
 from ftm_operator.api.spec.pod_fields import PodAnnotations
 
 PERCENTAGE = r"100%|[1-9]?[0-9]%"
@@ -56,6 +57,14 @@ class ServingService(Resource):
     """The port that clients call, which is in status.endpoint unless it is 80."""
     annotations: PodAnnotations = Field(default_factory=dict)
     """Annotations of the Service, as a cloud's load balancer reads them."""
+
+
+class Fetch(Resource):
+    """The container that fetches the artifact before the engine starts."""
+
+    resources: ResourceRequirements | None = None
+    """Its CPU and memory. A resource that is in neither requests nor limits is the operator's: cpu 100m, memory 256Mi
+    and at most 1Gi, and ephemeral-storage for the artifact."""
 
 
 class DisruptionBudget(Resource):

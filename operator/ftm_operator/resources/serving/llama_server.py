@@ -8,6 +8,7 @@ from ftm_operator.api.quantities import binary_quantity
 from ftm_operator.engines.llama_server import NAME, arguments
 from ftm_operator.planning.memory.host import llama_cpp_host
 from ftm_operator.planning.model.architecture import architecture
+from ftm_operator.resources.amounts import within_limits
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.pod import with_user_fields
 from ftm_operator.resources.serving.engine import ServedModel, engine_container, environment
@@ -34,5 +35,6 @@ def _resources(served: ServedModel) -> Manifest:
     plan, asked = served.plan, served.asked_resources
     slots, context = plan.concurrency or 1, plan.max_model_len or 0
     host = llama_cpp_host(architecture(served.facts.base), served.artifact.total_bytes, slots, context)
-    requests = {"cpu": str(host.cpus), "memory": binary_quantity(host.memory_bytes), **asked.get("requests", {})}
+    made = {"cpu": str(host.cpus), "memory": binary_quantity(host.memory_bytes)}
+    requests = within_limits(made, asked.get("limits", {})) | asked.get("requests", {})
     return {"requests": requests, "limits": {"cpu": requests["cpu"], **asked.get("limits", {})}}

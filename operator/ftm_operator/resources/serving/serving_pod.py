@@ -7,7 +7,6 @@ An init container fetches the artifact and proves every file's sha256. On shutdo
 from collections.abc import Mapping
 
 from ftm_jobs.contract.byte_counts import GIB
-from ftm_jobs.contract.manifest import Artifact
 from ftm_jobs.contract.steps import Step
 from ftm_operator.api.quantities import binary_quantity
 from ftm_operator.api.spec.serving_children import Probes
@@ -15,6 +14,7 @@ from ftm_operator.api.v1alpha1 import ServingSpec
 from ftm_operator.engines import llama_server
 from ftm_operator.engines.conventions import MODEL_DIRECTORY, PORT, SHUTDOWN_SECONDS
 from ftm_operator.planning.input_hashes import short_hash
+from ftm_operator.resources.amounts import with_asked
 from ftm_operator.resources.metadata import ARTIFACT_DIGEST, POD_TEMPLATE, Manifest
 from ftm_operator.resources.pod import TERMINATION_LOG, container, pod_spec, user_metadata, with_user_metadata
 from ftm_operator.resources.resource_claim import claims_devices, pod_claims
@@ -37,7 +37,7 @@ def serving_pod(served: ServedModel, settings: Settings, engine: Manifest) -> Ma
     return {
         **pod_spec(settings, model.spec.serving, [source], volumes, plan.node_selector),
         "terminationGracePeriodSeconds": DRAIN_SECONDS + SHUTDOWN_SECONDS + 15,
-        "initContainers": [_fetch(source, artifact, settings)],
+        "initContainers": [_fetch(source, served, settings)],
         "containers": [engine],
         **({"resourceClaims": pod_claims(model, plan)} if claims_devices(plan) else {}),
     }
@@ -71,11 +71,18 @@ def answering(engine: Manifest, serving: ServingSpec) -> Manifest:
     }
 
 
-def _fetch(source: SourceArgument, artifact: Artifact, settings: Settings) -> Manifest:
+def _fetch(source: SourceArgument, served: ServedModel, settings: Settings) -> Manifest:
+    fetch = served.model.spec.serving.fetch
     arguments = ("--artifact", source.argument(), "--to", MODEL_DIRECTORY, "--report", TERMINATION_LOG)
-    requests = {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": binary_quantity(artifact.total_bytes + GIB)}
+    requests = {
+        "cpu": "100m",
+        "memory": "256Mi",
+        "ephemeral-storage": binary_quantity(served.artifact.total_bytes + GIB),
+    }
     return {
         **container("fetch", settings.jobs_image, settings, sources=[source], mounts=[MODEL_MOUNT]),
         "args": [Step.FETCH, *arguments],
-        "resources": {"requests": requests, "limits": {"memory": "1Gi"}},
+        "resources": with_asked(
+            {"requests": requests, "limits": {"memory": "1Gi"}}, fetch.resources if fetch else None
+        ),
     }

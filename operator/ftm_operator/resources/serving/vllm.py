@@ -8,6 +8,7 @@ from ftm_operator.api.v1alpha1 import Plan
 from ftm_operator.engines.conventions import MODEL_DIRECTORY
 from ftm_operator.engines.vllm import MODULE, NAME, OFFLINE, ReplicaNode, arguments, node_arguments
 from ftm_operator.planning.memory.host import shared_memory_bytes, unsized_vllm_host
+from ftm_operator.resources.amounts import within_limits
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.pod import with_user_fields
 from ftm_operator.resources.resource_claim import CLAIM, claims_devices
@@ -55,10 +56,9 @@ def _resources(served: ServedModel) -> Manifest:
     plan, asked = served.plan, served.asked_resources
     gpus = (plan.gpus or 0) // (plan.nodes or 1)
     host = _host(plan, served.facts)
-    return {
-        "requests": {"cpu": host["cpu"], "memory": host["memory"], **asked.get("requests", {})},
-        **_devices(plan, gpus, asked.get("limits", {})),
-    }
+    limits = asked.get("limits", {})
+    requests = within_limits({"cpu": host["cpu"], "memory": host["memory"]}, limits) | asked.get("requests", {})
+    return {"requests": requests, **_devices(plan, gpus, limits)}
 
 
 def _host(plan: Plan, facts: Facts) -> Mapping[str, str]:

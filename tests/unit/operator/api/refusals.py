@@ -174,6 +174,11 @@ RULES = (
         "requests.cpu 2 is more than limits.cpu 1500m; lower the request or raise the limit",
     ),
     Refusal(
+        "spec.jobs.steps.verify.resources",
+        {"requests": {"memory": "2Gi"}, "limits": {"memory": "1G"}},
+        "requests.memory 2Gi is more than limits.memory 1G; lower the request or raise the limit",
+    ),
+    Refusal(
         "spec.serving.resources.requests",
         {"gpu": 1},
         '"gpu" is not a resource of a container; write cpu, memory, ephemeral-storage or domain/name, as in '

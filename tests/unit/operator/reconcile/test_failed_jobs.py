@@ -172,7 +172,13 @@ def test_a_clock_that_is_a_day_off_neither_delays_by_a_day_nor_does_away_with_th
     failed_at = START + timedelta(seconds=skew)
     condition = {"type": "Failed", "status": "True", "lastTransitionTime": failed_at.isoformat()}
     job = inspect_job(FineTunedModel.model_validate(resource())) | {"status": {"conditions": [condition]}}
-    wanted = Wanted(job["metadata"]["annotations"]["ftm.dev/job-spec"], True, lambda _: True, shared=False)
+    wanted = Wanted(
+        job["metadata"]["annotations"]["ftm.dev/job-spec"],
+        True,
+        lambda _: True,
+        False,
+        "spec.jobs.resources.limits.memory",
+    )
     first_seen = FirstSeen()
 
     def seen(job: Manifest) -> datetime:
