@@ -102,13 +102,16 @@ def test_a_proxy_beside_a_step_does_not_keep_its_job_from_ending(kubectl: Kubect
     eventually("no Job that its proxy keeps alive", lambda: not kubectl.list("jobs"))
 
 
-def test_prompts_beyond_what_one_argument_may_hold_make_a_job(kubectl: Kubectl) -> None:
+def test_prompts_beyond_what_one_argument_may_hold_and_a_scratch_volume_make_a_job(kubectl: Kubectl) -> None:
     kubelet = Kubelet(kubectl)
-    kubectl.apply(model(verification={"prompts": [{"prompt": "🤖$(HOME)" * 800}] * 32}))
+    asked = [{"prompt": "🤖$(HOME)" * 800}] * 32
+    kubectl.apply(model(verification={"prompts": asked}, jobs={"scratch": {"storageClassName": "fast"}}))
     kubelet.end("inspect", report(Step.INSPECT, "Inspected", facts=facts()))
     kubelet.end("merge", merged_report())
     (job,) = eventually("the Job", lambda: kubectl.list("jobs", "-l", "ftm.dev/step=verify"))
-    (step,) = job["spec"]["template"]["spec"]["containers"]
+    pod = job["spec"]["template"]["spec"]
+    (step,) = pod["containers"]
+    assert next(volume for volume in pod["volumes"] if "ephemeral" in volume)["name"] == "tmp"
     assert sum(len(argument.encode()) for argument in step["args"]) > 300_000
 
 

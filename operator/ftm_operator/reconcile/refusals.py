@@ -11,7 +11,10 @@ from ftm_operator.reconcile.holds import Hold, name_taken
 TOO_MANY_REQUESTS = 429
 _ADVICE = (
     (re.compile(r"exceeded quota"), "raise the namespace's quota, or free some of it"),
-    (re.compile(r"must specify|failed quota"), "set spec.jobs.resources and spec.serving.resources as the quota asks"),
+    (
+        re.compile(r"must specify|failed quota"),
+        "set spec.jobs.resources, spec.serving.resources and spec.serving.fetch.resources as the quota asks",
+    ),
     (re.compile(r"is being terminated"), "create the FineTunedModel in a namespace that stays"),
     (re.compile(r"cannot \w+ resource"), "install the chart of the operator's version, whose roles allow it"),
     (re.compile(r"failed calling webhook"), "mend the webhook that it names"),
