@@ -67,7 +67,7 @@ verify-tests: $(VENV) ## measured against what was trained: sound models pass, r
 cluster-tests: llama-cpp ## the operator against a real API server
 	@$(PYTEST) tests/cluster
 
-gitops: llama-cpp ## Argo CD and Flux for real, by hand: the first time 10 to 25 minutes of Go builds
+gitops: $(VENV) ## Argo CD and Flux for real, by hand: the first time 10 to 25 minutes of Go builds
 	@$(PYTEST) tests/gitops
 
 e2e: llama-cpp ## the whole path on a real node, with a real model

@@ -13,13 +13,25 @@ IMAGES = ("buildah", "skopeo", "debootstrap", "busybox-static")
 
 
 def ensure(packages: Sequence[str]) -> None:
-    """Install the packages that are missing. Raises Unavailable when this is not root on a Debian-like machine."""
+    """Install the packages of a node that are missing. Raises Unavailable when this is not root on a Debian machine."""
     if os.geteuid() != 0:
         raise Unavailable(
             "a Kubernetes node needs root (namespaces, mounts, containers): run as root to include what needs one"
         )
+    _ensure(packages, "a Kubernetes node")
+
+
+def ensure_programs(programs: Sequence[str], what: str) -> None:
+    """Install the packages of these programs that are not on PATH; `what` needs them, which Unavailable says."""
+    if missing := [program for program in programs if not shutil.which(program)]:
+        if os.geteuid() != 0:
+            raise Unavailable(f"{what} needs {', '.join(missing)}: install them, or run as root")
+        _ensure(missing, what)
+
+
+def _ensure(packages: Sequence[str], what: str) -> None:
     if not shutil.which("dpkg-query"):
-        raise Unavailable(f"a Kubernetes node needs {', '.join(packages)}, installed here from Debian's packages only")
+        raise Unavailable(f"{what} needs {', '.join(packages)}, installed here from Debian's packages only")
     if missing := [package for package in packages if not _installed(package)]:
         with step(f"installing Debian packages {' '.join(missing)}"):
             _install(missing)

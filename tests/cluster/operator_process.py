@@ -53,6 +53,11 @@ class OperatorProcess:
         wanted = [item for item in yaml.safe_load_all(rendered) if item and item["kind"] in PERMISSIONS]
         kubectl = self.control_plane.kubectl.within(self.namespace)
         kubectl.apply(*wanted)
+        self.authenticate()
+
+    def authenticate(self) -> None:
+        """Takes a token of the service account, which is there."""
+        kubectl = self.control_plane.kubectl.within(self.namespace)
         self._token = kubectl("create", "token", RELEASE).strip()
 
     def start(self) -> None:

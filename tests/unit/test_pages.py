@@ -1,4 +1,4 @@
-"""README.md, CONTRIBUTING.md and docs/architecture.md name targets, links and paths that exist."""
+"""README.md, CONTRIBUTING.md, docs/architecture.md and the page on GitOps name targets, links and paths that exist."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,8 @@ import yaml
 from ftm_operator.api.v1alpha1 import FineTunedModel
 
 ROOT = Path(__file__).parents[2]
-PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md")}
+NAMES = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/reference/gitops.md")
+PAGES = {name: (ROOT / name).read_text() for name in NAMES}
 MAKEFILE = (ROOT / "Makefile").read_text()
 FOLDERS = "charts|crds|docs|examples|images|jobs|operator|requirements|tests"
 
