@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ CHART = ROOT / "charts" / "ftm-operator"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 RELEASE, NAMESPACE = "ftm-operator", "ftm-chart-test"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+ROLE = f"{NAMESPACE}:{RELEASE}"
+"""The name of the operator's cluster role, and of its bindings."""
 CRD = "finetunedmodels.ftm.dev"
 
 
@@ -134,16 +137,31 @@ def test_one_operator_runs_at_a_time() -> None:
 
 def test_what_is_watched_is_all_that_may_be_touched() -> None:
     everywhere = render()
-    assert ("ClusterRoleBinding", RELEASE) in everywhere
+    assert ("ClusterRoleBinding", ROLE) in everywhere
     assert not [name for kind, name in everywhere if kind == "RoleBinding"]
     documents = helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--set", "watchNamespaces={one,two}")
     bindings = [each for each in yaml.safe_load_all(documents) if each and each["kind"].endswith("RoleBinding")]
     bound = {(each["kind"], each["metadata"].get("namespace"), each["roleRef"]["name"]) for each in bindings}
     assert bound == {
-        ("RoleBinding", "one", RELEASE),
-        ("RoleBinding", "two", RELEASE),
-        ("ClusterRoleBinding", None, f"{RELEASE}-discovery"),
+        ("RoleBinding", "one", ROLE),
+        ("RoleBinding", "two", ROLE),
+        ("ClusterRoleBinding", None, f"{ROLE}:discovery"),
     }
+
+
+def places(release: str, namespace: str, *flags: str, chart: Path = CHART) -> set[tuple[str, str | None, str]]:
+    """Kind, namespace and name of each object that a release renders."""
+    documents = yaml.safe_load_all(helm("template", release, str(chart), "--namespace", namespace, *flags))
+    return {(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in documents if each}
+
+
+@pytest.mark.parametrize(
+    ("release", "namespace"), [(RELEASE, "elsewhere"), (f"{RELEASE}-viewer", NAMESPACE), ("second", NAMESPACE)]
+)
+@pytest.mark.parametrize("watched", [(), ("--set", "watchNamespaces={one}")])
+def test_two_releases_share_the_crd_alone(release: str, namespace: str, watched: tuple[str, ...]) -> None:
+    shared = places(RELEASE, NAMESPACE, *watched) & places(release, namespace, *watched)
+    assert shared == {("CustomResourceDefinition", None, CRD)}
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +177,10 @@ def installed(control_plane: ControlPlane) -> Iterator[Kubectl]:
     control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
-def upgrade(control_plane: ControlPlane, *flags: str) -> None:
+def upgrade(control_plane: ControlPlane, *flags: str, chart: Path = CHART) -> None:
     # Without a node nothing becomes ready, and other tests may have installed the CRD by themselves.
     options = ["--install", "--namespace", NAMESPACE, "--take-ownership", "--server-side=true", "--force-conflicts"]
-    helm("upgrade", RELEASE, str(CHART), *options, *flags, kubeconfig=control_plane.kubeconfig)
+    helm("upgrade", RELEASE, str(chart), *options, *flags, kubeconfig=control_plane.kubeconfig)
 
 
 def can(kubectl: Kubectl, verb: str, resource: str, user: str, name: str = "") -> bool:
@@ -278,6 +296,51 @@ def test_whoever_may_edit_a_namespace_may_edit_its_models(installed: Kubectl, co
     assert not can(installed, "patch", "finetunedmodels/status.ftm.dev", "user-who-may-edit")
     assert can(installed, "get", resource, "user-who-may-view")
     assert not can(installed, "create", resource, "user-who-may-view")
+
+
+def cluster_roles(chart: Path) -> set[str]:
+    """The cluster roles and their bindings that the chart renders, as kubectl names them."""
+    named = places(RELEASE, NAMESPACE, chart=chart)
+    return {f"{kind.lower()}.rbac.authorization.k8s.io/{name}" for kind, _, name in named if "ClusterRole" in kind}
+
+
+def test_an_upgrade_deletes_the_cluster_roles_of_former_names(
+    installed: Kubectl, control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    former = tmp_path / CHART.name
+    shutil.copytree(CHART, former)
+    for template in (former / "templates" / "rbac").iterdir():
+        named = template.read_text().replace("ftm-operator.clusterName", "ftm-operator.fullname")
+        template.write_text(named.replace("}}:", "}}-"))
+    before, after = cluster_roles(former), cluster_roles(CHART)
+    upgrade(control_plane, chart=former)
+    assert before <= set(installed("get", "clusterroles,clusterrolebindings", "-o", "name").split())
+    upgrade(control_plane)
+    present = set(installed("get", "clusterroles,clusterrolebindings", "-o", "name").split())
+    assert after <= present
+    assert not before & present
+
+
+def test_the_same_release_in_another_namespace_installs_beside_it(
+    installed: Kubectl, control_plane: ControlPlane
+) -> None:
+    beside, flags = "ftm-chart-beside", ("--namespace", "ftm-chart-beside")
+    helm(
+        "install",
+        RELEASE,
+        str(CHART),
+        *flags,
+        "--create-namespace",
+        "--set",
+        "crds.enabled=false",
+        kubeconfig=control_plane.kubeconfig,
+    )
+    for namespace in (NAMESPACE, beside):
+        assert can(installed, "list", "finetunedmodels.ftm.dev", f"system:serviceaccount:{namespace}:{RELEASE}")
+    helm("uninstall", RELEASE, *flags, kubeconfig=control_plane.kubeconfig)
+    assert can(installed, "list", "finetunedmodels.ftm.dev", ACCOUNT)
+    assert not can(installed, "list", "finetunedmodels.ftm.dev", f"system:serviceaccount:{beside}:{RELEASE}")
+    control_plane.kubectl("delete", "namespace", beside, "--wait=false")
 
 
 def test_uninstalling_keeps_the_resources(installed: Kubectl, control_plane: ControlPlane) -> None:

@@ -6,6 +6,14 @@
 {{- end -}}
 {{- end -}}
 
+{{/*
+The names of what is not the release's own namespace's alone: cluster roles, their bindings, and bindings in watched
+namespaces. With the release's namespace in it, another release of the same name has others.
+*/}}
+{{- define "ftm-operator.clusterName" -}}
+{{- printf "%s:%s" .Release.Namespace (include "ftm-operator.fullname" .) -}}
+{{- end -}}
+
 {{- define "ftm-operator.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
