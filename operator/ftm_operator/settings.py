@@ -31,4 +31,8 @@ class Settings:
     """True if nodes and ResourceSlices are read."""
     resync_seconds: float = 300.0
     health_port: int = 8080
+    installation: str = "default/ftm-operator"
+    """NAMESPACE/NAME of the operator's Deployment: pods of one installation follow each other at once."""
+    pod: str | None = None
+    """The operator's own pod."""
     log_format: str = "json"

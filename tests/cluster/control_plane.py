@@ -57,10 +57,14 @@ class ControlPlane:
     def kubectl(self) -> Kubectl:
         return Kubectl(self.kubeconfig)
 
-    def audit(self, user: str) -> list[dict[str, Any]]:
-        """Returns a user's writes and questions for Secrets, oldest first: `system:serviceaccount:NAMESPACE:NAME`."""
+    def audit(self, user: str, *, leases: bool = False) -> list[dict[str, Any]]:
+        """Returns a user's writes and questions for Secrets, oldest first: `system:serviceaccount:NAMESPACE:NAME`.
+
+        The writes of Leases, which go on all the time, are told apart.
+        """
         events = [json.loads(line) for line in self.audit_log.read_text().splitlines()]
-        return [event for event in events if event["user"]["username"] == user]
+        theirs = [event for event in events if event["user"]["username"] == user]
+        return [event for event in theirs if (event["objectRef"]["resource"] == "leases") == leases]
 
 
 class ControlPlaneProcesses:

@@ -35,6 +35,7 @@ class OperatorProcess:
     resync_seconds: float = 2.0
     environment: dict[str, str] = field(default_factory=dict)
     """Settings beside those that every test has."""
+    pod: str = "operator-0"
     _process: "subprocess.Popen[bytes] | None" = None
     _port: int = 0
     _token: str = field(default="", repr=False)
@@ -95,13 +96,17 @@ class OperatorProcess:
 
     def health(self) -> int:
         """The status of GET /healthz; 0 when nothing answers."""
+        return self.probe("/healthz")[0]
+
+    def probe(self, path: str) -> tuple[int, str]:
+        """The status and the body of a GET; 0 when nothing answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/healthz", timeout=2) as response:
-                return int(response.status)
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=2) as response:
+                return int(response.status), response.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code
+            return error.code, error.read().decode()
         except OSError:
-            return 0
+            return 0, ""
 
     def _environment(self) -> dict[str, str]:
         config = json.loads(self.control_plane.kubeconfig.read_text())
@@ -122,6 +127,8 @@ class OperatorProcess:
             "FTM_HEALTH_PORT": str(self._port),
             "FTM_LOG_FORMAT": "text",
             "FTM_OBSERVE_ACCELERATORS": "true",
+            "FTM_INSTALLATION": f"{self.namespace}/{RELEASE}",
+            "FTM_POD_NAME": self.pod,
             **self.environment,
         }
 

@@ -40,7 +40,7 @@ def pod_of(rendered: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
 
 def environment(*sets: str) -> dict[str, str]:
     (container,) = pod_of(render(*sets))["spec"]["containers"]
-    return {variable["name"]: variable["value"] for variable in container["env"]}
+    return {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
 
 
 def leaves(values: dict[str, Any], path: str = "") -> list[str]:
@@ -81,6 +81,7 @@ def test_the_operator_understands_the_environment_that_the_chart_gives_it() -> N
     assert settings.image_pull_secrets == ("pull", "pull-too")
     assert (settings.artifacts_uri, settings.artifacts_secret_name) == ("s3://models/built", "artifacts-s3")
     assert settings.namespaces == ("one", "two")
+    assert settings.installation == f"{NAMESPACE}/{RELEASE}"
     assert (settings.log_format, settings.resync_seconds, settings.health_port) == ("text", 60, 8080)
 
 
@@ -112,6 +113,7 @@ def test_every_value_is_used_and_documented() -> None:
         ("imagePullPolicy=Sometimes", "value must be one of"),
         ("logFormat=xml", "value must be one of 'json', 'text'"),
         ("resyncSeconds=1", "minimum"),
+        ("replicas=0", "minimum"),
         ("crds.keep=maybe", "want boolean"),
         ("watchNamespaces={a,a}", "items at 0 and 1 are equal"),
         ("serviceAccount.create=false", "set serviceAccount.name to the ServiceAccount to use"),
@@ -130,9 +132,16 @@ def test_the_crd_is_installed_and_kept_unless_values_say_otherwise() -> None:
     assert ("CustomResourceDefinition", CRD) not in render("crds.enabled=false")
 
 
-def test_one_operator_runs_at_a_time() -> None:
+def test_the_old_version_has_stopped_before_the_new_one_starts() -> None:
     spec = render()["Deployment", RELEASE]["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert render("replicas=2")["Deployment", RELEASE]["spec"]["replicas"] == 2
+
+
+def test_a_pod_that_stands_by_is_asked_whether_it_is_ready_and_not_whether_it_works() -> None:
+    (container,) = pod_of(render())["spec"]["containers"]
+    paths = {probe: container[probe]["httpGet"]["path"] for probe in container if probe.endswith("Probe")}
+    assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
 
 
 def test_what_is_watched_is_all_that_may_be_touched() -> None:
@@ -230,6 +239,15 @@ def test_the_operator_may_keep_what_engines_measured_and_touch_no_other_config_m
     assert can(installed, verb, "configmaps", ACCOUNT, "ftm-measurements")
     assert not can(installed, verb, "configmaps", ACCOUNT, "kube-root-ca.crt")
     assert can(installed, "create", "configmaps", ACCOUNT)
+
+
+@pytest.mark.parametrize("name", ["ftm-operator", "ftm-operator-cluster-wide"])
+def test_the_operator_may_keep_its_own_leases_and_no_other(installed: Kubectl, name: str) -> None:
+    for verb in ("get", "list", "update"):
+        assert can(installed, verb, "leases.coordination.k8s.io", ACCOUNT, name)
+        assert not can(installed, verb, "leases.coordination.k8s.io", ACCOUNT, "kube-scheduler")
+    assert can(installed, "create", "leases.coordination.k8s.io", ACCOUNT)
+    assert not can(installed, "delete", "leases.coordination.k8s.io", ACCOUNT, name)
 
 
 def test_the_operator_may_say_how_pods_claim_their_gpus(installed: Kubectl) -> None:

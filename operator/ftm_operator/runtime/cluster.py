@@ -1,4 +1,4 @@
-"""Does the operator's only Kubernetes I/O: list, get, server-side apply, delete, status, Events, logs.
+"""Does the operator's only Kubernetes I/O: list, get, server-side apply, delete, status, Leases, Events, logs.
 
 Objects are dicts, as the API server gives them. Each call is one request by the dynamic client, which is given its
 resources in a table: its own discovery would ask for every API group first. Every write is by one field manager, and
@@ -8,7 +8,7 @@ counted.
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -33,20 +33,23 @@ PLURALS = {
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "Event": ("v1", "events"),
     "ConfigMap": ("v1", "configmaps"),
+    "Lease": ("coordination.k8s.io/v1", "leases"),
     "Node": ("v1", "nodes"),
     "ResourceClaimTemplate": ("resource.k8s.io/v1", "resourceclaimtemplates"),
     "ResourceSlice": ("resource.k8s.io/v1", "resourceslices"),
     leader_worker_set.KIND: (leader_worker_set.API_VERSION, leader_worker_set.PLURAL),
 }
 """API version and plural name of each kind that is read or written."""
-HTTP_METHODS = {"get": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
+HTTP_METHODS = {"get": "GET", "create": "POST", "replace": "PUT", "patch": "PATCH", "delete": "DELETE"}
 """The HTTP method of each method of the dynamic client that is used here."""
 OPTIONAL = (leader_worker_set.KIND,)
 """Kinds of children that a cluster may lack."""
 CHILDREN = ("Job", "Deployment", "Service", "PodDisruptionBudget", "Pod", *OPTIONAL)
 CHILD_SELECTOR = f"{MANAGED_BY}={MANAGER}"
 PAGE_SIZE = 500
-REQUEST_SECONDS = 30
+REQUEST_SECONDS = 30.0
+LEASE_REQUEST_SECONDS = 5.0
+"""A Lease can be tried again before it expires."""
 LOG_SECONDS = 3
 """A node that does not answer must not hold a pass."""
 LOG_LINE_BYTES = 512
@@ -65,6 +68,10 @@ class ApiError(Exception):
         super().__init__(f"{request}: {status} {message}" if status else f"{request}: {message}")
         self.status = status
         self.message = message
+
+
+class StandingBy(Exception):
+    """This operator may not write in the namespace now, since it does not hold its Lease."""
 
 
 class NoCluster(Exception):
@@ -134,6 +141,8 @@ class Cluster:
         self._api = api
         self._dynamic: Any = DynamicClient(api)  # type: ignore[no-untyped-call]
         self.writes = 0
+        self.seconds_to_write: Callable[[str], float] = lambda _: REQUEST_SECONDS
+        """For how long a namespace may be written in, but for its Lease; 0 or less if it may not."""
 
     @classmethod
     @asynccontextmanager
@@ -146,9 +155,11 @@ class Cluster:
         async with client.ApiClient() as api:
             yield cls(api)
 
-    async def list(self, kind: str, namespace: str | None = None) -> Listing:
-        """Returns all objects of a kind; of children's kinds, those that the operator made."""
-        query = {"limit": PAGE_SIZE, "label_selector": CHILD_SELECTOR if kind in CHILDREN else None}
+    async def list(self, kind: str, namespace: str | None = None, name: str | None = None) -> Listing:
+        """Returns all objects of a kind, or those of a name; of children's kinds, those that the operator made."""
+        query: dict[str, Any] = {"limit": PAGE_SIZE, "label_selector": CHILD_SELECTOR if kind in CHILDREN else None}
+        if name is not None:
+            query["field_selector"] = f"metadata.name={name}"
         items: list[Manifest] = []
         api_version, _ = PLURALS[kind]
         while True:
@@ -196,6 +207,13 @@ class Cluster:
             if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
+    async def write_lease(self, lease: Manifest) -> Manifest:
+        """Creates a Lease that has no resourceVersion, and replaces one of the same version. Raises ApiError."""
+        metadata = lease["metadata"]
+        if "resourceVersion" in metadata:
+            return await self._request("replace", _target_of(lease), body=lease)
+        return await self._request("create", _Target("Lease", metadata["namespace"]), body=lease)
+
     async def create_event(self, event: Manifest) -> None:
         """Creates an Event in the namespace that it names."""
         await self._request("create", _Target("Event", event["metadata"]["namespace"]), body=event)
@@ -223,7 +241,12 @@ class Cluster:
         return content.decode(errors="replace")
 
     async def _request(self, verb: str, target: _Target, **options: Any) -> Manifest:
-        answer: Manifest = json.loads(await self._send(verb, target, _request_timeout=REQUEST_SECONDS, **options))
+        seconds = LEASE_REQUEST_SECONDS if target.kind == "Lease" else REQUEST_SECONDS
+        if verb != "get" and target.kind != "Lease":
+            seconds = min(seconds, self.seconds_to_write(target.namespace or ""))
+        if seconds <= 0:
+            raise StandingBy(f"{HTTP_METHODS[verb]} {target.path}: this operator does not hold the namespace's Lease")
+        answer: Manifest = json.loads(await self._send(verb, target, _request_timeout=seconds, **options))
         return answer
 
     async def _send(self, verb: str, target: _Target, **options: Any) -> bytes:

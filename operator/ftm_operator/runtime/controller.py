@@ -1,6 +1,7 @@
 """Runs passes over the models that events concern: one key at a time, and full lists beside them.
 
-Watch events come in by `watch_event`. A pass that fails is repeated later, with the next full list at the latest.
+Watch events come in by `watch_event`. A pass that fails is repeated later, with the next full list at the latest. While
+another operator serves a namespace, its models wait here: `resume` takes up those that this one may serve.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import logging
 
 from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.resources.metadata import Manifest
-from ftm_operator.runtime.cluster import ApiError, Cluster
+from ftm_operator.runtime.cluster import ApiError, Cluster, StandingBy
 from ftm_operator.runtime.health import Health
 from ftm_operator.runtime.model_pass import ModelPass
 from ftm_operator.runtime.model_queue import ModelQueue
@@ -16,7 +17,7 @@ from ftm_operator.runtime.view import gpu_inventory
 from ftm_operator.runtime.view.cluster_view import ClusterView
 from ftm_operator.runtime.view.full_lists import FullLists
 from ftm_operator.runtime.view.gpu_inventory import GpuInventory
-from ftm_operator.runtime.view.object_cache import key_of, version
+from ftm_operator.runtime.view.object_cache import Key, key_of, version
 from ftm_operator.runtime.writes import AlreadyThere, ChildrenRefused
 from ftm_operator.settings import Settings
 
@@ -29,7 +30,9 @@ class Controller:
 
     def __init__(self, cluster: Cluster, settings: Settings, health: Health) -> None:
         self._health = health
+        self._cluster = cluster
         self._queue = ModelQueue()
+        self._left_to_others: set[Key] = set()
         self._view = ClusterView(GpuInventory(settings.accelerators))
         self._lists = FullLists(cluster, self._view, self._queue, settings, health)
         self._pass = ModelPass(cluster, self._view, self._queue, settings)
@@ -57,11 +60,27 @@ class Controller:
         if changed:
             self._queue.add_concerned(item)
 
+    def resume(self) -> None:
+        """Queues the models that were left to another operator and that this one may serve now."""
+        for key in [key for key in self._left_to_others if self._cluster.seconds_to_write(key[0]) > 0]:
+            self._left_to_others.discard(key)
+            self._queue.add(key)
+
+    def _leave(self, key: Key) -> None:
+        self._pass.leave(key)
+        self._left_to_others.add(key)
+        self._queue.done(key)
+
     async def _work(self) -> None:
         while True:
             key = await self._queue.take()
+            if self._cluster.seconds_to_write(key[0]) <= 0:
+                self._leave(key)
+                continue
             try:
                 await self._pass.run(key)
+            except StandingBy:
+                self._leave(key)
             except AlreadyThere:
                 self._queue.add(key)
                 self._queue.done(key)

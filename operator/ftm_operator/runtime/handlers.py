@@ -1,10 +1,15 @@
 """Hands kopf's watch events to the controller. No handler decides, waits or writes."""
 
+import asyncio
 import dataclasses
+import logging
 import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import kopf
+from kopf._cogs.clients import errors, watching
 
 from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.runtime.cluster import CHILD_SELECTOR, CHILDREN, PLURALS
@@ -12,6 +17,32 @@ from ftm_operator.runtime.controller import Controller
 from ftm_operator.runtime.view import gpu_inventory
 
 WATCH_RECONNECT_SECONDS = 300
+NOT_FOUND_SECONDS = 1.0
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def patient_watches() -> Iterator[None]:
+    """Has kopf watch again what is not found, which ends it otherwise: its `continuous_watch` lets a 404 through.
+
+    A kind is told of before every API server serves it, as a CRD that was made this moment, and after it has gone.
+    """
+    original = watching.continuous_watch
+
+    async def patient(**arguments: Any) -> AsyncIterator[Any]:
+        try:
+            async with aclosing(original(**arguments)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event
+        except errors.APINotFoundError:
+            log.warning("%s is not served, or not yet: it is watched again", arguments["resource"])
+            await asyncio.sleep(NOT_FOUND_SECONDS)
+
+    watching.continuous_watch = patient
+    try:
+        yield
+    finally:
+        watching.continuous_watch = original
 
 
 def registry(controller: Controller, *, gpus: bool) -> kopf.OperatorRegistry:

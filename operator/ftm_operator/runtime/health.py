@@ -1,4 +1,4 @@
-"""Answers the kubelet's liveness probe: whether the operator still does its work.
+"""Tells whether the operator still does its work.
 
 Not alive: full lists no longer succeed, a key has waited too long for a worker, or a watch has been silent about a
 change that a full list found. A restart mends each of these.
@@ -6,8 +6,6 @@ change that a full list found. A restart mends each of these.
 
 import time
 from collections.abc import Callable
-
-from aiohttp import web
 
 QUEUE_WAIT_SECONDS = 300.0
 WATCH_GRACE_SECONDS = 60.0
@@ -53,18 +51,3 @@ class Health:
             if now - since > WATCH_GRACE_SECONDS:
                 return f"the watch of {kind} missed a change and has been silent for {now - since:.0f} s"
         return None
-
-
-async def serve(health: Health, port: int) -> web.AppRunner:
-    """Answers GET /healthz: 200, or 503 with the sentence."""
-
-    async def healthz(_: web.Request) -> web.Response:
-        problem = health.problem()
-        return web.Response(text=problem or "ok", status=503 if problem else 200)
-
-    application = web.Application()
-    application.router.add_get("/healthz", healthz)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=port).start()
-    return runner

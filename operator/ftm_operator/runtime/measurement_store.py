@@ -49,6 +49,11 @@ class MeasurementStore:
             except ApiError as error:
                 log.warning("%s/%s: new measurements are not kept: %s", namespace, CONFIG_MAP, error)
 
+    def forget(self, namespace: str) -> None:
+        """Has the ConfigMap read again before the next pass in the namespace."""
+        self._by_namespace.pop(namespace, None)
+        self._forbidden.discard(namespace)
+
     async def _read(self, namespace: str) -> Measurements:
         try:
             kept = await self._cluster.get("ConfigMap", namespace, CONFIG_MAP)

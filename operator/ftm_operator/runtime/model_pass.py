@@ -52,9 +52,7 @@ class ModelPass:
         """
         resource = self._view.objects.get(KIND, key)
         if resource is None:
-            self._view.contests.forget(key)
-            self._progress.ask(key, None)
-            self._engine_logs.ask(key, None)
+            self.forget(key)
             return
         await self._progress.read(key)
         await self._engine_logs.read(key)
@@ -75,6 +73,17 @@ class ModelPass:
         for seconds in (progress_due, self._engine_logs.ask(key, effects.engine_log)):
             if seconds is not None:
                 self._queue.add_after(key, seconds)
+
+    def leave(self, key: Key) -> None:
+        """Forgets what passes remember, since another operator serves the model and may keep other measurements."""
+        self.forget(key)
+        self._measurements.forget(key[0])
+
+    def forget(self, key: Key) -> None:
+        """Forgets what earlier passes remember of the model."""
+        self._view.contests.forget(key)
+        self._progress.ask(key, None)
+        self._engine_logs.ask(key, None)
 
     async def _act(self, resource: Manifest, measurements: Measurements) -> tuple[Result, list[Refusal]]:
         """Carries out what is to be done until nothing is, and returns the last result and what was refused.

@@ -60,10 +60,14 @@ class FullLists:
         """Repairs the cache and queues every model. Raises ApiError if a list fails."""
         is_first = not self._health.resynced
         await self._look_for_optional_kinds()
-        for kind in (*KINDS, *self._view.optional_kinds):
-            missed: list[Manifest] = []
-            for namespace in self._settings.namespaces or (None,):
-                missed += await self._list_kind(kind, namespace)
+        for kind in (*KINDS, *sorted(self._view.optional_kinds)):
+            try:
+                missed = [each for part in self._parts() for each in await self._list_kind(kind, part)]
+            except ApiError as error:
+                if kind not in OPTIONAL or error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                self._is_gone(kind)
+                continue
             if missed and not is_first:
                 self._health.watch_missed(kind, max(map(version, missed)))
         if self._settings.observe_accelerators:
@@ -81,10 +85,16 @@ class FullLists:
                 log.info("the cluster has %s: they are made where they are needed", kind)
                 self._view.optional_kinds.add(kind)
             elif not is_served and kind in self._view.optional_kinds:
-                log.warning("the cluster has no %s any more", kind)
-                self._view.optional_kinds.discard(kind)
-                self._view.objects.forget(kind)
-                self._health.watch_ended(kind)
+                self._is_gone(kind)
+
+    def _is_gone(self, kind: str) -> None:
+        log.warning("the cluster serves no %s any more, or not yet", kind)
+        self._view.optional_kinds.discard(kind)
+        self._view.objects.forget(kind)
+        self._health.watch_ended(kind)
+
+    def _parts(self) -> tuple[str | None, ...]:
+        return self._settings.namespaces or (None,)
 
     async def _list_gpus(self, kind: str) -> None:
         """Counts GPUs by one kind; a cluster may be older than it, or may not let it be read."""
