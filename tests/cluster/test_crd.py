@@ -39,7 +39,7 @@ SERVING = {
 POD_FIELDS: Manifest = {
     "serviceAccountName": "models",
     "podLabels": {"azure.workload.identity/use": "true"},
-    "podAnnotations": {"prometheus.io/scrape": "true"},
+    "podAnnotations": {"Acme.com/team": "a b", "prometheus.io/scrape": "true"},
     "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A10G"},
     "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
     "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]}},

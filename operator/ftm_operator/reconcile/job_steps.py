@@ -33,7 +33,8 @@ def run_job_step(context: Context, step: JobStep, inputs: StepInputs) -> StepOut
         return replace(_judged(step, inputs, kept), effects=effects)
     state = _state(context, step, inputs, identity)
     if isinstance(state, Due) and (lack := lack_of_memory(context.model, step.command(inputs))):
-        return StepOutcome(hold=Hold("Failed", OperatorReason.OUT_OF_MEMORY, lack, stalled=True))
+        hold = Hold("Failed", OperatorReason.OUT_OF_MEMORY, lack, stalled=True)
+        return StepOutcome(hold=hold, effects=Effects(_obsolete_jobs(context, step, identity)))
     effects = _effects(context, step, inputs, identity, state)
     report = report_or_hold(_with_progress(context, step, state), step)
     if isinstance(report, Hold):
@@ -73,8 +74,7 @@ def _state(context: Context, step: JobStep, inputs: StepInputs, identity: JobIde
 
 def _effects(context: Context, step: JobStep, inputs: StepInputs, identity: JobIdentity, state: State) -> Effects:
     """Returns the Job that is due, and what a shared build is followed by."""
-    actions: tuple[Action, ...] = superseded_jobs(context, step, identity)
-    actions += spent_jobs(context, identity, result_is_kept=False)
+    actions: tuple[Action, ...] = _obsolete_jobs(context, step, identity)
     if isinstance(state, Due):
         attempt = Attempt(state.attempt, state.first, state.more_memory)
         actions += (Apply(job(context.model, step.command(inputs), identity, attempt, context.settings), ABSENT),)
@@ -84,6 +84,10 @@ def _effects(context: Context, step: JobStep, inputs: StepInputs, identity: JobI
         return Effects(actions)
     pod = StepPod(state.pod, step.name) if isinstance(state, Running) and state.pod else None
     return Effects(actions, awaited_build=identity.value, progress_pod=pod)
+
+
+def _obsolete_jobs(context: Context, step: JobStep, identity: JobIdentity) -> tuple[Delete, ...]:
+    return superseded_jobs(context, step, identity) + spent_jobs(context, identity, result_is_kept=False)
 
 
 def _with_progress(context: Context, step: JobStep, state: State) -> State:

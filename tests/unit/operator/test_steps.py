@@ -7,6 +7,7 @@ import pytest
 from ftm_jobs.contract.manifest import Artifact
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
+from ftm_operator.api.spec.jobs import StepsSettings
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.local import steps as local
 from ftm_operator.planning.plan import Planned, plan
@@ -105,3 +106,7 @@ def test_a_step_in_the_list_runs_on_a_laptop_after_the_steps_before_it(monkeypat
     monkeypatch.setattr(local, "run_command", run_command)
     assert local.build(model, facts(), planned, WITH_SIGN) == (merged,)
     assert ran == [("merge", "merge"), ("verify", "verify"), ("sign", "sign")]
+
+
+def test_each_step_that_a_job_does_has_settings_of_its_own() -> None:
+    assert list(StepsSettings.model_fields) == [step.name for step in STEPS if isinstance(step, JobStep)]

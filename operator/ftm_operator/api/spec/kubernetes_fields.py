@@ -36,7 +36,8 @@ _QUALIFIED = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 LABEL_KEY = rf"({DNS_SUBDOMAIN}/)?{_QUALIFIED}"
 _KEY_ADVICE = "write name or domain/name of letters, digits, '-', '_' and '.', as in nvidia.com/gpu.product"
 LabelKeys = keys_match(LABEL_KEY, f"{{value}} cannot be a label's key; {_KEY_ADVICE}")
-AnnotationKeys = keys_match(LABEL_KEY, f"{{value}} cannot be an annotation's key; {_KEY_ADVICE}")
+_ANY_CASE = DNS_SUBDOMAIN.replace("a-z", "A-Za-z")
+AnnotationKeys = keys_match(rf"({_ANY_CASE}/)?{_QUALIFIED}", f"{{value}} cannot be an annotation's key; {_KEY_ADVICE}")
 TaintKey = Annotated[
     str,
     Field(max_length=317),
