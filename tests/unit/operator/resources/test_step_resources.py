@@ -1,9 +1,12 @@
 """Resources of steps, of fetching and of engines: worked out but where the spec sets them, and never above a limit."""
 
+import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from ftm_operator.api.quantities import quantity
 from tests.unit.operator.objects import resource
 from tests.unit.operator.scene import Scene, scene_of
 
@@ -139,3 +142,35 @@ def test_an_engines_requests_are_never_above_the_specs_limits(serving: dict[str,
     engine = reaching("Deploying", serving={**serving, "resources": resources}, **asked).engine()["resources"]
     assert engine["requests"] == {"cpu": "500m", "memory": "64Mi"}
     assert engine["limits"].items() >= resources["limits"].items()
+
+
+def random_resources(chosen: random.Random) -> dict[str, Any]:
+    """Returns resources that the CRD takes: amounts from tiny to huge, each as a request, a limit, both or neither."""
+    made: dict[str, Any] = {"requests": {}, "limits": {}}
+    for name, amounts in {
+        "cpu": ("1m", "500m", 2, "64"),
+        "memory": ("1Mi", "3Gi", "9e10"),
+        "ephemeral-storage": ("1Gi", "1Ti"),
+    }.items():
+        least, most = sorted(chosen.choices(amounts, k=2), key=quantity)
+        made["requests"] |= {name: least} if chosen.random() < 0.4 else {}
+        made["limits"] |= {name: most} if chosen.random() < 0.4 else {}
+    return {"resources": made}
+
+
+def containers(scene: Scene) -> Iterator[dict[str, Any]]:
+    children = [*(job for step in ("inspect", "merge", "verify") for job in scene.jobs(step)), scene.get("Deployment")]
+    for child in children:
+        pod = child["spec"]["template"]["spec"]
+        yield from (*pod["containers"], *pod.get("initContainers", ()))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_container_has_a_request_above_its_limit(seed: int) -> None:
+    chosen = random.Random(seed)
+    jobs = random_resources(chosen) | {"steps": {"verify": random_resources(chosen)}}
+    scene = reaching("Deploying", jobs=jobs, serving=random_resources(chosen) | {"fetch": random_resources(chosen)})
+    for container in containers(scene):
+        requests, limits = (container["resources"].get(kind, {}) for kind in ("requests", "limits"))
+        above = [name for name in requests if name in limits and quantity(requests[name]) > quantity(limits[name])]
+        assert above == [], container["name"]
