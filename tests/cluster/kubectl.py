@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,20 @@ class Kubectl:
         return self("delete", kind, *names, "--ignore-not-found", "--wait")
 
     def wait(self, target: str, condition: str, seconds: float = 120) -> str:
-        """Wait for `condition` (as `kubectl wait --for`) of `target` (kind/name)."""
-        return self("wait", target, f"--for={condition}", f"--timeout={seconds:.0f}s", timeout_seconds=seconds + 30)
+        """Wait for `condition` (as `kubectl wait --for`) of `target` (kind/name).
+
+        kubectl itself gives up on an object that was just created and has no conditions yet.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self(
+                    "wait", target, f"--for={condition}", f"--timeout={seconds:.0f}s", timeout_seconds=seconds + 30
+                )
+            except KubectlError as error:
+                if "accessor error" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
 
 def program() -> str:

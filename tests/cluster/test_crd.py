@@ -55,6 +55,14 @@ POD_FIELDS: Manifest = {
     "envFrom": [{"prefix": "A_", "configMapRef": {"name": "all", "optional": True}}],
     "volumes": [{"name": "ca", "configMap": {"name": "ca-bundle", "items": [{"key": "a", "path": "b"}]}}],
     "volumeMounts": [{"name": "ca", "mountPath": "/etc/ssl/certs", "readOnly": True}],
+    "podTemplate": {
+        "metadata": {"labels": {"mesh": "on"}, "annotations": {"mesh/ports": "8080"}},
+        "spec": {
+            "securityContext": {"$patch": "replace", "runAsNonRoot": True},
+            "containers": [{"name": "proxy", "image": "proxy:1", "resources": {"limits": {"memory": "1Gi"}}}],
+            "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "100Gi"}}],
+        },
+    },
 }
 
 

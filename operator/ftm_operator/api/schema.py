@@ -177,8 +177,8 @@ class Resource(BaseModel):
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         reference = handler(core)
         schema = handler.resolve_ref_schema(reference)
-        if cls.rules:
-            schema[VALIDATIONS] = [entry for rule in cls.rules for entry in rule.validations()]
+        if validations := [entry for rule in cls.rules for entry in rule.validations()]:
+            schema[VALIDATIONS] = validations
         return reference
 
     def to_json(self) -> dict[str, Any]:

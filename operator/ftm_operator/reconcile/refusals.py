@@ -19,10 +19,15 @@ _ADVICE = (
     (re.compile(r"cannot \w+ resource"), "install the chart of the operator's version, whose roles allow it"),
     (re.compile(r"failed calling webhook"), "mend the webhook that it names"),
     (re.compile(r"admission webhook|denied|AdmissionPolicy"), "change the spec as the policy says, or the policy"),
-    (re.compile(r"is invalid|unknown field|strict decoding|Unsupported value"), "correct the field of the spec"),
+    (
+        re.compile(r"is invalid|unknown field|strict decoding|Unsupported value|not declared in schema"),
+        "correct the field of the spec",
+    ),
 )
 _MAY_PASS = re.compile(r"exceeded quota|failed calling webhook|is being terminated")
 _SERVER_ERROR = 500
+_UNDECLARED = "field not declared in schema"
+"""The answer to an apply of a field that a kind does not have, with status 500."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def refused(refusals: Sequence[Refusal], phase: Phase) -> Hold:
     advice = next((advice for pattern, advice in _ADVICE if pattern.search(said)), "correct what it names")
     others = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
     message = f"the API server refuses {first.kind} {first.name}{others}: {said}; {advice}"
-    passes = first.status >= _SERVER_ERROR or first.status == TOO_MANY_REQUESTS or _MAY_PASS.search(said)
-    if passes:
+    is_busy = first.status >= _SERVER_ERROR and _UNDECLARED not in said
+    if is_busy or first.status == TOO_MANY_REQUESTS or _MAY_PASS.search(said):
         return Hold(phase, OperatorReason.CHILD_REFUSED, message)
     return Hold("Failed", OperatorReason.CHILD_REFUSED, message, stalled=True)

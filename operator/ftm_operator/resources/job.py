@@ -30,6 +30,7 @@ from ftm_operator.resources.pod import (
     container,
     pod_spec,
     user_metadata,
+    with_template,
     with_user_fields,
     with_user_metadata,
 )
@@ -176,7 +177,10 @@ def _spec(model: FineTunedModel, command: StepCommand, settings: Settings, *, mo
         "backoffLimit": BACKOFF_LIMIT,
         **({"activeDeadlineSeconds": jobs.active_deadline_seconds} if jobs.active_deadline_seconds else {}),
         "podFailurePolicy": _pod_failure_policy(step),
-        "template": {**({"metadata": users} if (users := user_metadata(jobs)) else {}), "spec": pod},
+        "template": {
+            **({"metadata": users} if (users := user_metadata(jobs)) else {}),
+            "spec": with_template(pod, jobs),
+        },
     }
 
 

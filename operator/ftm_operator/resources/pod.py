@@ -9,7 +9,10 @@ from typing import Any
 from ftm_jobs.contract.mounts import CLAIMS
 from ftm_operator.api.schema import Resource
 from ftm_operator.api.spec.pod_fields import PodFields
+from ftm_operator.api.spec.pod_names import OWN_CONTAINERS
+from ftm_operator.api.spec.pod_template import TemplateMetadata
 from ftm_operator.resources.metadata import Manifest
+from ftm_operator.resources.strategic_merge import merged
 from ftm_operator.settings import Settings
 from ftm_operator.steps.source import SourceArgument
 
@@ -106,9 +109,27 @@ def pod_spec(
     }
 
 
+def with_template(pod: Manifest, fields: PodFields) -> Manifest:
+    """Returns a pod's spec with what spec.….podTemplate says of it, without containers of ours that it does not run."""
+    template = fields.pod_template
+    if template is None or template.spec is None:
+        return pod
+    patch = template.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    for kind in ("containers", "initContainers"):
+        runs = {container["name"] for container in pod.get(kind, [])}
+        asked = patch.pop(kind, [])
+        patch |= _set(**{kind: [each for each in asked if each["name"] in runs or each["name"] not in OWN_CONTAINERS]})
+    result: Manifest = merged(pod, patch)
+    return result
+
+
 def user_metadata(fields: PodFields) -> Manifest:
     """Returns the labels and annotations that the spec gives a pod."""
-    return _set(labels=dict(fields.pod_labels), annotations=dict(fields.pod_annotations))
+    template = (fields.pod_template and fields.pod_template.metadata) or TemplateMetadata()
+    return _set(
+        labels={**fields.pod_labels, **template.labels},
+        annotations={**fields.pod_annotations, **template.annotations},
+    )
 
 
 def with_user_metadata(metadata: Manifest, fields: PodFields) -> Manifest:

@@ -1,12 +1,14 @@
 """Holds the settings of the Jobs that build artifacts."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ftm_operator.api.schema import Resource
+from ftm_operator.api.schema import Resource, Rule
 from ftm_operator.api.spec.kubernetes_fields import ObjectName, ResourceRequirements
 from ftm_operator.api.spec.pod_fields import PodFields
+from ftm_operator.api.spec.pod_names import SERVING_CONTAINERS
+from ftm_operator.api.spec.pod_template import elsewhere
 
 
 class StepSettings(Resource):
@@ -39,6 +41,9 @@ class Scratch(Resource):
 class Jobs(PodFields):
     """The Jobs that build artifacts."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        elsewhere(SERVING_CONTAINERS, "podTemplate has a container of serving; write it in spec.serving.podTemplate"),
+    )
     active_deadline_seconds: Annotated[int, Field(strict=True, ge=60, le=31_536_000)] | None = None
     """The longest time that one Job may take with its retries, in seconds; absent: no limit."""
     resources: ResourceRequirements | None = None

@@ -1,4 +1,4 @@
-"""Holds the fields of Pods that serving and Jobs share, with the names that are the operator's own.
+"""Holds the fields of Pods that serving and Jobs share.
 
 Large structures of Kubernetes (affinity, volumes) are taken as they are written: the API server checks them when the
 child is applied.
@@ -16,50 +16,25 @@ from ftm_operator.api.schema import (
     OpenResource,
     Resource,
     Rule,
-    full_match,
-    full_match_cel,
     matches,
 )
 from ftm_operator.api.spec.kubernetes_fields import (
     DNS_LABEL,
-    AnnotationKeys,
     EnvVar,
-    LabelKeys,
-    LabelValue,
     NodeSelector,
     ObjectName,
     Tolerations,
 )
+from ftm_operator.api.spec.pod_names import (
+    ABSOLUTE_PATH,
+    OWN_PATHS,
+    OWN_VOLUMES,
+    PodAnnotations,
+    PodLabels,
+    not_matching,
+)
+from ftm_operator.api.spec.pod_template import PodTemplate
 
-OWN_VOLUMES = r"tmp|shm|model|claim-[0-9]+|(base|adapter-[0-9]+|model|quantized|calibration|artifacts)-credentials"
-"""The names of volumes that the operator mounts."""
-OWN_PATHS = r"/tmp|/dev/shm|/dev/termination-log|/(model|pvc|var/run/ftm)(/.*)?"
-"""The paths at which it mounts them, with those below that are nobody else's."""
-OWN_LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/managed-by")
-OWN_PREFIX = "ftm.dev/"
-_SEGMENT = r"[^/:.][^/:]*|\.[^/:.][^/:]*|\.\.[^/:]+"
-
-
-def not_matching(pattern: str, message: str) -> Rule:
-    """Returns the rule that a string is none of the pattern's."""
-    found = full_match(pattern)
-    return Rule(message, f"!{full_match_cel(pattern)}", lambda value: not found(value))
-
-
-def _not_ours(what: str, *names: str) -> Rule:
-    said = ", ".join((*names, f"{OWN_PREFIX}*"))
-    absent = [f"!('{name}' in self)" for name in names]
-    return Rule(
-        f"the operator sets {what} {said} itself; leave them out",
-        " && ".join([*absent, f"!self.exists(key, key.startsWith('{OWN_PREFIX}'))"]),
-        lambda given: not any(key in names or key.startswith(OWN_PREFIX) for key in given),
-    )
-
-
-PodLabels = Annotated[dict[str, LabelValue], Field(max_length=64), LabelKeys, _not_ours("labels", *OWN_LABELS)]
-PodAnnotations = Annotated[
-    dict[str, Annotated[str, Field(max_length=65536)]], Field(max_length=64), AnnotationKeys, _not_ours("annotations")
-]
 VolumeName = Annotated[
     str,
     Field(min_length=1, max_length=63),
@@ -69,7 +44,7 @@ VolumeName = Annotated[
 MountPath = Annotated[
     str,
     Field(min_length=1, max_length=1024),
-    matches(rf"(/({_SEGMENT}))+", "{value} is not an absolute path; write one without '..' and ':', as in /etc/acme"),
+    ABSOLUTE_PATH,
     not_matching(OWN_PATHS, "{value} is where the operator mounts a volume of its own; choose another path"),
 ]
 
@@ -156,6 +131,10 @@ class PodFields(Resource):
     """Volumes of the Pods, beside the operator's own."""
     volume_mounts: Annotated[tuple[VolumeMount, ...], Field(max_length=32), MapList("mount_path")] = ()
     """Mounts of `volumes` in the engine's or the step's container."""
+    pod_template: PodTemplate | None = None
+    """A part of a Pod's template, for what no other field says. It is merged over what the operator builds as a
+    strategic merge patch is, by the keys that Kubernetes merges lists by. A map of Kubernetes' own with the key $patch
+    takes the place of what is there (replace) or removes it (delete)."""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

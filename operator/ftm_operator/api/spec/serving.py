@@ -11,6 +11,8 @@ from ftm_operator.api.spec.kubernetes_fields import (
     ResourceRequirements,
 )
 from ftm_operator.api.spec.pod_fields import PodFields
+from ftm_operator.api.spec.pod_names import STEP_CONTAINERS
+from ftm_operator.api.spec.pod_template import elsewhere
 from ftm_operator.api.spec.serving_children import DisruptionBudget, Fetch, Probes, ServingService
 
 MANAGED_FLAGS = {
@@ -74,6 +76,7 @@ class ServingSpec(PodFields):
     """The engine that serves the model, its Pods and their hardware."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        elsewhere(STEP_CONTAINERS, "podTemplate has a container of a step; write it in spec.jobs.podTemplate"),
         Rule(
             "apiKeySecretName sets VLLM_API_KEY already; remove VLLM_API_KEY from env",
             "!has(self.apiKeySecretName) || !has(self.env) || !self.env.exists(e, e.name == 'VLLM_API_KEY')",

@@ -6,7 +6,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 
 from ftm_operator.api.schema import Resource, Rule, full_match, full_match_cel
 from ftm_operator.api.spec.kubernetes_fields import ResourceRequirements
-from ftm_operator.api.spec.pod_fields import PodAnnotations
+from ftm_operator.api.spec.pod_names import PodAnnotations
 
 PERCENTAGE = r"100%|[1-9]?[0-9]%"
 _is_percentage = full_match(PERCENTAGE)

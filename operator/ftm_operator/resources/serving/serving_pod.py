@@ -16,7 +16,14 @@ from ftm_operator.engines.conventions import MODEL_DIRECTORY, PORT, SHUTDOWN_SEC
 from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources.amounts import with_asked
 from ftm_operator.resources.metadata import ARTIFACT_DIGEST, POD_TEMPLATE, Manifest
-from ftm_operator.resources.pod import TERMINATION_LOG, container, pod_spec, user_metadata, with_user_metadata
+from ftm_operator.resources.pod import (
+    TERMINATION_LOG,
+    container,
+    pod_spec,
+    user_metadata,
+    with_template,
+    with_user_metadata,
+)
 from ftm_operator.resources.resource_claim import claims_devices, pod_claims
 from ftm_operator.resources.serving.engine import MODEL_MOUNT, MODEL_VOLUME, ServedModel
 from ftm_operator.resources.serving.vllm import shared_memory
@@ -34,13 +41,14 @@ def serving_pod(served: ServedModel, settings: Settings, engine: Manifest) -> Ma
     model, plan, artifact = served.model, served.plan, served.artifact
     source = SourceArgument("artifacts", artifact.uri, served.secret_name, artifact.digest)
     volumes = [MODEL_VOLUME, *([] if plan.engine == llama_server.ENGINE else [shared_memory(plan)])]
-    return {
+    pod = {
         **pod_spec(settings, model.spec.serving, [source], volumes, plan.node_selector),
         "terminationGracePeriodSeconds": DRAIN_SECONDS + SHUTDOWN_SECONDS + 15,
         "initContainers": [_fetch(source, served, settings)],
         "containers": [engine],
         **({"resourceClaims": pod_claims(model, plan)} if claims_devices(plan) else {}),
     }
+    return with_template(pod, model.spec.serving)
 
 
 def serving_template(served: ServedModel, labels: Mapping[str, str], pod: Manifest, made_from: str) -> Manifest:

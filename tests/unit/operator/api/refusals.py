@@ -28,6 +28,88 @@ class Refusal:
         return f"{self.field}={self.value!r}"[:80]
 
 
+TEMPLATES = (
+    Refusal(
+        "spec.serving.podTemplate.spec.containers[0]",
+        {"name": "vllm", "args": ["--model", "/other"]},
+        "the operator writes this container's command line; set spec.serving.extraArgs for an engine's",
+    ),
+    Refusal(
+        "spec.jobs.podTemplate.spec.containers[0]",
+        {"name": "merge", "image": "mine"},
+        "this container's image is that of the installation; set spec.serving.image for an engine's, or the chart's "
+        "values",
+    ),
+    Refusal(
+        "spec.serving.podTemplate.spec.containers[0]",
+        {"name": "llama-server", "resources": {"limits": {"nvidia.com/gpu": 8}}},
+        "this container's resources have fields of their own; set resources in spec.serving, spec.serving.fetch or "
+        "spec.jobs",
+    ),
+    Refusal(
+        "spec.serving.podTemplate.spec.initContainers[0]",
+        {"name": "fetch", "restartPolicy": "Always"},
+        "the operator reads how this container ends; leave restartPolicy, terminationMessagePath and "
+        "terminationMessagePolicy out",
+    ),
+    Refusal(
+        "spec.serving.podTemplate.spec.containers[0]",
+        {"name": "vllm", "volumeMounts": [{"mountPath": "/model/config.json", "name": "mine"}]},
+        "the operator mounts a volume of its own at one of these paths or above it; choose another path",
+    ),
+    Refusal(
+        "spec.serving.podTemplate.spec.containers[0]",
+        {"name": "proxy", "volumeMounts": [{"mountPath": "/weights", "name": "model"}]},
+        "what serves is proved before it starts; mount model with readOnly: true",
+        at="spec.serving.podTemplate.spec.containers[0].volumeMounts[0]",
+    ),
+    Refusal(
+        "spec.serving.podTemplate.spec.containers[0]",
+        {"name": "proxy", "ports": [{"containerPort": 8000}]},
+        "this port is the engine's; choose another",
+        at="spec.serving.podTemplate.spec.containers[0].ports[0].containerPort",
+    ),
+    Refusal(
+        "spec.serving.podTemplate.spec.volumes[0]",
+        {"name": "model", "emptyDir": {}},
+        '"model" is a volume of the operator\'s own; give yours another name',
+        at="spec.serving.podTemplate.spec.volumes[0].name",
+    ),
+    Refusal(
+        "spec.serving.podTemplate.spec.resourceClaims[0]",
+        {"name": "gpus"},
+        '"gpus" is the operator\'s claim; give yours another name',
+        at="spec.serving.podTemplate.spec.resourceClaims[0].name",
+    ),
+    Refusal(
+        "spec.jobs.podTemplate.spec",
+        {"restartPolicy": "OnFailure"},
+        "the operator needs the restartPolicy of its Pods as it is; leave it out",
+    ),
+    Refusal(
+        "spec.serving.podTemplate.spec",
+        {"containers": [{"name": "fetch"}]},
+        "fetch is an init container, and engines and steps are containers; move it to the other list",
+    ),
+    Refusal(
+        "spec.serving",
+        {"podTemplate": {"spec": {"containers": [{"name": "merge"}]}}},
+        "podTemplate has a container of a step; write it in spec.jobs.podTemplate",
+    ),
+    Refusal(
+        "spec.jobs",
+        {"podTemplate": {"spec": {"initContainers": [{"name": "fetch"}]}}},
+        "podTemplate has a container of serving; write it in spec.serving.podTemplate",
+    ),
+    Refusal(
+        "spec.serving.podTemplate.metadata.labels",
+        {"ftm.dev/step": "mine"},
+        "the operator sets labels app.kubernetes.io/name, app.kubernetes.io/managed-by, ftm.dev/* itself; leave them "
+        "out",
+    ),
+)
+"""What a podTemplate may not change."""
+
 RULES = (
     Refusal("spec.base.uri", "gs://models/base", f'"gs://models/base" is not a source; {SOURCES}'),
     Refusal("spec.base.uri", "mistralai/Mistral-7B-v0.1", f'"mistralai/Mistral-7B-v0.1" is not a source; {SOURCES}'),
@@ -231,6 +313,7 @@ RULES = (
         {"ftm.dev/spec-hash": "mine"},
         "the operator sets annotations ftm.dev/* itself; leave them out",
     ),
+    *TEMPLATES,
     Refusal(
         "spec.quantization",
         {"gguf": {"importanceMatrix": True}},

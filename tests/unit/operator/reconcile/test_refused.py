@@ -16,6 +16,8 @@ RBAC = (
 )
 WEBHOOK = 'Internal error occurred: failed calling webhook "check.example.com": connection refused'
 
+UNDECLARED = "failed to create typed patch object: .spec.template.spec.hostNetwrk: field not declared in schema"
+
 
 @pytest.mark.parametrize(
     ("status", "said", "advice", "phase"),
@@ -25,6 +27,7 @@ WEBHOOK = 'Internal error occurred: failed calling webhook "check.example.com": 
         (422, INVALID, "correct the field of the spec", "Failed"),
         (403, RBAC, "install the chart of the operator's version, whose roles allow it", "Failed"),
         (500, WEBHOOK, "mend the webhook that it names", "Inspecting"),
+        (500, UNDECLARED, "correct the field of the spec", "Failed"),
         (409, "", "correct what it names", "Failed"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.errors import parse
-from ftm_operator.api.spec.pod_fields import OWN_PATHS, OWN_VOLUMES
+from ftm_operator.api.spec.pod_names import OWN_PATHS, OWN_VOLUMES
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.resources.serving.deployment import deployment
 from ftm_operator.resources.serving.engine import ServedModel
@@ -40,8 +40,9 @@ NOT_OF_PODS = {"podLabels", "podAnnotations", "env", "envFrom", "volumes", "volu
 AS_WRITTEN = FIELDS.keys() - NOT_OF_PODS
 
 
-def model(fields: Manifest) -> FineTunedModel:
-    return parse(FineTunedModel, resource(serving=fields, jobs=fields, artifacts={"uri": "pvc://built/ftm"}))
+def model(serving: Manifest, jobs: Manifest | None = None) -> FineTunedModel:
+    of_jobs = serving if jobs is None else jobs
+    return parse(FineTunedModel, resource(serving=serving, jobs=of_jobs, artifacts={"uri": "pvc://built/ftm"}))
 
 
 def serving_templates(fields: Manifest) -> list[Manifest]:
@@ -54,7 +55,7 @@ def serving_templates(fields: Manifest) -> list[Manifest]:
 
 
 def served(fields: Manifest, plan: Plan) -> ServedModel:
-    return ServedModel(model(fields), plan, facts(), ARTIFACT, "artifacts-s3")
+    return ServedModel(model(fields, {}), plan, facts(), ARTIFACT, "artifacts-s3")
 
 
 def templates(fields: Manifest) -> list[Manifest]:
