@@ -3,8 +3,10 @@
 No LeaderWorkerSet controller runs: the test makes the groups' pods and says when they are ready.
 """
 
+import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -58,6 +60,11 @@ def _established(kubectl: Kubectl) -> bool:
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 
+def _with_proxies(template: dict[str, Any]) -> list[dict[str, Any]] | None:
+    pods = [template["leaderTemplate"], template["workerTemplate"]]
+    return pods if all(each["spec"]["containers"][-1]["name"] == "proxy" for each in pods) else None
+
+
 def test_a_replica_over_two_nodes_waits_for_leader_worker_sets_and_is_served_by_one(
     kubectl: Kubectl, operator: OperatorProcess
 ) -> None:
@@ -99,6 +106,13 @@ def test_a_replica_over_two_nodes_waits_for_leader_worker_sets_and_is_served_by_
     kubelet.ready()
     groups.all_ready(2)
     assert await_phase(kubectl, "Ready")["status"]["readyReplicas"] == 2
+
+    proxy = {"name": "proxy", "image": "proxy:1", "resources": {"limits": {"memory": "1024Mi"}}}
+    asked = {"podTemplate": {"spec": {"containers": [proxy]}}, "disruptionBudget": {"minAvailable": "50%"}}
+    kubectl("patch", "finetunedmodel", "support-bot", "--type=merge", "-p", json.dumps({"spec": {"serving": asked}}))
+    template = eventually("a proxy in each pod", lambda: _with_proxies(groups.get()["spec"]["leaderWorkerTemplate"]))
+    assert [len(pods["spec"]["containers"]) for pods in template] == [2, 2]
+    assert kubectl.get("poddisruptionbudget", "support-bot")["spec"]["maxUnavailable"] == 1
 
     kubectl.delete("crd", NAME)
     await_phase(kubectl, "Failed")
