@@ -6,10 +6,11 @@ A GPU has two batches in flight; the CPU has one, so half as many tokens are giv
 import pytest
 from vllm.v1.core.kv_cache_utils import _max_memory_usage_bytes_from_groups, get_kv_cache_groups
 
-from ftm_operator.planning.memory.kv_cache import kv_cache
+from ftm_operator.planning.memory.kv_cache import CacheOptions, kv_cache
 from tests.engine.models import BLOCK_TOKENS, Rank, build
 from tests.unit.operator.planning.catalogue import model_of
 
+OPTIONS = CacheOptions(BLOCK_TOKENS)
 FULL = ["llama-3.1-8b", "qwen2.5-7b", "qwen3-30b-a3b", "gemma-2b", "phi-4", "mixtral-8x7b"]
 WINDOWS = ["mistral-7b-v0.1", "phi-3-mini-4k", "gemma-2-9b", "gemma-3-1b", "gpt-oss-20b", "starcoder2-15b"]
 
@@ -27,7 +28,7 @@ def needed(rank: Rank) -> int:
 @pytest.mark.parametrize(("tp", "context"), [(1, 2048), (2, 2048), (2, 4096)])
 def test_a_sequence_takes_what_vllm_reckons(name: str, tp: int, context: int) -> None:
     rank = build(name, tp, context=context)
-    cache = kv_cache(model_of(name), tp, 1, "bfloat16", rank.config.max_in_flight_tokens // 2, BLOCK_TOKENS)
+    cache = kv_cache(model_of(name), tp, 1, "bfloat16", rank.config.max_in_flight_tokens // 2, OPTIONS)
     assert cache.sequence_blocks(context) * cache.pool_block_bytes == needed(rank)
 
 
@@ -35,5 +36,5 @@ def test_a_sequence_takes_what_vllm_reckons(name: str, tp: int, context: int) ->
 def test_a_window_is_reckoned_as_vllm_does_beyond_it(name: str) -> None:
     context = 32768
     rank = build(name, context=context)
-    cache = kv_cache(model_of(name), 1, 1, "bfloat16", rank.config.max_in_flight_tokens // 2, BLOCK_TOKENS)
+    cache = kv_cache(model_of(name), 1, 1, "bfloat16", rank.config.max_in_flight_tokens // 2, OPTIONS)
     assert cache.sequence_blocks(context) * cache.pool_block_bytes == needed(rank)

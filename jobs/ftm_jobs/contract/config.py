@@ -12,6 +12,7 @@ from typing import Any
 from ftm_jobs.contract.config_fields import (
     CARRIED_FIELDS,
     CONFIG_OBJECTS,
+    INNER_OBJECTS,
     SPELLINGS,
     largest,
     spellings,
@@ -168,7 +169,9 @@ def _carried(config: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, str]
     for name, value in config.items():
         if name in CARRIED_FIELDS and _is_plain(value):
             fields[".".join((*path, name))] = json.dumps(value, separators=(",", ":"))
-        elif path[:1] == ("quantization_config",) and isinstance(value, Mapping) and len(path) < _DEEPEST_OBJECT:
+        elif isinstance(value, Mapping) and (
+            name in INNER_OBJECTS or (path[:1] == ("quantization_config",) and len(path) < _DEEPEST_OBJECT)
+        ):
             fields |= _carried(value, (*path, name))
     return fields
 

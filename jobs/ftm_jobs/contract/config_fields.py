@@ -33,6 +33,9 @@ TEXT_OBJECTS = ("text_config", "llm_config", "language_config")
 CONFIG_OBJECTS = (*TEXT_OBJECTS, "vision_config", "quantization_config")
 """Objects in a config.json that describe a part of the architecture."""
 
+INNER_OBJECTS = ("linear_attn_config",)
+"""Objects inside the description of a language model."""
+
 _OTHER_FIELDS = """
 model_type is_encoder_decoder depth embed_dim mlp_ratio intermediate_size_mlp num_heads
 multi_query new_decoder_architecture
@@ -42,13 +45,19 @@ attention_chunk_size no_rope_layers interleave_moe_layer_step moe_layers
 num_experts num_local_experts n_routed_experts moe_num_experts num_experts_per_tok moe_intermediate_size
 n_shared_experts shared_expert_intermediate_size shared_intermediate_size first_k_dense_replace moe_layer_freq
 decoder_sparse_step mlp_only_layers
+num_experts_per_token num_shared_experts
+index_topk index_head_dim index_n_heads index_topk_freq index_topk_pattern index_skip_topk_offset
 q_lora_rank kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim num_nextn_predict_layers
 full_attention_interval linear_num_key_heads linear_num_value_heads linear_key_head_dim linear_value_head_dim
-linear_conv_kernel_dim attn_layer_period attn_layer_offset attn_layer_indices hybrid_override_pattern layers_block_type
+linear_conv_kernel_dim full_attn_layers kda_layers short_conv_kernel_size
+attn_layer_period attn_layer_offset attn_layer_indices hybrid_override_pattern layers_block_type
 expert_layer_period expert_layer_offset
-mamba_d_state mamba_d_conv mamba_expand mamba_n_heads mamba_d_head mamba_n_groups
+mamba_ssm_dtype mamba_ssm_cache_dtype mamba_d_state mamba_d_conv mamba_expand mamba_n_heads mamba_d_head mamba_n_groups
 ssm_state_size conv_kernel mamba_num_heads mamba_head_dim n_groups
 patch_size temporal_patch_size in_channels in_chans num_channels image_size out_hidden_size spatial_merge_size
+deepstack_visual_indexes num_position_embeddings
+global_head_dim num_global_key_value_heads attention_k_eq_v num_kv_shared_layers hidden_size_per_layer_input
+vocab_size_per_layer_input use_double_wide_mlp enable_moe_block top_k_experts
 quant_method bits w_bit group_size q_group_size zero_point sym weight_block_size format
 num_bits strategy symmetric type
 """

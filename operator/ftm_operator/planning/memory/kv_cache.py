@@ -4,18 +4,24 @@ A page holds `block` tokens of one layer:
 
     keys and values    block · max(1, kv_heads / tp) · 2 · head_size · bytes      replicated when tp > kv_heads
     latent (MLA)       block · (kv_lora_rank + qk_rope_head_dim) · bytes          the same on each rank
+    latent (MLA), fp8, with an index: a scale for each 128 of the rank, and the rest in 16 bits
+    index              block · (index_head_dim + 4 for each 128 of it)            beside the latent
 
 and a sequence of `context` tokens holds, of each layer that attends so,
 
     full       ceil(context / block) pages
     sliding    ceil(min(window - 1 + in flight, context) / block) + 1 pages
     chunked    ceil(min(window + in flight, context) / block) pages
-    state      one page, as large as its state
+    state      two pages with prefix caching, which keeps the state of the last whole block too; else one
+
+A page of a state is as large as the state: its convolution in the dtype of serving, whatever the cache's is, and its
+recurrent part in the dtype that config.json, the family or --mamba-ssm-cache-dtype says, or in that of serving.
 
 where `in flight` is what may be scheduled at once, two batches under asynchronous scheduling, or stages + 1.
 Layers of several kinds share one pool of equal blocks: they are put in groups of as many layers as the rarest kind
 has (or the most common, if it has less than half as many more), a block holds a page of each layer of a group, and a
-sequence takes blocks for each group. One block of the pool is never used.
+sequence takes blocks for each group. One block of the pool is never used. Where layers keep a state, CUDA graphs need
+a block for each of --max-num-seqs (config/compilation.py, resolve_cudagraph_mode_and_sizes).
 Source: v1/kv_cache_interface.py, v1/core/kv_cache_utils.py and config/vllm.py of vLLM.
 
 Example: Mistral-7B-v0.1, fp16, tp 1: 32 layers of 4096 bytes, 128 KiB per token; 4 GiB for 8 sequences of 4096.
@@ -33,8 +39,29 @@ BLOCK_TOKENS = 16
 """vLLM's default. Source: config/cache.py, DEFAULT_BLOCK_SIZE."""
 LATENT_BLOCK_TOKENS = 64
 """FlashMLA's. Source: v1/attention/backends/mla/flashmla.py."""
-RECURRENT_BYTES = 4
-"""Mamba's recurrent state is kept in float32 where a config does not say otherwise."""
+LATENT_ALIGNMENT = 128
+"""Blocks of latents beside states are multiples of it. Source: platforms/interface.py, _align_hybrid_block_size."""
+SCALED = 128
+"""Numbers of a quantized vector that share a scale of SCALE_BYTES."""
+SCALE_BYTES = 4
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Choices of an engine that change its cache."""
+
+    block_tokens: int | None = None
+    """None: vLLM's own on a GPU."""
+    serving_dtype: str | None = None
+    """The dtype of serving, in which states are kept; None: that of the cache."""
+    recurrent_dtype: str | None = None
+    """--mamba-ssm-cache-dtype; None: what the model says."""
+    prefix_caching: bool = True
+    graph_sequences: int = 0
+    """--max-num-seqs where CUDA graphs are captured; 0: there are none."""
+
+
+DEFAULTS = CacheOptions()
 
 
 @dataclass(frozen=True)
@@ -48,6 +75,10 @@ class KVCache:
     """The attention of each group's layers, with the number of such groups."""
     in_flight: int
     """Tokens that may be scheduled and not yet freed."""
+    state_blocks: int = 1
+    """Blocks that a sequence takes for each group of layers that keep a state."""
+    least_blocks: int = 0
+    """Blocks without which the engine does not start."""
 
     def sequence_blocks(self, context: int) -> int:
         """Returns the blocks of the pool that one sequence of `context` tokens takes."""
@@ -55,7 +86,7 @@ class KVCache:
 
     def needed_bytes(self, sequences: int, context: int) -> int:
         """Returns the bytes for so many sequences at that length at once, and the block that is never used."""
-        return (sequences * self.sequence_blocks(context) + 1) * self.pool_block_bytes
+        return max(sequences * self.sequence_blocks(context) + 1, self.least_blocks) * self.pool_block_bytes
 
     def tokens(self, available_bytes: int, context: int) -> int:
         """Returns the tokens of sequences at that length that fit at once."""
@@ -64,7 +95,7 @@ class KVCache:
 
     def _group_blocks(self, attention: LayerAttention, context: int) -> int:
         if attention.kind == "state":
-            return 1
+            return self.state_blocks
         if attention.kind == "sliding":
             held = min(attention.window - 1 + self.in_flight, context)
             return ceil(held / self.block_tokens) + 1
@@ -73,36 +104,56 @@ class KVCache:
 
 
 def kv_cache(
-    model: Architecture, tp: int, pp: int, dtype: str, batched_tokens: int, block_tokens: int | None = None
+    model: Architecture, tp: int, pp: int, dtype: str, batched_tokens: int, options: CacheOptions = DEFAULTS
 ) -> KVCache:
-    """Returns the cache of the rank that holds most layers; `dtype` is the cache's own.
-
-    `block_tokens`: vLLM's own on a GPU if None.
-    """
+    """Returns the cache of the rank that holds most layers; `dtype` is the cache's own."""
     token_bytes = layer_token_bytes(model, tp, dtype)
-    block = block_tokens or (LATENT_BLOCK_TOKENS if model.is_latent else BLOCK_TOKENS)
-    state_bytes = _state_bytes(model, tp, dtype)
+    block = options.block_tokens or (LATENT_BLOCK_TOKENS if model.is_latent and not model.state else BLOCK_TOKENS)
+    state_bytes = _state_bytes(model, tp, dtype, options)
     if state_bytes:  # a page of attention is made as large as a state
-        block = ceil(max(state_bytes, block * token_bytes) / token_bytes / BLOCK_TOKENS) * BLOCK_TOKENS
+        unit = max(block, LATENT_ALIGNMENT) if model.is_latent else block
+        block = max(1, ceil(state_bytes / (unit * token_bytes))) * unit
     per_group, groups = _groups(model.attention)
     held = ceil(per_group * max(stage_layers(model.layers, pp)) / model.layers)
-    return KVCache(block, held * block * token_bytes, groups, (pp + 1) * batched_tokens)
+    return KVCache(
+        block,
+        held * block * token_bytes + _index_bytes(model, pp) * block,
+        groups,
+        (pp + 1) * batched_tokens,
+        state_blocks=2 if options.prefix_caching else 1,
+        least_blocks=options.graph_sequences if state_bytes else 0,
+    )
 
 
 def layer_token_bytes(model: Architecture, tp: int, dtype: str, *, keeps_latent: bool = True) -> int:
-    """Returns the bytes of one token in one layer on one rank.
+    """Returns the bytes of one token in one layer on one rank, without its index.
 
     `keeps_latent`: whether the engine keeps the latent, where the model has one, instead of keys and values.
     """
     if model.latent and keeps_latent:
-        return (model.latent.key_value_rank + model.latent.rope_width) * DTYPE_BYTES[dtype]
+        rank, rope = model.latent.key_value_rank, model.latent.rope_width
+        if model.indexer and dtype == "fp8":
+            return rank + ceil(rank / SCALED) * SCALE_BYTES + rope * DTYPE_BYTES["bfloat16"]
+        return (rank + rope) * DTYPE_BYTES[dtype]
     return max(1, model.key_value_heads // tp) * 2 * model.head_size * DTYPE_BYTES[dtype]
 
 
-def _state_bytes(model: Architecture, tp: int, dtype: str) -> int:
+def _index_bytes(model: Architecture, pp: int) -> int:
+    """Returns the bytes of one token in the indices of a stage's layers."""
+    if not model.indexer:
+        return 0
+    size = model.indexer.head_size
+    held = ceil(model.indexer.layers * max(stage_layers(model.layers, pp)) / model.layers)
+    return held * (size + size // SCALED * SCALE_BYTES)
+
+
+def _state_bytes(model: Architecture, tp: int, dtype: str, options: CacheOptions) -> int:
     if not model.state:
         return 0
-    return ceil(model.state.convolution / tp) * DTYPE_BYTES[dtype] + ceil(model.state.recurrent / tp) * RECURRENT_BYTES
+    serving_dtype = options.serving_dtype or dtype
+    recurrent_dtype = options.recurrent_dtype or model.state.recurrent_dtype or serving_dtype
+    convolution = model.state.rank_convolution(tp) * DTYPE_BYTES[serving_dtype]
+    return convolution + ceil(model.state.recurrent / tp) * DTYPE_BYTES[recurrent_dtype]
 
 
 @cache

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
-from ftm_operator.planning.memory.kv_cache import KVCache, kv_cache
+from ftm_operator.planning.memory.kv_cache import DEFAULTS, CacheOptions, KVCache, kv_cache
 from ftm_operator.planning.memory.reserves import (
     SLACK_BYTES,
     Batch,
@@ -36,6 +36,7 @@ class Load:
     cache_dtype: str
     lora_bytes: int = 0
     """Bytes of the adapters' slots, over all ranks."""
+    cache_options: CacheOptions = DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -116,5 +117,5 @@ def rank_memory(
         rotary=rotary_bytes(load.model, load.dtype),
         slack=SLACK_BYTES,
         lora=-(-load.lora_bytes // tp),
-        cache=kv_cache(load.model, tp, pp, load.cache_dtype, batch.tokens),
+        cache=kv_cache(load.model, tp, pp, load.cache_dtype, batch.tokens, load.cache_options),
     )

@@ -6,8 +6,9 @@ Over tp tensor-parallel ranks vLLM keeps of a tensor (layers/linear.py, vocab_pa
     queries, gate, up          outputs divided by tp, biases too
     keys, values               outputs divided by tp, but at least one head per rank: replicated when tp > heads
     attention output, down     inputs divided by tp; a bias is whole on each rank
-    experts                    the width inside each expert divided by tp
-    latent projections (MLA)   q_a and kv_a whole, q_b and kv_b divided by heads
+    experts                    the width inside each expert divided by tp; whole experts with --enable-expert-parallel
+    latent projections (MLA)   q_a and kv_a whole, q_b and kv_b divided by heads, those of an index whole
+    state-space projections    outputs divided by heads; what a group of heads shares is on each rank of the group
     norms, routers, the rest   whole on each rank
     vision tower               as the decoder: attention and MLP divided, the rest whole
 
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from ftm_jobs.contract.facts import BEYOND, TensorGroup, of_encoder
-from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.model.architecture import Architecture, State
 from ftm_operator.planning.model.padding import vocabulary_rows
 from ftm_operator.planning.model.quantization import Scheme
 from ftm_operator.planning.model.tensor_names import (
@@ -49,9 +50,17 @@ STORED_BITS = {
     **dict.fromkeys(("F6_E3M2", "F6_E2M3"), 6),
     "F4": 4,
 }
+STATE_INPUTS = {"in_proj", "conv1d"}
+"""Layers of Mamba 2 that have outputs of each head and outputs that a group of heads shares."""
+DELTA = "linear_attn"
+"""The component of names of delta nets, which have as many keys as values."""
+INDEX = "indexer"
+"""The component of names of a sparse attention's index."""
 FLOATING = {"F16", "BF16", "F32", "F64"}
 MXFP4_WIDTH = 256
 """Expert widths per rank are padded to a multiple of this. Source: gpt-oss-20b and -120b load 13.47 and 64.38 GiB."""
+MARLIN_WIDTH, MARLIN_HIDDEN = 128, 256
+"""Likewise by Marlin, and the residual width. Source: layers/fused_moe/oracle/mxfp4.py, MXFP4's rounding up."""
 
 TABLES_ON_EACH_STAGE = {
     "cohere",
@@ -117,7 +126,7 @@ def rank_parts(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list
             part_of(group.name),
             place_of(group.name),
             _group_bytes(group, model, tp, dtype, scheme),
-            *_per_layer(group, model),
+            *_per_layer(group, model, tp),
         )
         for group in model.tensors
         if BEYOND not in group.name.split(".")
@@ -168,18 +177,25 @@ def _layers_held(model: Architecture, own: range) -> dict[int, int]:
     return held
 
 
-def _per_layer(group: TensorGroup, model: Architecture) -> tuple[int, int]:
-    """Returns the number of layers that have such a tensor, and how many each of them has."""
-    copies = model.experts.count if model.experts and "experts.*" in group.name else 1
-    return ceil(group.count / copies), copies
+def _per_layer(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, int]:
+    """Returns the number of layers that have such a tensor, and how many each of them has on a rank."""
+    if not model.experts or "experts.*" not in group.name:
+        return group.count, 1
+    count = model.experts.count
+    return ceil(group.count / count), ceil(count / tp) if model.experts.whole else count
 
 
 def _group_bytes(group: TensorGroup, model: Architecture, tp: int, dtype: str, scheme: Scheme) -> int:
     """Returns the bytes of one tensor of the group, on one rank."""
+    if scheme.method == "mxfp4" and group.name.endswith("_scales"):
+        return 0  # linear_bytes counts them with their blocks
+    if scheme.method == "mxfp4" and group.name.endswith("_blocks"):
+        experts, outputs, groups, packed = group.shape
+        group = group.model_copy(update={"shape": (experts, groups * packed * 2, outputs)})
     shape = rank_shape(group, model, tp)
     if _is_packed_by(scheme, group):
         if scheme.method == "mxfp4":
-            shape = _mxfp4_padded(shape, group.name)
+            shape = _mxfp4_padded(shape, group.name, scheme.marlin)
         return prod(shape[:-2]) * scheme.linear_bytes(shape[-2], shape[-1])
     if group.dtype in FLOATING and not group.name.endswith(("scale", "scales", "scale_inv", "zeros")):
         return prod(shape) * DTYPE_BYTES[dtype]
@@ -192,15 +208,20 @@ def _is_packed_by(scheme: Scheme, group: TensorGroup) -> bool:
         return False
     if scheme.experts_only:
         return "experts" in group.name.split(".")
-    return group.dtype in FLOATING and module in LINEAR and module not in NOT_PACKED
+    return (
+        group.dtype in FLOATING
+        and module in LINEAR
+        and module not in NOT_PACKED
+        and not (module == "wk" and INDEX in group.name.split("."))
+    )
 
 
-def _mxfp4_padded(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
-    position = -1 if "gate_up" in name else -2
-    unit = 2 * MXFP4_WIDTH if "gate_up" in name else MXFP4_WIDTH
-    padded = list(shape)
-    padded[position] = ceil(shape[position] / unit) * unit
-    return tuple(padded)
+def _mxfp4_padded(shape: tuple[int, ...], name: str, marlin: bool) -> tuple[int, ...]:
+    """Returns (experts, hidden, 2 · width) or (experts, width, hidden) with its widths rounded up."""
+    width, hidden = (MARLIN_WIDTH, MARLIN_HIDDEN) if marlin else (MXFP4_WIDTH, 1)
+    units = (hidden, 2 * width) if "gate_up" in name else (width, hidden)
+    padded = [ceil(size / unit) * unit for size, unit in zip(shape[-2:], units, strict=True)]
+    return (*shape[:-2], *padded)
 
 
 def rank_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, ...]:
@@ -210,23 +231,32 @@ def rank_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, .
     bias = leaf in ("bias", "_bias")
     if module in VOCABULARY or module in OUTPUT:
         return (vocabulary_rows(group.shape[0]) // tp, *group.shape[1:])
-    if tp == 1:
+    if tp == 1 or INDEX in components:
         return group.shape
     if "experts" in components:
-        return _expert_shape(group, module, bias, tp)
+        return _expert_shape(group, module, bias, tp, whole=bool(model.experts and model.experts.whole))
     if of_encoder(group.name):
         splits = module in FUSED_ATTENTION | OUTPUTS_SPLIT | KEYS_AND_VALUES
         return _divided(group.shape, 0, tp) if splits else _inputs_divided(group.shape, module, bias, tp)
-    if module in KEYS_AND_VALUES:
+    if module in STATE_INPUTS and model.state and model.state.groups:
+        return _state_shape(group, model.state, tp)
+    if module in KEYS_AND_VALUES and DELTA not in components:
         heads = max(1, model.key_value_heads // tp)
         return (ceil(group.shape[0] * heads / model.key_value_heads), *group.shape[1:])
     if module in FUSED_ATTENTION:
         return _fused_shape(group, model, tp)
-    if module in OUTPUTS_SPLIT:
+    if module in OUTPUTS_SPLIT | KEYS_AND_VALUES:
         return _divided(group.shape, 0, tp)
     if components[-1] == "sinks":
         return _divided(group.shape, 0, tp)
     return _inputs_divided(group.shape, module, bias, tp)
+
+
+def _state_shape(group: TensorGroup, state: State, tp: int) -> tuple[int, ...]:
+    """Returns a rank's part of STATE_INPUTS: divided by heads, but for what a group of heads shares."""
+    shared = state.groups * state.group_width
+    rows = ceil((group.shape[0] - shared) / tp) + state.rank_groups(tp) * state.group_width
+    return (rows, *group.shape[1:])
 
 
 def _inputs_divided(shape: tuple[int, ...], module: str, bias: bool, tp: int) -> tuple[int, ...]:
@@ -235,8 +265,10 @@ def _inputs_divided(shape: tuple[int, ...], module: str, bias: bool, tp: int) ->
     return shape
 
 
-def _expert_shape(group: TensorGroup, module: str, bias: bool, tp: int) -> tuple[int, ...]:
+def _expert_shape(group: TensorGroup, module: str, bias: bool, tp: int, whole: bool) -> tuple[int, ...]:
     """Returns a rank's part of (experts, …), where all are in one tensor, or of one expert's plain shape."""
+    if whole:
+        return group.shape if "experts.*" in group.name else _divided(group.shape, 0, tp)
     if bias and module in INPUTS_SPLIT:
         return group.shape
     stacked = len(group.shape) >= 3 or (bias and len(group.shape) == 2)

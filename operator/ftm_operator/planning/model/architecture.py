@@ -42,10 +42,20 @@ LATENT_MODEL_TYPES = {
     "glm4_moe_lite",
     "glm_moe_dsa",
     "kimi_k2",
+    "kimi_linear",
     "longcat_flash",
     "pangu_ultra_moe",
 }
 """Types whose latent vLLM keeps, not keys and values. Source: model_arch_config_convertor.py, is_deepseek_mla."""
+
+SAYS_STATE_DTYPE: Mapping[str, str] = {
+    "nemotron_h": "mamba_ssm_cache_dtype",
+    "qwen3_5_moe_text": "mamba_ssm_dtype",
+    "qwen3_5_text": "mamba_ssm_dtype",
+}
+"""Families whose config.json says the dtype of recurrent states, by its field. Source: models/config.py of vLLM."""
+FLOAT32_STATES = {"kimi_linear", "nemotron_h"}
+"""Families that keep recurrent states in float32 where nothing else is said; others keep them in the model's dtype."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,8 @@ class Experts:
     """The width inside the experts that every token uses, together; 0: there are none."""
     layers: tuple[int, ...]
     """The layers that have them; the others have a plain MLP."""
+    whole: bool = False
+    """Each rank holds whole experts (--enable-expert-parallel), not a part of each."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,33 @@ class State:
     recurrent: int
     heads: int
     """The heads, which are split over ranks."""
+    recurrent_dtype: str | None = None
+    """The dtype of `recurrent` that config.json or the family's class says; None: the dtype of serving."""
+    groups: int = 0
+    """The groups of heads that share inputs (Mamba 2), each on every rank that has a head of it; 0: none."""
+    group_width: int = 0
+    """The numbers of `convolution` that belong to one group, for each position."""
+    kernel: int = 4
+    """Positions that a convolution spans."""
+
+    def rank_groups(self, ranks: int) -> int:
+        """Returns the groups that each rank has."""
+        return self.groups // ranks if self.groups % ranks == 0 else 1
+
+    def rank_convolution(self, ranks: int) -> int:
+        """Returns the numbers of `convolution` that each rank has."""
+        one_group = self.group_width * (self.kernel - 1)
+        own = self.convolution - self.groups * one_group
+        return -(-own // ranks) + self.rank_groups(ranks) * one_group
+
+
+@dataclass(frozen=True)
+class Indexer:
+    """A sparse attention's index: one vector of each token, for the layers that choose the tokens to attend to."""
+
+    heads: int
+    head_size: int
+    layers: int
 
 
 @dataclass(frozen=True)
@@ -126,6 +165,7 @@ class Architecture:
     """The scheme of a base that is stored quantized, as config.json says."""
     experts: Experts | None = None
     latent: Latent | None = None
+    indexer: Indexer | None = None
     state: State | None = None
     vision: Vision | None = None
 
@@ -160,7 +200,8 @@ def architecture(base: BaseFacts) -> Architecture:
         quantization=scheme_of_config({name: json.loads(value) for name, value in carried.items()}),
         experts=experts,
         latent=latent_of(text, model_type),
-        state=state_of(text, hidden_size),
+        indexer=indexer_of(text, layers),
+        state=state_of(text, model_type, hidden_size),
         vision=vision_of(config),
     )
 
@@ -203,6 +244,8 @@ def _kinds_of_hybrid(text: Mapping[str, Any], model_type: str, layers: int) -> l
         return ["full" if layer % period == offset else "state" for layer in every]
     if isinstance(indices := text.get("attn_layer_indices"), list):
         return ["full" if layer in indices else "state" for layer in every]
+    if isinstance(listed := linear_attention(text).get("full_attn_layers"), list):  # counted from 1
+        return ["full" if layer + 1 in listed else "state" for layer in every]
     if "linear_num_value_heads" in text:
         interval = first_number(text, "full_attention_interval") or 4
         return ["state" if (layer + 1) % interval else "full" for layer in every]
@@ -227,6 +270,14 @@ def _kinds_of_family(text: Mapping[str, Any], model_type: str, layers: int) -> l
     return ["sliding"] * layers
 
 
+def linear_attention(text: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of linear_attn_config (Kimi Linear), an object of its own or as facts carry it."""
+    prefix = "linear_attn_config."
+    inner = text.get(prefix[:-1])
+    carried = {name.removeprefix(prefix): value for name, value in text.items() if name.startswith(prefix)}
+    return {**inner, **carried} if isinstance(inner, Mapping) else carried
+
+
 def experts_of(text: Mapping[str, Any], layers: int, mlp_width: int | None) -> Experts | None:
     count = first_number(text, "num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
     width = first_number(text, "moe_intermediate_size") or mlp_width
@@ -234,9 +285,10 @@ def experts_of(text: Mapping[str, Any], layers: int, mlp_width: int | None) -> E
         return None
     shared = first_number(text, "shared_expert_intermediate_size", "shared_intermediate_size")
     if shared is None:
-        shared = (first_number(text, "n_shared_experts") or 0) * width
+        shared = (first_number(text, "n_shared_experts", "num_shared_experts") or 0) * width
         shared = width if str(text.get("model_type", "")).startswith("llama4") else shared
-    return Experts(count, width, first_number(text, "num_experts_per_tok") or 1, shared, _expert_layers(text, layers))
+    chosen = first_number(text, "num_experts_per_tok", "num_experts_per_token") or 1
+    return Experts(count, width, chosen, shared, _expert_layers(text, layers))
 
 
 def _expert_layers(text: Mapping[str, Any], layers: int) -> tuple[int, ...]:
@@ -269,14 +321,29 @@ def latent_of(text: Mapping[str, Any], model_type: str) -> Latent | None:
     )
 
 
-def state_of(text: Mapping[str, Any], hidden_size: int) -> State | None:
+def indexer_of(text: Mapping[str, Any], layers: int) -> Indexer | None:
+    """Source: vLLM, models/deepseek_v2.py, DeepseekV2MLAAttention: some layers may take the choice of one before."""
+    heads, size = first_number(text, "index_n_heads"), first_number(text, "index_head_dim")
+    if not heads or not size or "index_topk" not in text:
+        return None
+    period, offset = first_number(text, "index_topk_freq") or 1, int(text.get("index_skip_topk_offset", 2))
+    if pattern := text.get("index_topk_pattern"):
+        return Indexer(heads, size, layers - list(pattern)[:layers].count("S"))
+    return Indexer(heads, size, sum(max(layer - offset + 1, 0) % period == 0 for layer in range(layers)))
+
+
+def state_of(text: Mapping[str, Any], model_type: str, hidden_size: int) -> State | None:
     """Source: vLLM, model_executor/layers/mamba/mamba_utils.py, MambaStateShapeCalculator."""
+    dtype = _recurrent_dtype(text, model_type)
+    if delta := linear_attention(text):
+        return _kimi_delta(delta, dtype)
     if heads := first_number(text, "linear_num_value_heads"):
         key_size = first_number(text, "linear_key_head_dim") or 128
         keys = (first_number(text, "linear_num_key_heads") or heads) * key_size
         value_size = first_number(text, "linear_value_head_dim") or 128
         kernel = first_number(text, "linear_conv_kernel_dim") or 4
-        return State((2 * keys + heads * value_size) * (kernel - 1), heads * value_size * key_size, heads)
+        mixed = (2 * keys + heads * value_size) * (kernel - 1)
+        return State(mixed, heads * value_size * key_size, heads, dtype, kernel=kernel)
     state_size = first_number(text, "mamba_d_state", "ssm_state_size")
     if not state_size:
         return None
@@ -286,9 +353,24 @@ def state_of(text: Mapping[str, Any], hidden_size: int) -> State | None:
     head_size = first_number(text, "mamba_d_head", "mamba_head_dim")
     if heads and head_size:
         inner = heads * head_size
-        return State((inner + 2 * groups * state_size) * (kernel - 1), inner * state_size, heads)
+        mixed = (inner + 2 * groups * state_size) * (kernel - 1)
+        return State(mixed, inner * state_size, heads, dtype, groups, 2 * state_size, kernel)
     inner = (first_number(text, "mamba_expand") or 2) * hidden_size
-    return State(inner * (kernel - 1), inner * state_size, inner)
+    return State(inner * (kernel - 1), inner * state_size, inner, dtype, kernel=kernel)
+
+
+def _recurrent_dtype(text: Mapping[str, Any], model_type: str) -> str | None:
+    said = text.get(SAYS_STATE_DTYPE.get(model_type, ""))
+    if said in ("bfloat16", "float16", "float32"):
+        return str(said)
+    return "float32" if model_type in FLOAT32_STATES else None
+
+
+def _kimi_delta(delta: Mapping[str, Any], dtype: str | None) -> State:
+    size, kernel = first_number(delta, "head_dim") or 128, first_number(delta, "short_conv_kernel_size") or 4
+    heads = first_number(delta, "num_heads") or 1
+    inner = heads * size
+    return State(3 * inner * (kernel - 1), inner * size, heads, dtype, kernel=kernel)
 
 
 def vision_of(config: Mapping[str, Any]) -> Vision | None:

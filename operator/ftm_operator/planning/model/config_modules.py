@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftm_operator.planning.model.architecture import Architecture, Experts, Latent
+from ftm_operator.planning.model.architecture import Architecture, Experts, Latent, linear_attention
 
 Tensor = tuple[str, tuple[int, ...], int]
 
@@ -49,7 +49,8 @@ def embeddings(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]
 def decoder(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
     attending = sum(layer.kind != "state" for layer in model.attention)
     if model.latent:
-        yield from _latent_attention(model, model.latent, model.layers)
+        yield from _latent_attention(model, model.latent, attending)
+        yield from _index(model, model.latent)
     else:
         yield from _attention(model, text, attending)
     if model.state:
@@ -105,9 +106,37 @@ def _latent_attention(model: Architecture, latent: Latent, layers: int) -> Itera
     yield f"{name}.o_proj.weight", (hidden, heads * latent.value_width), layers
 
 
+def _index(model: Architecture, latent: Latent) -> Iterator[Tensor]:
+    if index := model.indexer:
+        name = f"{LAYER}.self_attn.indexer"
+        queries = index.heads * index.head_size
+        yield f"{name}.wq_b.weight", (queries, latent.query_rank or model.hidden_size), index.layers
+        yield f"{name}.wk.weight", (index.head_size, model.hidden_size), index.layers
+        yield f"{name}.weights_proj.weight", (index.heads, model.hidden_size), index.layers
+
+
+def _kimi_delta(model: Architecture, layers: int) -> Iterator[Tensor]:
+    assert model.state
+    hidden, heads = model.hidden_size, model.state.heads
+    inner = model.state.convolution // (3 * (model.state.kernel - 1))
+    size, name = inner // heads, f"{LAYER}.linear_attn"
+    for module in ("q_proj", "k_proj", "v_proj"):
+        yield f"{name}.{module}.weight", (inner, hidden), layers
+    yield f"{name}.in_proj_b.weight", (heads, hidden), layers
+    for gate in "fg":
+        yield f"{name}.{gate}_a_proj.weight", (size, hidden), layers
+        yield f"{name}.{gate}_b_proj.weight", (inner, size), layers
+    yield f"{name}.conv1d.weight", (3 * inner, model.state.kernel), layers
+    yield f"{name}.o_norm.weight", (size,), layers
+    yield f"{name}.o_proj.weight", (hidden, inner), layers
+
+
 def _state(model: Architecture, text: Mapping[str, Any], layers: int) -> Iterator[Tensor]:
     """Gated delta nets exactly, Mamba by its projections."""
     assert model.state
+    if linear_attention(text):
+        yield from _kimi_delta(model, layers)
+        return
     hidden, name = model.hidden_size, f"{LAYER}.mixer"
     if "linear_num_value_heads" in text:
         values = int(text["linear_num_value_heads"]) * int(text.get("linear_value_head_dim", 128))
@@ -194,7 +223,13 @@ def vision_tower(model: Architecture, config: Mapping[str, Any]) -> Iterator[Ten
     yield f"{name}.attn.proj.weight", (hidden, hidden), layers
     yield from _mlp(f"{name}.mlp", hidden, width, layers, gated)
     yield "vision_tower.patch_embed.weight", (hidden, channels * frames * patch * patch), 1
+    if positions := vision.get("num_position_embeddings"):
+        yield "vision_tower.pos_embed.weight", (int(positions), hidden), 1
     merged = hidden * int(vision.get("spatial_merge_size", 1)) ** 2
+    deep = vision.get("deepstack_visual_indexes")
+    if isinstance(deep, list) and deep:  # Qwen3-VL: a merger for each of these layers
+        yield "vision_tower.deepstack_merger_list.*.linear_fc1.weight", (merged, merged), len(deep)
+        yield "vision_tower.deepstack_merger_list.*.linear_fc2.weight", (model.hidden_size, merged), len(deep)
     if merged != hidden:
         yield "vision_tower.merger.linear_a.weight", (merged, merged), 1
     yield "vision_tower.merger.linear_b.weight", (model.hidden_size, merged), 1

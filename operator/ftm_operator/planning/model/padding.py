@@ -33,7 +33,10 @@ def padded_widths(model: Architecture, scheme: Scheme, ranks: int) -> dict[int, 
     if not scheme.in_the_making:
         return {}
     experts = model.experts
-    widths = {model.mlp_width, *((experts.width, experts.shared_width) if experts else ())} - {None, 0}
+    widths = {model.mlp_width, *((experts.width, experts.shared_width) if experts and not experts.whole else ())} - {
+        None,
+        0,
+    }
     unit = scheme.group * ranks
     new_widths = {width: -(-width // unit) * unit for width in widths if width and width % unit}
     return new_widths if all(new <= width * (1 + PADDING_LIMIT) for width, new in new_widths.items()) else {}

@@ -35,6 +35,8 @@ class Scheme:
     zero_point: bool = False
     experts_only: bool = False
     """Only the experts are packed."""
+    marlin: bool = False
+    """The GPU has no kernel of its own for MXFP4, and Marlin's pads what it repacks."""
     in_the_making: bool = False
     """A Job will pack them, and pads what padding.py says."""
 
@@ -66,6 +68,8 @@ NONE = Scheme("none")
 AWQ = Scheme("awq", 4, 128, zero_point=True)
 COMPRESSED_TENSORS = Scheme("compressed-tensors", 4, 128, zero_point=True)
 FP8 = Scheme("fp8", 8)
+MXFP4_GENERATIONS = (9, 10)
+"""Major compute capabilities that have kernels of their own for MXFP4 (Hopper, Blackwell); others take Marlin's."""
 
 MINIMUM_CAPABILITY: Mapping[Method, tuple[int, int]] = {
     "awq": (7, 5),

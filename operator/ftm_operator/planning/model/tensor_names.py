@@ -24,6 +24,8 @@ OUTPUTS_SPLIT = {
     "dense_h_to_4h",
     "linear_fc1",
     "q_b_proj",
+    "f_b_proj",
+    "g_b_proj",
     "kv_b_proj",
     "query",
     "wq",
@@ -59,7 +61,9 @@ INPUTS_SPLIT = {
     "x_proj",
 }
 """Layers whose inputs are divided over ranks; a bias of theirs is whole."""
-LINEAR = OUTPUTS_SPLIT | KEYS_AND_VALUES | FUSED_ATTENTION | INPUTS_SPLIT | {"q_a_proj", "kv_a_proj_with_mqa"}
+WHOLE = {"q_a_proj", "kv_a_proj_with_mqa", "wq_b", "f_a_proj", "g_a_proj"}
+"""Linear layers that each rank holds whole."""
+LINEAR = OUTPUTS_SPLIT | KEYS_AND_VALUES | FUSED_ATTENTION | INPUTS_SPLIT | WHOLE
 NOT_PACKED = {"conv1d", "dt_proj", "A", "in_proj_ba"}
 """Modules that quantization leaves as they are."""
 LAYER_LISTS = {"layers", "h", "blocks", "layer", "block"}

@@ -86,7 +86,7 @@ def mlp_width(split: Split) -> Rejection | None:
 def expert_width(split: Split) -> Rejection | None:
     """The width inside each expert is split evenly. Source: layers/fused_moe/config.py, FusedMoEConfig."""
     experts = split.model.experts
-    for width in (experts.width, experts.shared_width) if experts else ():
+    for width in ((() if experts.whole else (experts.width,)) + (experts.shared_width,)) if experts else ():
         if width % split.ranks:
             return Rejection("ExpertWidth", f"expert width {width} does not divide by {split.ranks}")
     return None
@@ -139,7 +139,7 @@ def quantized_inputs(split: Split) -> Rejection | None:
 def quantized_outputs(split: Split) -> Rejection | None:
     """A rank's outputs fill whole packs, or blocks. Source: quantization/auto_awq.py; utils/fp8_utils.py."""
     scheme, experts = split.scheme, split.model.experts
-    if scheme.method == "fp8" and scheme.group and experts:
+    if scheme.method == "fp8" and scheme.group and experts and not experts.whole:
         width = experts.width // split.ranks
         if width % scheme.group:
             return Rejection(
@@ -197,7 +197,7 @@ def _split_inputs(model: Architecture) -> Iterator[tuple[str, int]]:
     yield "o_proj", attention_output_width(model)
     if model.mlp_width:
         yield "down_proj", model.mlp_width
-    if model.experts:
+    if model.experts and not model.experts.whole:
         yield "experts.down_proj", model.experts.width
 
 
@@ -208,7 +208,7 @@ def _split_outputs(model: Architecture, ranks: int) -> Iterator[tuple[str, int]]
         yield "qkv_proj", heads * model.head_size
     if model.mlp_width:
         yield "gate_up_proj", 2 * model.mlp_width // ranks
-    if model.experts:
+    if model.experts and not model.experts.whole:
         yield "experts.gate_up_proj", 2 * model.experts.width // ranks
     yield "o_proj", model.hidden_size
 

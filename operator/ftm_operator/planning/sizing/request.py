@@ -9,7 +9,14 @@ from ftm_operator.planning.model.quantization import Scheme
 
 CONCURRENCY = 8
 """Sequences at the full context that must fit at once, by default."""
-FLAGS = ("--max-num-batched-tokens", "--max-num-seqs", "--kv-cache-dtype", "--pipeline-parallel-size")
+FLAGS = (
+    "--max-num-batched-tokens",
+    "--max-num-seqs",
+    "--kv-cache-dtype",
+    "--mamba-ssm-cache-dtype",
+    "--pipeline-parallel-size",
+)
+STATE_DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,12 @@ class Request:
     batched_sequences: int | None = None
     eager: bool = False
     """Without CUDA graphs."""
+    recurrent_dtype: str | None = None
+    """The dtype of recurrent states; None: what the model says."""
+    prefix_caching: bool = True
+    """Each layer with a state keeps two of them for a sequence."""
+    expert_parallel: bool = False
+    """Each rank holds whole experts."""
     lora_bytes: int = 0
     several_nodes: bool = True
     """True if a replica may span nodes, which takes LeaderWorkerSet in a cluster."""
@@ -54,6 +67,7 @@ def request_of(spec: FineTunedModelSpec) -> Request:
     serving = spec.serving
     flags = _flags(serving.extra_args)
     cache_dtype = flags.get("--kv-cache-dtype", "auto")
+    recurrent_dtype = flags.get("--mamba-ssm-cache-dtype")
     return Request(
         context=serving.max_model_len,
         concurrency=serving.concurrency or CONCURRENCY,
@@ -65,6 +79,9 @@ def request_of(spec: FineTunedModelSpec) -> Request:
         batched_tokens=_whole(flags.get("--max-num-batched-tokens")),
         batched_sequences=_whole(flags.get("--max-num-seqs")),
         eager="--enforce-eager" in serving.extra_args,
+        recurrent_dtype=recurrent_dtype if recurrent_dtype in STATE_DTYPES else None,
+        prefix_caching="--no-enable-prefix-caching" not in serving.extra_args,
+        expert_parallel="--enable-expert-parallel" in serving.extra_args or "-ep" in serving.extra_args,
     )
 
 

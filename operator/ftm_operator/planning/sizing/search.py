@@ -9,11 +9,13 @@ from functools import cache
 
 from ftm_jobs.contract.byte_counts import format_gib
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
+from ftm_operator.planning.memory.kv_cache import CacheOptions
 from ftm_operator.planning.memory.rank_memory import Load, rank_memory
 from ftm_operator.planning.memory.reserves import SMALL_BATCH, Batch, default_batch
 from ftm_operator.planning.memory.weights import RankPart, heaviest_stage, rank_parts
 from ftm_operator.planning.model.architecture import Architecture
 from ftm_operator.planning.model.padding import padded
+from ftm_operator.planning.model.quantization import MXFP4_GENERATIONS, Scheme
 from ftm_operator.planning.rules.layout import Layout
 from ftm_operator.planning.rules.placement import (
     BFLOAT16_CAPABILITY,
@@ -29,6 +31,8 @@ from ftm_operator.planning.sizing.request import Request
 
 LEAST_CONTEXT = 4096
 """Tokens of context that are not gone below without being asked."""
+FEW_SEQUENCES = tuple(replace(SMALL_BATCH, sequences=count) for count in (128, 64, 32, 16))
+"""Batches for models whose CUDA graphs need a block of the cache for each sequence."""
 STORED_DTYPES = {"BF16": "bfloat16", "F16": "float16"}
 
 
@@ -58,6 +62,8 @@ class Search:
     """Tries layouts for one model and request; weights are summed up once for each layout."""
 
     def __init__(self, model: Architecture, request: Request) -> None:
+        if request.expert_parallel and model.experts:
+            model = replace(model, experts=replace(model.experts, whole=True))
         self.model, self.request = model, request
         self.scheme = request.scheme or model.quantization
 
@@ -66,12 +72,12 @@ class Search:
             return padded(model, self.scheme, ranks)
 
         @cache
-        def parts(tp: int, dtype: str) -> list[RankPart]:
-            return rank_parts(model_on(tp), tp, dtype, self.scheme)
+        def parts(tp: int, dtype: str, scheme: Scheme) -> list[RankPart]:
+            return rank_parts(model_on(tp), tp, dtype, scheme)
 
         @cache
-        def weight_bytes(tp: int, pp: int, dtype: str) -> int:
-            return heaviest_stage(model, parts(tp, dtype), pp).total
+        def weight_bytes(tp: int, pp: int, dtype: str, scheme: Scheme) -> int:
+            return heaviest_stage(model, parts(tp, dtype, scheme), pp).total
 
         self.model_on, self.weight_bytes = model_on, weight_bytes
         self.corrections = {
@@ -112,7 +118,7 @@ class Search:
         default = default_batch(accelerator.usable_bytes, accelerator.product or accelerator.name)
         wanted = [
             Batch(request.batched_tokens or batch.tokens, request.batched_sequences or batch.sequences)
-            for batch in (default, SMALL_BATCH)
+            for batch in (default, SMALL_BATCH, *(FEW_SEQUENCES if self.model.state else ()))
         ]
         return list(dict.fromkeys(wanted))
 
@@ -122,14 +128,32 @@ class Search:
         model, cache_dtype = self.model_on(layout.tensor_parallel), "fp8"
         if request.cache_dtype == "auto":
             cache_dtype = dtype
-        load = Load(model, dtype, self.scheme, cache_dtype, request.lora_bytes)
-        weights = self.weight_bytes(layout.tensor_parallel, layout.pipeline_parallel, dtype)
+        load = Load(model, dtype, self.scheme, cache_dtype, request.lora_bytes, self.cache_options(dtype, batch))
+        weights = self.weight_bytes(
+            layout.tensor_parallel, layout.pipeline_parallel, dtype, self.scheme_on(accelerator)
+        )
         memory = rank_memory(load, weights, layout, accelerator, batch, request.utilization)
         memory = replace(memory, graphs=0) if request.eager else memory
         sizes = accelerator.name, layout.tensor_parallel, layout.pipeline_parallel
         memory = replace(memory, correction=self.corrections.get(sizes, 0))
         context = memory.longest_context(request.concurrency, limit)
         return Option(accelerator, layout, dtype, batch, context, memory)
+
+    def scheme_on(self, accelerator: AcceleratorClass) -> Scheme:
+        """Returns the packing as the engine's kernels for this GPU keep it."""
+        has = accelerator.capability
+        marlin = self.scheme.method == "mxfp4" and has is not None and has[0] not in MXFP4_GENERATIONS
+        return replace(self.scheme, marlin=marlin)
+
+    def cache_options(self, dtype: str, batch: Batch) -> CacheOptions:
+        """Returns the choices of the request that change the cache."""
+        request = self.request
+        return CacheOptions(
+            serving_dtype=dtype,
+            recurrent_dtype=request.recurrent_dtype,
+            prefix_caching=request.prefix_caching,
+            graph_sequences=0 if request.eager else batch.sequences,
+        )
 
     def too_large(self, option: Option) -> Rejection:
         """Says how much memory is asked for, by item, and how much there is."""

@@ -7,13 +7,14 @@ import pytest
 
 from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.facts import TensorGroup
-from ftm_operator.planning.memory.kv_cache import kv_cache
+from ftm_operator.planning.memory.kv_cache import CacheOptions, kv_cache
 from ftm_operator.planning.memory.llama_cpp import cache_bytes
 from ftm_operator.planning.memory.lora import lora_bytes, slot_rank
 from ftm_operator.planning.memory.reserves import Batch, activation_bytes, default_batch, non_torch_bytes
 from ftm_operator.planning.memory.weights import rank_weights, stage_layers
-from ftm_operator.planning.model.architecture import LayerAttention
+from ftm_operator.planning.model.architecture import Indexer, LayerAttention
 from ftm_operator.planning.model.quantization import AWQ, FP8, NONE, Scheme
+from ftm_operator.planning.rules.tensor_parallel import Split, first_rejection
 from tests.unit.operator.planning.catalogue import model_of
 
 H100 = Batch(8192, 1024)
@@ -122,11 +123,82 @@ def test_layers_of_several_kinds_share_a_pool_in_groups_of_the_rarest() -> None:
     assert dict(equal.groups) == {LayerAttention("sliding", 128): 1, LayerAttention("full"): 1}
 
 
-def test_a_state_takes_one_page_however_long_the_sequence() -> None:
-    cache = kv_cache(model_of("jamba-v0.1"), 1, 1, "bfloat16", 2048)
+@pytest.mark.parametrize(("prefix_caching", "pages"), [(True, 2), (False, 1)])
+def test_a_state_takes_its_pages_however_long_the_sequence(prefix_caching: bool, pages: int) -> None:
+    options = CacheOptions(prefix_caching=prefix_caching)
+    cache = kv_cache(model_of("jamba-v0.1"), 1, 1, "bfloat16", 2048, options)
     groups = dict(cache.groups)
     assert groups == {LayerAttention("state"): 7, LayerAttention("full"): 1}
-    assert cache.sequence_blocks(65536) == 7 + ceil(65536 / cache.block_tokens)
+    assert cache.sequence_blocks(65536) == 7 * pages + ceil(65536 / cache.block_tokens)
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "size"), [(None, None, 2), ("float32", None, 4), ("float32", "bfloat16", 2), (None, "float32", 4)]
+)
+def test_a_state_has_the_dtype_of_serving_where_nothing_else_is_said(
+    said: str | None, asked: str | None, size: int
+) -> None:
+    model = model_of("qwen3-next-80b-a3b")
+    assert model.state
+    model = replace(model, state=replace(model.state, recurrent_dtype=said))
+    cache = kv_cache(model, 1, 1, "bfloat16", 2048, CacheOptions(recurrent_dtype=asked))
+    state = (2 * 16 + 32) * 128 * 3 * 2 + 32 * 128 * 128 * size
+    assert cache.block_tokens == 16 * ceil(state / (16 * 2 * 2 * 256 * 2))
+
+
+def test_a_convolution_does_not_follow_the_caches_dtype() -> None:
+    model = model_of("qwen3-next-80b-a3b")
+    halved = kv_cache(model, 1, 1, "fp8", 2048, CacheOptions(serving_dtype="bfloat16"))
+    state = (2 * 16 + 32) * 128 * 3 * 2 + 32 * 128 * 128 * 2
+    assert halved.block_tokens == 16 * ceil(state / (16 * 2 * 2 * 256))
+
+
+def test_cuda_graphs_need_a_block_for_each_sequence_where_layers_keep_a_state() -> None:
+    options = CacheOptions(graph_sequences=1024)
+    cache = kv_cache(model_of("jamba-v0.1"), 1, 1, "bfloat16", 2048, options)
+    assert cache.needed_bytes(1, 4096) == 1024 * cache.pool_block_bytes
+    plain = kv_cache(model_of("llama-3.1-8b"), 1, 1, "bfloat16", 2048, options)
+    assert plain.needed_bytes(1, 4096) == (4096 // 16 + 1) * plain.pool_block_bytes
+
+
+def test_an_index_is_kept_beside_the_latent() -> None:
+    model = replace(model_of("deepseek-v3"), indexer=Indexer(64, 128, 61))
+    assert kv_cache(model, 8, 1, "bfloat16", 2048).pool_block_bytes == 64 * 61 * (576 * 2 + 132)
+    assert kv_cache(model, 8, 1, "fp8", 2048).pool_block_bytes == 64 * 61 * (656 + 132)
+
+
+def test_whole_experts_are_on_each_rank_where_experts_are_parallel() -> None:
+    model = model_of("qwen3-235b-a22b-fp8")
+    assert model.experts
+    whole = replace(model, experts=replace(model.experts, whole=True))
+    split = rank_weights(model, 4, 1, "bfloat16", model.quantization)
+    assert rank_weights(whole, 4, 1, "bfloat16", model.quantization).experts == pytest.approx(split.experts, rel=1e-3)
+    assert first_rejection(Split(model, 8, model.quantization))
+    assert first_rejection(Split(whole, 8, model.quantization)) is None
+
+
+def test_marlin_pads_experts_where_the_gpu_has_no_kernel_for_mxfp4() -> None:
+    model = model_of("gpt-oss-120b")
+    hopper = rank_weights(model, 4, 1, "bfloat16", model.quantization).experts
+    ampere = rank_weights(model, 4, 1, "bfloat16", replace(model.quantization, marlin=True)).experts
+    assert ampere / hopper == pytest.approx(3072 / 2880, rel=0.001)
+
+
+def test_mxfp4_as_it_is_stored_takes_what_its_config_says() -> None:
+    model = model_of("gpt-oss-20b")
+    stored = (
+        TensorGroup(
+            name="model.layers.*.mlp.experts.gate_up_proj_blocks", shape=(32, 5760, 90, 16), dtype="U8", count=24
+        ),
+        TensorGroup(name="model.layers.*.mlp.experts.gate_up_proj_scales", shape=(32, 5760, 90), dtype="U8", count=24),
+        TensorGroup(name="model.layers.*.mlp.experts.down_proj_blocks", shape=(32, 2880, 90, 16), dtype="U8", count=24),
+        TensorGroup(name="model.layers.*.mlp.experts.down_proj_scales", shape=(32, 2880, 90), dtype="U8", count=24),
+    )
+    plain = tuple(group for group in model.tensors if ".experts." not in group.name or group.name.endswith("_bias"))
+    from_file = replace(model, tensors=(*plain, *stored))
+    for tp in (1, 4):
+        predicted = rank_weights(model, tp, 1, "bfloat16", model.quantization)
+        assert rank_weights(from_file, tp, 1, "bfloat16", model.quantization).experts == predicted.experts
 
 
 def test_llama_cpp_keeps_a_window_and_a_batch_of_the_layers_that_have_one() -> None:

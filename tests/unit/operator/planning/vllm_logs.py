@@ -1,5 +1,6 @@
 """What vLLM logged when it started models of vllm_logs.yaml, beside what the planner predicts of the same start."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,9 @@ from ftm_operator.planning.rules.layout import Layout
 from ftm_operator.planning.rules.placement import Candidate, first_broken
 from ftm_operator.planning.sizing.request import Request
 from ftm_operator.planning.sizing.search import Search
+
+STATES_ARE_CACHED = [0, 27]
+"""The version whose prefix caching holds for states too by default. Source: vllm#50991, and the logs."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Log:
             batched_tokens=batch.tokens,
             batched_sequences=batch.sequences,
             eager=fields["enforce_eager"],
+            prefix_caching=_version(fields["vllm_version"]) >= STATES_ARE_CACHED,
+            expert_parallel=fields["expert_parallel"],
         )
         search = Search(self.model, request)
         return search.option(self._gpu, self._layout, fields["dtype"], batch, fields["max_model_len"]).memory
@@ -70,7 +76,8 @@ class Log:
     @property
     def starts(self) -> bool:
         """Whether the plan says that it starts: no rule is broken, and one sequence fits."""
-        candidate = Candidate(self.model, self._layout, self._gpu, self.fields["dtype"], self.model.quantization)
+        model = Search(self.model, Request(expert_parallel=self.fields["expert_parallel"])).model
+        candidate = Candidate(model, self._layout, self._gpu, self.fields["dtype"], self.model.quantization)
         return first_broken(candidate) is None and self.memory.fits(1, self.fields["max_model_len"])
 
     @property
@@ -91,6 +98,10 @@ class Log:
         if item == "kv_tokens":
             return self.memory.cache.tokens(self.memory.left, context) / self.tokens - 1
         return float(self.starts != self.started)
+
+
+def _version(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"[0-9]+", text)[:2]]
 
 
 LOGS = [Log(each) for each in yaml.safe_load((Path(__file__).parent / "vllm_logs.yaml").read_text())]
