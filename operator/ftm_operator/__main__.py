@@ -31,7 +31,8 @@ async def operate(settings: Settings) -> int:
     restarted, goes on at once.
     """
     health = Health(settings.resync_seconds)
-    me = Identity(settings.installation, settings.pod or f"{socket.gethostname()}_{uuid.uuid4()}")
+    pod = settings.pod or f"{socket.gethostname()}_{uuid.uuid4()}"
+    me = Identity(settings.installation or "default/ftm-operator", pod)
     async with Cluster.connect() as cluster:
         controller = Controller(cluster, settings, health)
         leadership = Leadership(scopes_of(cluster, settings.namespaces, me), me, controller.resume)

@@ -32,7 +32,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         observe_accelerators=environment.get("FTM_OBSERVE_ACCELERATORS") == "true",
         resync_seconds=_number(environment, "FTM_RESYNC_SECONDS", 300.0),
         health_port=int(_number(environment, "FTM_HEALTH_PORT", 8080)),
-        installation=environment.get("FTM_INSTALLATION") or "default/ftm-operator",
+        installation=environment.get("FTM_INSTALLATION") or None,
         pod=environment.get("FTM_POD_NAME") or None,
         log_format=environment.get("FTM_LOG_FORMAT") or "json",
     )

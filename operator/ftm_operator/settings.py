@@ -31,7 +31,7 @@ class Settings:
     """True if nodes and ResourceSlices are read."""
     resync_seconds: float = 300.0
     health_port: int = 8080
-    installation: str = "default/ftm-operator"
+    installation: str | None = None
     """NAMESPACE/NAME of the operator's Deployment: pods of one installation follow each other at once."""
     pod: str | None = None
     """The operator's own pod."""

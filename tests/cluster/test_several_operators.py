@@ -9,7 +9,7 @@ import pytest
 from ftm_jobs.contract.steps import Step
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl
-from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually
+from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually, get
 from tests.cluster.operator_process import RELEASE, OperatorProcess
 from tests.unit.operator.objects import facts, merged_report, report, resource, verified_report
 
@@ -95,6 +95,7 @@ def test_of_two_installations_one_writes_and_the_other_says_so_and_takes_over(
     renewals = len(control_plane.audit(first.user, leases=True))
     time.sleep(3 * first.resync_seconds)
     assert generations(kubectl) == before
+    assert get(kubectl)["status"]["managedBy"] == f"{MODELS}/{RELEASE}"
     assert len(control_plane.audit(first.user)) == writes
     assert control_plane.audit(second.user) == control_plane.audit(second.user, leases=True) == []
     assert 1 <= len(control_plane.audit(first.user, leases=True)) - renewals <= 3 * first.resync_seconds

@@ -198,6 +198,8 @@ class FineTunedModelStatus(Tolerant):
     """The number of replicas that answer requests."""
     selector: str | None = None
     """The label selector of the serving pods, for the scale subresource."""
+    managed_by: str | None = None
+    """The operator that writes this status: the namespace and the name of its Deployment."""
 
 
 FORMER_NAMES = (

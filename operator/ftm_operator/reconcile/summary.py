@@ -38,6 +38,7 @@ def summarise(
             "endpoint": endpoint(model) if serving else None,
             "replicas": sum(count.all for count in counts),
             "ready_replicas": sum(child.get("status", {}).get("readyReplicas", 0) for child in serving),
+            "managed_by": context.settings.installation,
             "selector": ",".join(f"{label}={value}" for label, value in _selector(context, walk).items()),
         }
     )

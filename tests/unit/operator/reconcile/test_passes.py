@@ -43,6 +43,13 @@ def test_nothing_changed_asks_for_nothing() -> None:
     assert (result.actions, result.status, result.notices) == ((), None, ())
 
 
+def test_the_status_names_the_installation_that_writes_it() -> None:
+    scene = scene_of(settings=dataclasses.replace(SETTINGS, installation="ftm-system/ftm-operator"))
+    scene.reach("Ready")
+    assert scene.status()["managedBy"] == "ftm-system/ftm-operator"
+    assert scene.once().status is None
+
+
 def test_the_spec_and_the_resource_are_never_written() -> None:
     scene = scene_of()
     before = copy.deepcopy(scene.resource()["spec"])
