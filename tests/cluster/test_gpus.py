@@ -134,7 +134,7 @@ def test_explain_says_why_this_many_and_not_one(kubectl: Kubectl, operator: Oper
     environment = {**os.environ, "KUBECONFIG": str(operator.control_plane.kubeconfig)}
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert "  accelerators            2 x NVIDIA-A10G (nvidia.com/gpu) for each replica\n" in told
-    assert "  NVIDIA-A10G, 1             Memory: each GPU needs 22.60 GiB" in told
+    assert "  NVIDIA-A10G, 1             Memory: each GPU needs 23.96 GiB" in told
     read = subprocess.run([*command, "-o", "json"], env=environment, capture_output=True, text=True, check=True).stdout
     assert json.loads(read)["memory"]["weights"] == get(kubectl)["status"]["plan"]["memory"]["weights"]
 
@@ -148,7 +148,7 @@ def test_a_pool_that_is_too_small_stalls_with_the_numbers_and_a_new_node_helps(
     failed = await_phase(kubectl, "Failed")
     stalled = next(each for each in failed["status"]["conditions"] if each["type"] == "Stalled")
     assert stalled["reason"] == "Memory"
-    assert "each GPU needs 22.60 GiB" in stalled["message"]
+    assert "each GPU needs 23.96 GiB" in stalled["message"]
     assert "set spec.serving.maxModelLen to at most that" in stalled["message"]
     assert not kubectl.list("jobs", "-l", "ftm.dev/step=merge")
     add_node(kubectl, "two", "NVIDIA-A10G", 2)

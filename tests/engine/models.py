@@ -76,7 +76,7 @@ def build(
         ).create_engine_config(UsageContext.OPENAI_API_SERVER)
         found.parallel_config.tensor_parallel_size = tp
         found.parallel_config.pipeline_parallel_size = pp
-        with set_current_vllm_config(found), _as_rank(tp, pp, stage):
+        with set_current_vllm_config(found), as_rank(tp, pp, stage):
             found.model_config.verify_with_parallel_config(found.parallel_config)
             with set_default_torch_dtype(torch.bfloat16), torch.device("meta"):
                 return Rank(initialize_model(vllm_config=found), found)
@@ -100,7 +100,7 @@ def _prepare() -> None:
 
 
 @contextmanager
-def _as_rank(tp: int, pp: int, stage: int) -> Iterator[None]:
+def as_rank(tp: int, pp: int, stage: int) -> Iterator[None]:
     tensor, pipeline = parallel_state._TP, parallel_state._PP
     assert tensor is not None
     assert pipeline is not None

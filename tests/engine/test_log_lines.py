@@ -1,4 +1,4 @@
-"""The lines that the operator reads are those that this vLLM writes."""
+"""The lines that the operator and `ftm plan --against` read are those that this vLLM writes."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,15 @@ import pytest
         ("v1/core/kv_cache_utils.py", 'f"cache is needed, which is larger than the available KV cache "'),
         ("v1/core/kv_cache_utils.py", 'f"memory ({format_gib(available_memory)} GiB). {estimated_msg}"'),
         ("v1/worker/utils.py", 'f"Free memory on device {init_snapshot.device_} "'),
+        ("v1/worker/gpu_model_runner.py", '"Graph capturing finished in %.0f secs, took %.2f GiB"'),
+        ("v1/worker/gpu/model_runner.py", '"Graph capturing finished in %.0f secs, took %.2f GiB"'),
+        ("v1/worker/gpu_worker.py", 'f"Free memory on device "'),
+        ("v1/worker/gpu_worker.py", 'f"for peak activation, and {format_gib(cuda_graph_memory_bytes)} "'),
+        ("v1/engine/core.py", '"Initializing a V1 LLM engine (v%s) with config: %s"'),
+        ("config/vllm.py", 'f"tensor_parallel_size={self.parallel_config.tensor_parallel_size}, "'),
+        ("config/vllm.py", 'f"max_seq_len={self.model_config.max_model_len}, "'),
+        ("config/scheduler.py", '"Chunked prefill is enabled with max_num_batched_tokens=%d."'),
+        ("entrypoints/serve/utils/api_utils.py", '"non-default args: %s"'),
         ("v1/worker/utils.py", 'f"is less than desired GPU memory utilization "'),
     ],
 )

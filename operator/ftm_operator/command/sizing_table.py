@@ -4,22 +4,24 @@ from collections.abc import Iterable
 
 from ftm_jobs.contract.byte_counts import format_gib
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.planning.feedback.comparison import Item, LogComparison
 from ftm_operator.planning.gpu_plan import gpu_memory_utilization, host_of
 from ftm_operator.planning.rules.rejection import Rejection
 from ftm_operator.planning.sizing.outcome import RejectedLayout, Sizing
+from ftm_operator.planning.sizing.reasons import TITLES
 from ftm_operator.planning.sizing.spec_sizing import NothingFits
 
 ITEMS = {
     "weights": "weights",
-    "activations": "activations",
-    "cudaGraphs": "CUDA graphs",
-    "nonTorch": "NCCL and the like",
-    "rotary": "rotary table",
-    "slack": "slack",
-    "lora": "LoRA slots",
+    **TITLES,
     "measuredCorrection": "measured correction",
     "kvCache": "KV cache",
     "total": "in all",
+}
+OTHER_ITEMS = {
+    "kvCacheBytesPerToken": "bytes of a token",
+    "kvCacheTokens": "tokens",
+    "requestsAtOnce": "requests at once",
 }
 
 
@@ -68,9 +70,12 @@ def _choices(sizing: Sizing) -> dict[str, str]:
 def _memory(sizing: Sizing) -> list[str]:
     option = sizing.option
     items = option.memory.items(sizing.request.concurrency, option.context)
-    needed = f"  ({format_gib(items['kvCacheNeeded'])} needed)"
+    beside = {"kvCache": f"  ({format_gib(items['kvCacheNeeded'])} needed)"}
+    for name, each in option.memory.reserves.items():
+        if each.least != each.most:
+            beside[name] = f"  ({format_gib(each.least)} at least)"
     return [
-        f"  {title:<23} {format_gib(items[name]):>10}" + (needed if name == "kvCache" else "")
+        f"  {title:<23} {format_gib(items[name]):>10}" + beside.get(name, "")
         for name, title in ITEMS.items()
         if name in items
     ]
@@ -84,3 +89,33 @@ def _rejections(rejected: Iterable[RejectedLayout]) -> list[str]:
 def _where(rejected: RejectedLayout) -> str:
     stages = f" x {rejected.pipeline_parallel} stages" if rejected.pipeline_parallel > 1 else ""
     return f"{rejected.accelerator}, {rejected.tensor_parallel}{stages}"
+
+
+def format_comparison(model: FineTunedModel, found: LogComparison) -> str:
+    """Returns what is predicted beside what was logged, with the error, and where the log is not of this plan."""
+    option = found.option
+    layout = option.layout
+    where = f"{layout.gpus} x {option.accelerator.name}, tensor-parallel size {layout.tensor_parallel}"
+    where += f", {layout.pipeline_parallel} pipeline stages" if layout.pipeline_parallel > 1 else ""
+    version = f" {found.version}" if found.version else ""
+    lines = [
+        f"{model.metadata.name} beside a log of vLLM{version}: {where}, {option.context} tokens",
+        f"  {'':<23} {'predicted':>11} {'other end':>11} {'logged':>11} {'error':>7}",
+    ]
+    lines += [_compared(each) for each in found.items]
+    lines += ["differs", *(f"  {each}" for each in found.differences)] if found.differences else []
+    return "\n".join(lines)
+
+
+def _compared(item: Item) -> str:
+    title = {**ITEMS, **OTHER_ITEMS}[item.name]
+    predicted, other_end, logged = (_figure(each, item.unit) for each in (item.predicted, item.other_end, item.logged))
+    error = "" if item.error is None else f"{item.error:+.1%}"
+    within = "  between both ends" if item.within_ends else ""
+    return f"  {title:<23} {predicted:>11} {other_end:>11} {logged:>11} {error:>7}{within}"
+
+
+def _figure(value: float | None, unit: str) -> str:
+    if value is None:
+        return ""
+    return format_gib(value) if unit == "bytes" else f"{value:.1f}" if unit == "requests" else f"{value:.0f}"

@@ -8,10 +8,10 @@ feedback > input_hashes > decision, sizing > memory > rules > gpus, model (the c
 The formulae, in bytes of the rank that holds most:
 
     budget = usable · utilization / pods that share the GPU
-    budget >= weights + activations + CUDA graphs + non-torch + rotary + slack + LoRA slots + correction + KV cache
+    budget >= weights + reserves + LoRA slots + correction + KV cache
 
     weights        memory/weights.py       each tensor as vLLM divides or replicates it, packed by the scheme
-    reserves       memory/reserves.py      measured constants with their source
+    reserves       memory/reserves.py      formulae and measured constants, by the engine's version; the most counts
     KV cache       memory/kv_cache.py      vLLM's; memory/llama_cpp.py: llama-server's
     correction     feedback/               what an engine held beyond the estimate, of the same artifact and sizes
     pod            memory/host.py          processors, memory and shared memory besides GPUs
@@ -19,8 +19,8 @@ The formulae, in bytes of the rank that holds most:
 The choice (sizing/choice.py): the fewest GPUs that hold `concurrency` requests of the whole context, then the fewest
 nodes, then the cost order, then the order in which kinds are given. Every layout that breaks a rule is left out first.
 
-Example: Mistral-7B-v0.1 in float16 at 8192 tokens on nodes with four A10G. One rank: 13.49 GiB of weights, 1.10 of
-reserves and 8 · 8192 tokens · 128 KiB = 8.02 of KV cache are 22.60 GiB, more than 92 % of 22.06. Two ranks: 6.74, 1.53
+Example: Mistral-7B-v0.1 in float16 at 8192 tokens on nodes with four A10G. One rank: 13.49 GiB of weights, 2.17 of
+reserves and 8 · 8192 tokens · 128 KiB = 8.02 of KV cache are 23.68 GiB, more than 92 % of 22.06. Two ranks: 6.74, 3.17
 and 4.01 fit 20.30 GiB, and 32 heads and 8 key-value heads divide by 2. So it takes two.
 
 Invariants, each a test in tests/unit/operator/planning/test_properties.py:

@@ -42,6 +42,7 @@ def sizing_json(sizing: Sizing) -> dict[str, Any]:
         "maxNumSeqs": option.batch.sequences,
         "gpuMemoryUtilization": gpu_memory_utilization(sizing),
         "memory": dict(memory.items(request.concurrency, option.context)),
+        "reserves": {name: each.to_json() for name, each in memory.reserves.items()},
         "kvCacheTokens": memory.cache.tokens(memory.left, option.context),
         "pod": pod_json(sizing),
         "reasons": reasons(sizing),

@@ -23,7 +23,7 @@ from ftm_operator.planning.rules.placement import NOT_IN_FLOAT16
 from ftm_operator.planning.rules.rejection import Rejection
 from ftm_operator.planning.rules.tensor_parallel import first_rejection, split_of, valid_sizes
 from ftm_operator.planning.sizing.outcome import Sizing
-from ftm_operator.planning.sizing.request import Correction
+from ftm_operator.planning.sizing.request import DEFAULT_ENGINE, KnownEngine
 from ftm_operator.planning.sizing.spec_sizing import Offer, size_spec
 
 ENGINE_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
@@ -51,12 +51,12 @@ def plan(
     classes: Sequence[AcceleratorClass] = (),
     *,
     several_nodes: bool = True,
-    corrections: Sequence[Correction] = (),
+    engine: KnownEngine = DEFAULT_ENGINE,
 ) -> Planned | Rejection:
     """Returns how to build and serve the model, or the first rule that forbids what the spec asks for.
 
-    `classes`: the GPUs that exist. `several_nodes`: whether a replica may be spread over nodes. `corrections`: by what
-    was measured of the same model. Where no layout holds the model, the Rejection is NothingFits.
+    `classes`: the GPUs that exist. `several_nodes`: whether a replica may be spread over nodes. `engine`: its
+    version, and what was measured of the same model. Where no layout holds the model, the Rejection is NothingFits.
     """
     decision = decide(spec, facts.base, spec.serving.tensor_parallel_size or 1)
     if isinstance(decision, Rejection):
@@ -64,7 +64,7 @@ def plan(
     by_claim = spec.serving.accelerator.allocation == "DynamicResources"
     if decision.engine != "vLLM" or not (classes or by_claim):
         return _plan_without_gpus_known(name, spec, facts.base, decision)
-    sizing = size_spec(spec, facts.base, decision.awq, Offer(tuple(classes), several_nodes, tuple(corrections)))
+    sizing = size_spec(spec, facts.base, decision.awq, Offer(tuple(classes), several_nodes, engine))
     if isinstance(sizing, Rejection):
         return sizing
     decision = decision_for(decision, sizing)

@@ -29,7 +29,7 @@ from ftm_operator.planning.feedback.engine_log import (
     planned_kv_cache_bytes,
     what_to_do,
 )
-from ftm_operator.planning.feedback.measurements import Measurement, Measurements, corrections
+from ftm_operator.planning.feedback.measurements import Measurement, Measurements, corrections, revision_of
 from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.planning.sizing.request import Correction
 from ftm_operator.reconcile.holds import Hold
@@ -126,6 +126,7 @@ def measurement(plan: Plan, artifact: Artifact, engine: str, measured: Measured,
         measured_bytes=measured.kv_cache_bytes,
         weight_bytes=measured.weight_bytes,
         at=now.isoformat(timespec="seconds"),
+        estimate=revision_of(plan),
     )
 
 

@@ -5,9 +5,11 @@ from dataclasses import replace
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.v1alpha1 import Plan, Shortage
 from ftm_operator.planning.input_hashes import REFRESH_ANNOTATION, plan_input_hash
+from ftm_operator.planning.memory.engine_setup import version_of_image
 from ftm_operator.planning.plan import Planned, again
 from ftm_operator.planning.plan import plan as make_plan
 from ftm_operator.planning.rules.rejection import Rejection
+from ftm_operator.planning.sizing.request import KnownEngine
 from ftm_operator.reconcile.engine_feedback import corrections_of
 from ftm_operator.reconcile.holds import Hold
 from ftm_operator.reconcile.passes import Context
@@ -62,15 +64,14 @@ def new_plan(context: Context, input_hash: str, facts: Facts, shortage: Shortage
         facts,
         observed.accelerators,
         several_nodes=observed.several_nodes,
-        corrections=corrections_of(
-            model.spec,
-            facts,
-            context.before.artifacts,
-            observed.measurements,
-            model.spec.serving.image or context.settings.vllm_image,
-            answered,
-        ),
+        engine=_engine(context, facts, answered),
     )
     if answered and isinstance(planned, Planned):
         return replace(planned, plan=planned.plan.model_copy(update={"shortage": answered}))
     return planned
+
+
+def _engine(context: Context, facts: Facts, answered: Shortage | None) -> KnownEngine:
+    image, before = context.model.spec.serving.image or context.settings.vllm_image, context.before
+    found = corrections_of(context.model.spec, facts, before.artifacts, context.observed.measurements, image, answered)
+    return KnownEngine(version_of_image(image), found)

@@ -9,6 +9,8 @@
     the same                            No available memory for the cache blocks.
     v1/worker/utils.py                  Free memory on device cuda:0 (60.1/79.18 GiB) on startup is less than desired
                                         GPU memory utilization (0.92, 72.85 GiB)
+    V0's worker/worker.py               model weights take 14.96GiB; … the rest of the memory reserved for KV Cache is
+                                        53.29GiB
     torch                               CUDA out of memory. Tried to allocate 2.00 GiB.
 
 vLLM rounds to hundredths of a GiB. Every rank may say so, behind a prefix such as `(Worker_TP1 pid=93)`: of the weights
@@ -26,16 +28,18 @@ from ftm_operator.planning.memory.kv_cache import BLOCK_TOKENS
 STARTED = "Application startup complete"
 """The line that the API server logs once it answers."""
 
-_GIB = r"(-?\d{1,6}(?:\.\d{1,9})?)"
-WEIGHTS = re.compile(rf"Model loading took {_GIB} GiB memory")
-AVAILABLE = re.compile(rf"Available KV cache memory: {_GIB} GiB")
+GIB_NUMBER = r"(-?\d{1,6}(?:\.\d{1,9})?)"
+WEIGHTS = re.compile(rf"(?:Model loading took {GIB_NUMBER} GiB(?: memory)? and|model weights take {GIB_NUMBER}GiB)")
+AVAILABLE = re.compile(
+    rf"(?:Available KV cache memory: {GIB_NUMBER} GiB|memory reserved for KV Cache is {GIB_NUMBER}GiB)"
+)
 TOKENS = re.compile(r"KV cache size: ([\d,]{1,20}) tokens")
 CONCURRENCY = re.compile(r"Maximum concurrency for [\d,]{1,20} tokens per request: (\d{1,12}\.\d{2})x")
 TOO_LITTLE = re.compile(
-    rf"\({_GIB} GiB KV cache is needed, which is larger than the available KV cache memory \({_GIB} GiB\)"
+    rf"\({GIB_NUMBER} GiB KV cache is needed, which is larger than the available KV cache memory \({GIB_NUMBER} GiB\)"
 )
 NOTHING_LEFT = "No available memory for the cache blocks"
-NOT_FREE = re.compile(rf"Free memory on device \S{{1,40}} \({_GIB}/{_GIB} GiB\) on startup is less than")
+NOT_FREE = re.compile(rf"Free memory on device \S{{1,40}} \({GIB_NUMBER}/{GIB_NUMBER} GiB\) on startup is less than")
 OUT_OF_MEMORY = re.compile(r"(?:CUDA|HIP) out of memory(?:\. Tried to allocate (\d{1,6}(?:\.\d{1,9})? [KMG]iB))?")
 
 
@@ -53,12 +57,16 @@ class Lack:
 
 def measured_in(log: str) -> Measured | None:
     """Returns what a start took; None as long as nothing is said of the KV cache."""
+    found = figures_in(log)
+    return None if found.kv_cache_bytes is None and found.kv_cache_tokens is None else found
+
+
+def figures_in(log: str) -> Measured:
+    """Returns what a start took, as far as the log says."""
     log = log.partition(STARTED)[0]
     weights, available = _bytes(WEIGHTS, log), _bytes(AVAILABLE, log)
     tokens = [int(each.replace(",", "")) for each in TOKENS.findall(log) if each.strip(",")]
     concurrency = [float(each) for each in CONCURRENCY.findall(log)]
-    if not available and not tokens:
-        return None
     return Measured(
         weight_bytes=max(weights, default=None),
         kv_cache_bytes=min(available, default=None),
@@ -138,4 +146,4 @@ def what_to_do(plan: Plan, lack: Lack) -> str:
 
 
 def _bytes(pattern: re.Pattern[str], log: str) -> list[int]:
-    return [round(float(each) * GIB) for each in pattern.findall(log)]
+    return [round(float(each) * GIB) for match in pattern.finditer(log) for each in match.groups() if each]

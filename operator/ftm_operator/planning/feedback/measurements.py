@@ -14,11 +14,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ftm_operator.api.v1alpha1 import Plan
 from ftm_operator.planning.input_hashes import short_hash
+from ftm_operator.planning.memory.rank_memory import LEAST_RESERVES
 from ftm_operator.planning.sizing.request import Correction
 
 MOST = 500
 """Measurements that a namespace keeps; the oldest go first."""
+ESTIMATE = 1
+"""The revision of the formulae and constants of planning/memory. A measurement beside an estimate by others corrects no
+plan, until the engine is measured again."""
+
+
+def revision_of(plan: Plan) -> int:
+    """Returns the revision that a plan's estimate is by; 0 for one from before the reserves had two ends."""
+    return ESTIMATE if LEAST_RESERVES in (plan.memory or {}) else 0
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,8 @@ class Measurement:
     """Bytes of the weights, as the engine said."""
     at: str = ""
     """The time, as ISO 8601 in UTC."""
+    estimate: int = 0
+    """The revision of the formulae that `estimated_bytes` is by."""
 
     @property
     def key(self) -> str:
@@ -84,7 +96,7 @@ def corrections(measurements: Measurements, artifact: str | None, engine: str) -
             each.estimated_bytes - each.measured_bytes,
         )
         for _, each in sorted(measurements.items())
-        if (each.artifact, each.engine) == (artifact, engine)
+        if (each.artifact, each.engine, each.estimate) == (artifact, engine, ESTIMATE)
     )
 
 
@@ -101,6 +113,7 @@ def _entry(text: Any) -> Measurement | None:
         measurement.pipeline_parallel,
         measurement.estimated_bytes,
         measurement.measured_bytes,
+        measurement.estimate,
     )
     words = (measurement.artifact, measurement.accelerator, measurement.engine, measurement.at)
     return (

@@ -1,36 +1,42 @@
-"""Counts the bytes of the adapter slots of an engine that serves adapters unmerged.
+"""Counts the bytes of the adapter slots of an engine that serves adapters unmerged (--enable-lora), per rank.
 
-vLLM allocates `slots` pairs of matrices for every linear layer that it can adapt, whichever an adapter changes, as wide
-as the largest rank it is told:
+vLLM allocates a pair of matrices for each slot and every linear layer of the decoder, whichever an adapter changes, as
+wide as the largest rank it is told:
 
-    slots · rank · (inputs + outputs) · bytes
+    slots · rank · (inputs of the rank + outputs of the rank) · bytes
 
-Embeddings, routers, experts, vision towers and layers for speculation are left out. Source: lora/layers and
-lora/model_manager.py of vLLM.
+The inputs of a layer whose outputs are divided are whole on each rank, and the other way round. Every expert has its
+own. Some families have slots for the embedding and the output layer too, each whole on every rank; vision towers and
+layers for speculation have none. Source: lora/layers and lora/model_manager.py.
 """
 
+from math import ceil
+
 from ftm_jobs.contract.facts import BEYOND, of_encoder
-from ftm_operator.planning.memory.weights import DTYPE_BYTES
+from ftm_operator.planning.memory.engine_setup import AdapterSlots
+from ftm_operator.planning.memory.reserves import Reserve
+from ftm_operator.planning.memory.weights import DTYPE_BYTES, rank_shape, stage_layers
 from ftm_operator.planning.model.architecture import Architecture
 from ftm_operator.planning.model.tensor_names import LINEAR, NOT_PACKED, module_of
-
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The values of --max-lora-rank."""
+from ftm_operator.planning.rules.layout import Layout
 
 
-def slot_rank(rank: int) -> int | None:
-    """Returns the smallest rank of a slot that holds an adapter of that rank; None: too large for any."""
-    return next((each for each in RANKS if each >= rank), None)
-
-
-def lora_bytes(model: Architecture, rank: int, slots: int, dtype: str) -> int:
-    """Returns the bytes of all slots, over all ranks of the engine."""
+def slot_bytes(model: Architecture, layout: Layout, slots: AdapterSlots, dtype: str) -> Reserve:
+    """Returns the bytes of all slots on one rank; the most is with those of the embedding and the output layer."""
     widths = sum(
-        sum(group.shape) * group.count
+        sum(rank_shape(group, model, layout.tensor_parallel)[-2:]) * _matrices(group.shape) * group.count
         for group in model.tensors
-        if len(group.shape) == 2
+        if len(group.shape) >= 2
         and module_of(group.name) in LINEAR - NOT_PACKED
         and not of_encoder(group.name)
-        and not {"experts", BEYOND} & {*group.name.split(".")}
+        and BEYOND not in group.name.split(".")
     )
-    return slots * rank * widths * DTYPE_BYTES[dtype]
+    of_stage = ceil(widths * max(stage_layers(model.layers, layout.pipeline_parallel)) / model.layers)
+    tables = 2 * (model.vocabulary + model.hidden_size)
+    each = slots.count * slots.rank * DTYPE_BYTES[dtype]
+    return Reserve(each * of_stage, each * (of_stage + tables))
+
+
+def _matrices(shape: tuple[int, ...]) -> int:
+    """Returns how many matrices a tensor holds: one, or those of all experts."""
+    return shape[0] if len(shape) == 3 else 1

@@ -1,7 +1,7 @@
 """Tells whether a model fits a GPU, by one rank's memory, and which context is left.
 
     budget = usable · utilization / replicas that share the GPU
-    budget >= weights + activations + CUDA graphs + non-torch + rotary + slack + LoRA + KV cache
+    budget >= weights + reserves + KV cache
 
 vLLM gives the KV cache what the rest leaves of the budget, and refuses to start when that holds not even one sequence
 of max_model_len. Here it must hold `concurrency` of them. Source: v1/worker/gpu_worker.py, determine_available_memory;
@@ -12,18 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
+from ftm_operator.planning.memory.engine_setup import ENGINE, EngineSetup
 from ftm_operator.planning.memory.kv_cache import DEFAULTS, CacheOptions, KVCache, kv_cache
-from ftm_operator.planning.memory.reserves import (
-    SLACK_BYTES,
-    Batch,
-    activation_bytes,
-    graph_bytes,
-    non_torch_bytes,
-    rotary_bytes,
-)
+from ftm_operator.planning.memory.lora import slot_bytes
+from ftm_operator.planning.memory.reserves import Batch, Reserves, reserves
+from ftm_operator.planning.memory.speculation import draft_bytes, with_draft_layers
 from ftm_operator.planning.model.architecture import Architecture
 from ftm_operator.planning.model.quantization import Scheme
 from ftm_operator.planning.rules.layout import Layout
+
+LEAST_RESERVES = "leastReserves"
+"""The name of the reserves' other end in a plan's memory."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ class Load:
     dtype: str
     scheme: Scheme
     cache_dtype: str
-    lora_bytes: int = 0
-    """Bytes of the adapters' slots, over all ranks."""
+    engine: EngineSetup = ENGINE
     cache_options: CacheOptions = DEFAULTS
 
 
@@ -45,12 +43,7 @@ class RankMemory:
 
     budget: int
     weights: int
-    activations: int
-    graphs: int
-    non_torch: int
-    rotary: int
-    slack: int
-    lora: int
+    reserves: Reserves
     cache: KVCache
     correction: int = 0
     """Bytes that an engine was measured to hold beyond all these; below zero where it held less."""
@@ -58,8 +51,12 @@ class RankMemory:
     @property
     def held(self) -> int:
         """Returns the bytes of all but the KV cache."""
-        estimated = self.weights + self.activations + self.graphs + self.non_torch + self.rotary + self.slack
-        return estimated + self.lora + self.correction
+        return self.weights + sum(each.most for each in self.reserves.values()) + self.correction
+
+    @property
+    def unsure(self) -> int:
+        """Returns the bytes of the reserves that an engine may turn out not to hold; 0 once one was measured."""
+        return 0 if self.correction else sum(each.most - each.least for each in self.reserves.values())
 
     @property
     def left(self) -> int:
@@ -91,13 +88,9 @@ class RankMemory:
         return {
             "total": self.budget,
             "weights": self.weights,
-            "activations": self.activations,
-            "cudaGraphs": self.graphs,
-            "nonTorch": self.non_torch,
-            "rotary": self.rotary,
-            "slack": self.slack,
-            **({"lora": self.lora} if self.lora else {}),
+            **{name: each.most for name, each in self.reserves.items()},
             **({"measuredCorrection": self.correction} if self.correction else {}),
+            LEAST_RESERVES: sum(each.least for each in self.reserves.values()),
             "kvCacheNeeded": self.cache.needed_bytes(sequences, context),
             "kvCache": self.left,
         }
@@ -111,11 +104,25 @@ def rank_memory(
     return RankMemory(
         budget=int(accelerator.usable_bytes * utilization / accelerator.shared_by),
         weights=weight_bytes,
-        activations=activation_bytes(load.model, tp, load.dtype, batch),
-        graphs=graph_bytes(load.model, pp),
-        non_torch=non_torch_bytes(layout.gpus),
-        rotary=rotary_bytes(load.model, load.dtype),
-        slack=SLACK_BYTES,
-        lora=-(-load.lora_bytes // tp),
-        cache=kv_cache(load.model, tp, pp, load.cache_dtype, batch.tokens, load.cache_options),
+        reserves={
+            **reserves(load.model, layout, load.dtype, batch, load.engine, accelerator.capability),
+            **_asked_for(load, layout),
+        },
+        cache=kv_cache(
+            with_draft_layers(load.model, load.engine.draft),
+            tp,
+            pp,
+            load.cache_dtype,
+            batch.tokens,
+            load.cache_options,
+        ),
     )
+
+
+def _asked_for(load: Load, layout: Layout) -> Reserves:
+    """Returns what extraArgs ask for besides: slots for adapters, and draft heads."""
+    model, engine, asked = load.model, load.engine, {}
+    if engine.slots:
+        asked["lora"] = slot_bytes(model, layout, engine.slots, load.dtype)
+    draft = draft_bytes(model, layout.tensor_parallel, load.dtype, load.scheme, engine.draft) if engine.draft else None
+    return {**asked, **({"speculation": draft} if draft else {})}

@@ -7,7 +7,7 @@ the order in which the classes are given.
 Without a wanted context it is the longest that fits, up to the model's own limit and rounded down to a block, on the
 smallest number of GPUs that holds LEAST_CONTEXT (or any context at all, if none holds that).
 
-Examples: Mistral-7B-v0.1 in float16 at 4096 tokens takes one A10G: 13.49 GiB of weights, 1.2 of reserves and 4.0 of KV
+Examples: Mistral-7B-v0.1 in float16 at 4096 tokens takes one A10G: 13.49 GiB of weights, 2.2 of reserves and 4.0 of KV
 cache in 92 % of 22.06. At 8192 it takes two. Llama-3.1-70B in bfloat16 at 8192 takes four A100-80: two would need
 65.7 + 10 GiB each, and 64 heads do not divide by 3.
 """

@@ -1,9 +1,20 @@
 """Says why each part of a sizing was chosen, one sentence each. Bytes are of the rank that holds most. Pure."""
 
 from ftm_jobs.contract.byte_counts import format_gib
-from ftm_operator.planning.memory.reserves import default_batch
+from ftm_operator.planning.memory.reserves import Reserve, default_batch
 from ftm_operator.planning.model.padding import padded_widths
 from ftm_operator.planning.sizing.outcome import Sizing, gpus, requests_of
+
+TITLES = {
+    "activations": "activations",
+    "cudaGraphs": "CUDA graphs",
+    "nonTorch": "NCCL and the like",
+    "rotary": "rotary table",
+    "slack": "slack",
+    "lora": "LoRA slots",
+    "speculation": "draft heads",
+}
+"""The reserves as people read them."""
 
 
 def reasons(sizing: Sizing) -> list[str]:
@@ -15,6 +26,8 @@ def reasons(sizing: Sizing) -> list[str]:
         _dtype_reason(sizing),
         _context_reason(sizing),
         _batch_reason(sizing),
+        _reserves_reason(sizing),
+        *_asked_reasons(sizing),
         *_correction_reason(sizing),
     ]
 
@@ -104,6 +117,43 @@ def _batch_reason(sizing: Sizing) -> str:
         sentence
         + f"vLLM's default of {default.tokens} and {default.sequences} leaves too little memory for the KV cache"
     )
+
+
+def _reserves_reason(sizing: Sizing) -> str:
+    """Says which of the reserves are measured constants, both ends of them, and how many logs are behind each."""
+    memory, engine = sizing.option.memory, sizing.request.engine
+    measured = ", ".join(
+        f"{TITLES[name]} {_ends(each)} ({each.logs} logs)"
+        for name, each in memory.reserves.items()
+        if each.basis == "Measured" and each.most
+    )
+    return (
+        f"reserves of {engine.said} with model runner {engine.runner(sizing.model)} are held as the most that start-up "
+        f"logs show: {measured}; weights, KV cache and all else are formulae"
+    )
+
+
+def _asked_reasons(sizing: Sizing) -> list[str]:
+    """Says what LoRA slots and speculation take, and what of them is not known."""
+    reserves, engine = sizing.option.memory.reserves, sizing.request.engine
+    said = []
+    if engine.slots:
+        rank = f"{engine.slots.count} of rank {engine.slots.rank}"
+        said.append(f"LoRA slots, {rank}: {_ends(reserves['lora'])}, with those of the embedding and the output layer")
+    if engine.draft and "speculation" in reserves:
+        size = _ends(reserves["speculation"])
+        said.append(f"draft heads of {engine.draft.method}: {size}, and their layers of the KV cache")
+    elif engine.draft and engine.draft.is_unknown:
+        said.append(
+            "the draft of --speculative-config is not counted, since nothing is known of its weights; leave it room by "
+            "spec.serving.gpuMemoryUtilization"
+        )
+    return said
+
+
+def _ends(reserve: Reserve) -> str:
+    least, most = format_gib(reserve.least), format_gib(reserve.most)
+    return most if least == most else f"{least.removesuffix(' GiB')} to {most}"
 
 
 def _correction_reason(sizing: Sizing) -> list[str]:

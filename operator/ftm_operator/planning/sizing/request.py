@@ -1,9 +1,11 @@
 """Reads from a spec what is asked of the sizing: its own fields, and the flags in extraArgs that change the memory."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
+from ftm_operator.planning.memory.engine_setup import DEFAULT_VERSION, ENGINE, AdapterSlots, Draft, EngineSetup, Version
 from ftm_operator.planning.memory.reserves import UTILIZATION
 from ftm_operator.planning.model.quantization import Scheme
 
@@ -15,7 +17,17 @@ FLAGS = (
     "--kv-cache-dtype",
     "--mamba-ssm-cache-dtype",
     "--pipeline-parallel-size",
+    "--speculative-config",
+    "--speculative-config.method",
+    "--speculative-config.num-speculative-tokens",
+    "-sc",
+    "--max-loras",
+    "--max-lora-rank",
 )
+ENABLE_LORA = {"--enable-lora", "--enable_lora"}
+LORA_SLOTS = 1
+LORA_RANK = 16
+"""vLLM's defaults. Source: config/lora.py."""
 STATE_DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -28,6 +40,19 @@ class Correction:
     pipeline_parallel: int
     held_bytes: int
     """Below zero where it held less."""
+
+
+@dataclass(frozen=True)
+class KnownEngine:
+    """The engine's version and measurements, which the spec does not say."""
+
+    version: Version | None = DEFAULT_VERSION
+    """None: its image's tag names none."""
+    corrections: tuple[Correction, ...] = ()
+    """Measurements of the same model; of several with the same sizes the last counts."""
+
+
+DEFAULT_ENGINE = KnownEngine()
 
 
 @dataclass(frozen=True)
@@ -47,15 +72,13 @@ class Request:
     """fp8 halves the KV cache."""
     batched_tokens: int | None = None
     batched_sequences: int | None = None
-    eager: bool = False
-    """Without CUDA graphs."""
+    engine: EngineSetup = ENGINE
     recurrent_dtype: str | None = None
     """The dtype of recurrent states; None: what the model says."""
     prefix_caching: bool = True
     """Each layer with a state keeps two of them for a sequence."""
     expert_parallel: bool = False
     """Each rank holds whole experts."""
-    lora_bytes: int = 0
     several_nodes: bool = True
     """True if a replica may span nodes, which takes LeaderWorkerSet in a cluster."""
     corrections: tuple[Correction, ...] = ()
@@ -78,10 +101,36 @@ def request_of(spec: FineTunedModelSpec) -> Request:
         cache_dtype="fp8" if cache_dtype.startswith("fp8") else "auto",
         batched_tokens=_whole(flags.get("--max-num-batched-tokens")),
         batched_sequences=_whole(flags.get("--max-num-seqs")),
-        eager="--enforce-eager" in serving.extra_args,
+        engine=EngineSetup(
+            eager="--enforce-eager" in serving.extra_args,
+            draft=_draft(flags),
+            slots=_slots(flags) if ENABLE_LORA & {*serving.extra_args} else None,
+        ),
         recurrent_dtype=recurrent_dtype if recurrent_dtype in STATE_DTYPES else None,
         prefix_caching="--no-enable-prefix-caching" not in serving.extra_args,
         expert_parallel="--enable-expert-parallel" in serving.extra_args or "-ep" in serving.extra_args,
+    )
+
+
+def _draft(flags: Mapping[str, str]) -> Draft | None:
+    """Returns the draft of --speculative-config, as JSON or by its fields; of an unknown method if none can be read."""
+    text = flags.get("--speculative-config", flags.get("-sc"))
+    fields = {name: flags.get(f"--speculative-config.{name}") for name in ("method", "num-speculative-tokens")}
+    if text is None and not any(fields.values()):
+        return None
+    try:
+        content = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        content = {}
+    said = content if isinstance(content, dict) else {}
+    method = fields["method"] or said.get("method")
+    tokens = fields["num-speculative-tokens"] or said.get("num_speculative_tokens")
+    return Draft(method if isinstance(method, str) else "", _whole(str(tokens)) or 1)
+
+
+def _slots(flags: Mapping[str, str]) -> AdapterSlots:
+    return AdapterSlots(
+        _whole(flags.get("--max-loras")) or LORA_SLOTS, _whole(flags.get("--max-lora-rank")) or LORA_RANK
     )
 
 

@@ -128,12 +128,11 @@ class Search:
         model, cache_dtype = self.model_on(layout.tensor_parallel), "fp8"
         if request.cache_dtype == "auto":
             cache_dtype = dtype
-        load = Load(model, dtype, self.scheme, cache_dtype, request.lora_bytes, self.cache_options(dtype, batch))
+        load = Load(model, dtype, self.scheme, cache_dtype, request.engine, self.cache_options(dtype, batch))
         weights = self.weight_bytes(
             layout.tensor_parallel, layout.pipeline_parallel, dtype, self.scheme_on(accelerator)
         )
         memory = rank_memory(load, weights, layout, accelerator, batch, request.utilization)
-        memory = replace(memory, graphs=0) if request.eager else memory
         sizes = accelerator.name, layout.tensor_parallel, layout.pipeline_parallel
         memory = replace(memory, correction=self.corrections.get(sizes, 0))
         context = memory.longest_context(request.concurrency, limit)
@@ -152,7 +151,7 @@ class Search:
             serving_dtype=dtype,
             recurrent_dtype=request.recurrent_dtype,
             prefix_caching=request.prefix_caching,
-            graph_sequences=0 if request.eager else batch.sequences,
+            graph_sequences=0 if request.engine.eager else batch.sequences,
         )
 
     def too_large(self, option: Option) -> Rejection:
@@ -166,8 +165,18 @@ class Search:
             f"{format_gib(memory.held - memory.weights)} of reserves and {format_gib(needed)} of KV cache for "
             f"{requests_of(request.concurrency, context)}; it has {format_gib(memory.budget)}, "
             f"{request.utilization:.0%} of {format_gib(option.accelerator.usable_bytes)}"
-            + (f", shared by {option.accelerator.shared_by} pods" if option.accelerator.shared_by > 1 else ""),
+            + (f", shared by {option.accelerator.shared_by} pods" if option.accelerator.shared_by > 1 else "")
+            + self._where_ends_disagree(option, context),
         )
+
+    def _where_ends_disagree(self, option: Option, context: int) -> str:
+        """Says that it would fit with the least reserves that logs show, if it would."""
+        memory, sequences = option.memory, self.request.concurrency
+        needed = memory.cache.needed_bytes(sequences, context)
+        if needed > memory.left + memory.unsure:
+            return ""
+        least = format_gib(memory.held - memory.unsure - memory.weights)
+        return f"; with the least reserves that vLLM was seen to hold, {least}, it would fit"
 
 
 def _telling(rejected: list[RejectedLayout], closest: Option | None = None) -> tuple[RejectedLayout, ...]:

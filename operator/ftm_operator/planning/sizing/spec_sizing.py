@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from ftm_jobs.contract.facts import BaseFacts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
+from ftm_operator.planning.memory.engine_setup import version_of_image
 from ftm_operator.planning.model.architecture import Architecture, architecture
 from ftm_operator.planning.rules.awq import GROUP_SIZES, AwqChoice
 from ftm_operator.planning.rules.rejection import Rejection
@@ -17,16 +18,16 @@ from ftm_operator.planning.sizing.choice import size
 from ftm_operator.planning.sizing.offered_classes import nothing_offered, offered
 from ftm_operator.planning.sizing.outcome import NoFit, RejectedLayout, Sizing
 from ftm_operator.planning.sizing.remedies import remedies
-from ftm_operator.planning.sizing.request import Correction, Request, request_of
+from ftm_operator.planning.sizing.request import DEFAULT_ENGINE, KnownEngine, Request, request_of
 
 
 @dataclass(frozen=True)
 class Offer:
-    """The GPUs that exist, whether a replica may be spread over nodes, and what was measured of the same model."""
+    """The GPUs that exist, whether a replica may be spread over nodes, and what is known of the engine."""
 
     classes: tuple[AcceleratorClass, ...]
     several_nodes: bool = True
-    corrections: tuple[Correction, ...] = ()
+    engine: KnownEngine = DEFAULT_ENGINE
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,13 @@ def _refusal(
 
 def _requests(spec: FineTunedModelSpec, awq: AwqChoice | None, offer: Offer) -> list[Request]:
     """Returns a request for each way in which the weights may be packed, the preferred one first."""
-    request = replace(request_of(spec), several_nodes=offer.several_nodes, corrections=offer.corrections)
+    asked, engine, image = request_of(spec), offer.engine, spec.serving.image
+    request = replace(
+        asked,
+        several_nodes=offer.several_nodes,
+        corrections=engine.corrections,
+        engine=replace(asked.engine, version=version_of_image(image) if image else engine.version),
+    )
     if awq is None:
         return [request]
     groups = [awq.group_size]

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.crd import crd_yaml
+from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.command import main as cli
+from ftm_operator.local.errors import StepFailed
 from tests.unit.operator.local.test_manifest_file import TEXT, written
 from tests.unit.operator.objects import adapter_facts, base_facts, facts
 
@@ -99,6 +102,27 @@ def test_wrong_facts_are_refused_in_a_sentence(capsys: pytest.CaptureFixture[str
     code, out, err = ftm(capsys, *planned)
     assert (code, out) == (2, "")
     assert err == f"ftm: {planned[-1]}: adapters: Field required; write the `facts` of an inspect report\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "more"),
+    [
+        (1, "; where the sources can be read, `ftm inspect MANIFEST -o json` > FACTS.json writes what --facts takes"),
+        (2, ""),
+    ],
+)
+def test_without_facts_and_sources_it_is_said_which_command_makes_the_facts(
+    capsys: pytest.CaptureFixture[str],
+    planned: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    more: str,
+) -> None:
+    def inspect(_: FineTunedModel) -> Facts:
+        raise StepFailed("inspect: said", code)
+
+    monkeypatch.setattr("ftm_operator.local.steps.inspect", inspect)
+    assert ftm(capsys, *planned[:2]) == (code, "", f"ftm: inspect: said{more}\n")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`ftm plan --gpus` and `ftm inspect --config`: the whole output, and how they exit."""
 
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from ftm_jobs.contract.facts import Facts
 from tests.unit.operator.command.test_cli import ftm
 from tests.unit.operator.local.test_manifest_file import TEXT, written
 from tests.unit.operator.planning.catalogue import config
+from tests.unit.operator.planning.start_logs import V1
 
 A10G = "- {name: a10g, memory: 23028Mi, perNode: 4, nodes: 2, resource: nvidia.com/gpu}\n"
 
@@ -47,32 +49,35 @@ bot
   quantization            None
   dtype                   float16
   context                 8192 tokens, 8 times at once
-  KV cache                196592 tokens
+  KV cache                169748 tokens
   batch                   2048 tokens, 256 sequences
   GPU memory utilization  0.92
   pod                     4 CPUs, 17.49 GiB memory, 2.00 GiB of it shared
   served model name       bot
 memory of each GPU
   weights                   6.74 GiB
-  activations               0.31 GiB
-  CUDA graphs               0.50 GiB
-  NCCL and the like         0.59 GiB
+  activations               1.14 GiB  (0.14 GiB at least)
+  CUDA graphs               0.51 GiB  (0.00 GiB at least)
+  NCCL and the like         1.38 GiB  (0.09 GiB at least)
   rotary table              0.01 GiB
-  slack                     0.12 GiB
-  KV cache                 12.02 GiB  (4.01 GiB needed)
+  slack                     0.12 GiB  (0.00 GiB at least)
+  KV cache                 10.38 GiB  (4.01 GiB needed)
   in all                   20.30 GiB
 why
   Merged: 2 adapters folded into the weights
   vLLM on GPUs: the default
   not quantized: spec.objective is Quality
-  2 x a10g: the fewest GPUs that hold on each 6.74 GiB of weights, 1.53 GiB of reserves and 4.01 GiB of KV cache for \
+  2 x a10g: the fewest GPUs that hold on each 6.74 GiB of weights, 3.17 GiB of reserves and 4.01 GiB of KV cache for \
 8 requests of 8192 tokens each in 20.30 GiB
   tensor-parallel size 2: 32 attention heads and 8 key-value heads divide by it
   dtype float16: from spec.serving.dtype
   context 8192 tokens: from spec.serving.maxModelLen
   batch of 2048 tokens and 256 sequences: vLLM's default for a10g
+  reserves of vLLM 0.33 with model runner V2 are held as the most that start-up logs show: activations 0.14 to \
+1.14 GiB (4 logs), CUDA graphs 0.00 to 0.51 GiB (3 logs), NCCL and the like 0.09 to 1.38 GiB (2 logs), slack 0.00 to \
+0.12 GiB (6 logs); weights, KV cache and all else are formulae
 rejected
-  a10g, 1                    Memory: each GPU needs 22.60 GiB: 13.49 GiB of weights, 1.10 GiB of reserves and \
+  a10g, 1                    Memory: each GPU needs 23.68 GiB: 13.49 GiB of weights, 2.17 GiB of reserves and \
 8.02 GiB of KV cache for 8 requests of 8192 tokens each; it has 20.30 GiB, 92% of 22.06 GiB
 """,
         "",
@@ -88,6 +93,53 @@ def test_a_plan_as_json_is_the_answer_for_programs(capsys: pytest.CaptureFixture
     assert answer["rejected"][0]["rule"] == "Memory"
 
 
+def test_a_prediction_is_shown_beside_a_log(
+    capsys: pytest.CaptureFixture[str], planned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log").write_text(V1)
+    table = """\
+bot beside a log of vLLM 0.10.1.1: 2 x a10g, tensor-parallel size 2, 8192 tokens
+                            predicted   other end      logged   error
+  weights                    6.74 GiB                6.76 GiB   -0.2%
+  activations                1.14 GiB    0.14 GiB    0.38 GiB +201.2%  between both ends
+  NCCL and the like          1.38 GiB    0.09 GiB    0.31 GiB +345.4%  between both ends
+  KV cache                  10.45 GiB   12.87 GiB   12.40 GiB  -15.7%  between both ends
+  bytes of a token              65664                   65534   +0.2%
+  tokens                       170866      210373      203168  -15.9%  between both ends
+  requests at once               20.9        25.7        24.8  -15.9%  between both ends
+differs
+  max-num-seqs: the log has 128, the plan 256
+  GPU memory utilization: the log has 0.9, the plan 0.92
+"""
+    assert ftm(capsys, *planned, "--against", str(tmp_path / "log")) == (0, table, "")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(V1.encode())))
+    code, out, _ = ftm(capsys, *planned, "--against", "-", "-o", "json")
+    answer = json.loads(out)
+    assert (code, answer["engine"], answer["tensorParallelSize"]) == (0, "0.10.1.1", 2)
+    assert [each["item"] for each in answer["items"]][:2] == ["weights", "activations"]
+    assert len(answer["differences"]) == 2
+
+
+def test_what_is_no_log_is_refused_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], planned: list[str], tmp_path: Path
+) -> None:
+    def refused(*arguments: str) -> str:
+        code, out, err = ftm(capsys, *arguments)
+        assert (code, out) == (2, "")
+        return err
+
+    (tmp_path / "log").write_bytes(b"\x00\xff Uvicorn running")
+    assert "log has no line in which vLLM says how much memory it takes" in refused(
+        *planned, "--against", str(tmp_path / "log")
+    )
+    assert "No such file or directory; name a start-up log of vLLM" in refused(*planned, "--against", "nowhere")
+    assert "--against needs --gpus" in refused(*planned[:-2], "--against", "nowhere")
+    manifest, gpus = planned[1], planned[-1]
+    assert "cannot both be read from standard input" in refused(
+        "plan", manifest, "--facts", "-", "--gpus", gpus, "--against", "-"
+    )
+
+
 def test_what_does_not_fit_exits_with_3_and_says_what_would(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = inspected(capsys, tmp_path, files(tmp_path, "llama-3.1-70b", A10G.replace("nodes: 2", "nodes: 1")))
     code, out, _ = ftm(capsys, *arguments)
@@ -95,7 +147,7 @@ def test_what_does_not_fit_exits_with_3_and_says_what_would(capsys: pytest.Captu
     assert out.startswith(
         """\
 bot cannot be served as asked
-  Memory: a10g, tensor-parallel size 2 and 2 pipeline stages: each GPU needs 40.43 GiB: 32.85 GiB of weights, 2.57 GiB \
+  Memory: a10g, tensor-parallel size 2 and 2 pipeline stages: each GPU needs 41.64 GiB: 32.85 GiB of weights, 3.78 GiB \
 of reserves and 5.00 GiB of KV cache for 8 requests of 8192 tokens each; it has 20.30 GiB, 92% of 22.06 GiB
 what would fit
   4-bit weights (AWQ, groups of 128) fit on 4 x a10g (tensor-parallel size 4): set spec.quantization.method to AWQ

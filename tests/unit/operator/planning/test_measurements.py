@@ -6,9 +6,20 @@ from typing import Any
 import pytest
 
 from ftm_jobs.contract.byte_counts import GIB
+from ftm_operator.api.v1alpha1 import Plan
 from ftm_operator.planning.answer import sizing_json
-from ftm_operator.planning.feedback.measurements import MOST, Measurement, added, corrections, read, written
+from ftm_operator.planning.feedback.measurements import (
+    ESTIMATE,
+    MOST,
+    Measurement,
+    added,
+    corrections,
+    read,
+    revision_of,
+    written,
+)
 from ftm_operator.planning.gpus.accelerators import declared_classes
+from ftm_operator.planning.memory.rank_memory import LEAST_RESERVES
 from ftm_operator.planning.sizing.choice import size
 from ftm_operator.planning.sizing.outcome import Sizing
 from ftm_operator.planning.sizing.request import Correction, Request
@@ -16,7 +27,7 @@ from tests.unit.operator.planning.catalogue import model_of
 
 A10G = declared_classes([{"name": "A10G", "perNode": 4}])
 MISTRAL = model_of("mistral-7b-v0.1")
-KEPT = Measurement("merge-1", "A10G", 1, 1, "vllm:1", 5 * GIB, 4 * GIB, 13 * GIB, "2026-01-01T00:00:00+00:00")
+KEPT = Measurement("merge-1", "A10G", 1, 1, "vllm:1", 5 * GIB, 4 * GIB, 13 * GIB, "2026-01-01T00:00:00+00:00", ESTIMATE)
 
 
 def sized(*found: Correction, **request: Any) -> Sizing:
@@ -65,11 +76,22 @@ def test_only_the_same_artifact_under_the_same_engine_is_corrected() -> None:
     assert corrections(known, None, "vllm:1") == ()
 
 
+def test_a_measurement_beside_an_estimate_by_earlier_formulae_corrects_nothing() -> None:
+    earlier = replace(KEPT, estimate=ESTIMATE - 1)
+    assert corrections({earlier.key: earlier}, "merge-1", "vllm:1") == ()
+    assert added({earlier.key: earlier}, [KEPT]) == {KEPT.key: KEPT}
+
+
+def test_a_plan_from_before_the_reserves_had_two_ends_is_by_earlier_formulae() -> None:
+    assert revision_of(Plan(memory={"kvCache": GIB})) == revision_of(Plan()) == 0
+    assert revision_of(Plan(memory=dict(sized(context=2048).option.memory.items(8, 2048)))) == ESTIMATE
+
+
 def test_a_correction_is_held_and_its_items_still_sum_up() -> None:
     plain, corrected = sized(context=2048), sized(Correction("A10G", 1, 1, GIB), context=2048)
     assert corrected.option.memory.left == plain.option.memory.left - GIB
     answer = sizing_json(corrected)
-    items = {name: value for name, value in answer["memory"].items() if name != "kvCacheNeeded"}
+    items = {name: value for name, value in answer["memory"].items() if name not in (LEAST_RESERVES, "kvCacheNeeded")}
     assert items["measuredCorrection"] == GIB
     assert items.pop("total") == sum(items.values())
     assert "1.00 GiB more of reserves than estimated: by what vLLM was measured to hold of A10G" in answer["reasons"]

@@ -7,13 +7,22 @@ import pytest
 
 from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.facts import TensorGroup
+from ftm_operator.planning.memory.engine_setup import (
+    AdapterSlots,
+    Draft,
+    EngineSetup,
+    captured_graphs,
+    version_of_image,
+)
 from ftm_operator.planning.memory.kv_cache import CacheOptions, kv_cache
 from ftm_operator.planning.memory.llama_cpp import cache_bytes
-from ftm_operator.planning.memory.lora import lora_bytes, slot_rank
-from ftm_operator.planning.memory.reserves import Batch, activation_bytes, default_batch, non_torch_bytes
+from ftm_operator.planning.memory.lora import slot_bytes
+from ftm_operator.planning.memory.reserves import Batch, Reserve, activations, default_batch, reserves
+from ftm_operator.planning.memory.speculation import draft_bytes, with_draft_layers
 from ftm_operator.planning.memory.weights import rank_weights, stage_layers
 from ftm_operator.planning.model.architecture import Indexer, LayerAttention
 from ftm_operator.planning.model.quantization import AWQ, FP8, NONE, Scheme
+from ftm_operator.planning.rules.layout import Layout
 from ftm_operator.planning.rules.tensor_parallel import Split, first_rejection
 from tests.unit.operator.planning.catalogue import model_of
 
@@ -29,15 +38,85 @@ PUBLISHED = [
 """Model, ranks, packing, then GiB of weights, activations and non-torch memory, as reserves.py has them."""
 
 
-@pytest.mark.parametrize(("name", "tp", "scheme", "weights", "activations", "non_torch"), PUBLISHED)
+@pytest.mark.parametrize(("name", "tp", "scheme", "weights", "peak", "non_torch"), PUBLISHED)
 def test_predictions_agree_with_what_an_h100_reported(
-    name: str, tp: int, scheme: Scheme | None, weights: float, activations: float, non_torch: float
+    name: str, tp: int, scheme: Scheme | None, weights: float, peak: float, non_torch: float
 ) -> None:
     model = model_of(name)
     predicted = rank_weights(model, tp, 1, "bfloat16", scheme or model.quantization).total
     assert predicted / GIB == pytest.approx(weights, rel=0.01)
-    assert activation_bytes(model, tp, "bfloat16", H100) / GIB == pytest.approx(activations, rel=0.015)
-    assert non_torch <= non_torch_bytes(tp) / GIB <= non_torch + 0.1
+    found = reserves(model, Layout(tp, 1, 1), "bfloat16", H100, EngineSetup((0, 20)))
+    assert found["activations"].most / GIB == pytest.approx(peak, rel=0.015)
+    assert found["nonTorch"].least / GIB <= non_torch <= found["nonTorch"].most / GIB
+    assert found["cudaGraphs"].most == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("docker.io/vllm/vllm-openai:v0.33.0", (0, 33)),
+        ("registry:5000/vllm:0.19.1rc1-cu128", (0, 19)),
+        ("vllm:v1.2", (1, 2)),
+        ("vllm:0.2x", None),
+        ("vllm:latest", None),
+        ("registry:5000/vllm@sha256:0123", None),
+    ],
+)
+def test_a_version_is_that_of_the_images_tag(image: str, version: tuple[int, int] | None) -> None:
+    assert version_of_image(image) == version
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "runner", "deducts"),
+    [
+        ("llama-3.1-8b", (0, 20), "V1", False),
+        ("llama-3.1-8b", (0, 21), "V1", True),
+        ("llama-3.1-8b", (0, 25), "V2", True),
+        ("gpt-oss-20b", (0, 28), "V1", True),
+        ("jamba-v0.1", (0, 28), "V1", True),
+        ("gpt-oss-20b", (0, 29), "V2", True),
+        ("llama-3.1-8b", None, "V1 or V2", True),
+    ],
+)
+def test_the_regime_follows_from_the_version_and_the_model(
+    name: str, version: tuple[int, int] | None, runner: str, deducts: bool
+) -> None:
+    engine = EngineSetup(version)
+    assert (engine.runner(model_of(name)), engine.deducts_graphs) == (runner, deducts)
+    assert not replace(engine, eager=True).deducts_graphs
+
+
+def test_an_unknown_engine_is_held_to_the_worse_of_both_runners() -> None:
+    def of(version: tuple[int, int] | None) -> Reserve:
+        return activations(model_of("llama-3.1-8b"), 1, "bfloat16", H100, EngineSetup(version))
+
+    assert of(None).most == of((0, 21)).most > of((0, 33)).most
+    assert of(None).least == of((0, 33)).least < of((0, 21)).least
+
+
+def test_a_first_start_compiles_in_the_forward_pass_unless_it_is_eager() -> None:
+    def of(*, eager: bool) -> Reserve:
+        return activations(model_of("mistral-7b-v0.1"), 1, "float16", Batch(2048, 8), EngineSetup(eager=eager))
+
+    assert of(eager=False).most - of(eager=True).most == GIB
+    assert of(eager=True).most == of(eager=True).least == of(eager=False).least
+
+
+@pytest.mark.parametrize(
+    ("sequences", "capability", "drafts", "graphs"),
+    [
+        (256, (9, 0), 0, 51),
+        (1024, None, 0, 51),
+        (1024, (10, 0), 0, 83),
+        (32, (9, 0), 0, 11),
+        (1, None, 0, 2),
+        (32, None, 1, 38),
+    ],
+)
+def test_graphs_are_captured_for_every_size_of_a_batch(
+    sequences: int, capability: tuple[int, int] | None, drafts: int, graphs: int
+) -> None:
+    assert captured_graphs(sequences, capability, drafts) == graphs
 
 
 def test_a_sum_over_one_rank_is_the_checkpoint() -> None:
@@ -262,9 +341,61 @@ def test_kinds_of_almost_as_many_layers_are_padded_into_one_group_each() -> None
 
 def test_adapter_slots_take_their_rank_times_the_widths_of_every_linear_layer() -> None:
     model = model_of("llama-3.1-8b")
+    each = 2 * 16 * 2
     widths = 32 * ((4096 + 4096) * 2 + (4096 + 1024) * 2 + (4096 + 14336) * 3)
-    assert lora_bytes(model, 16, 2, "bfloat16") == 2 * 16 * widths * 2
+    tables = 2 * (128256 + 4096)
+    slots = AdapterSlots(2, 16)
+    assert slot_bytes(model, Layout(1, 1, 1), slots, "bfloat16") == Reserve(each * widths, each * (widths + tables))
+    halves = 32 * ((4096 + 2048) * 2 + (4096 + 512) * 2 + (4096 + 7168) * 2 + (7168 + 4096))
+    assert slot_bytes(model, Layout(2, 1, 1), slots, "bfloat16").least == each * halves
+    assert slot_bytes(model, Layout(1, 2, 1), slots, "bfloat16").least == each * widths // 2
     for_speculation = TensorGroup(name="+.layers.*.self_attn.o_proj.weight", shape=(4096, 4096), dtype="BF16", count=1)
     spare = replace(model, tensors=(*model.tensors, for_speculation))
-    assert lora_bytes(spare, 16, 2, "bfloat16") == lora_bytes(model, 16, 2, "bfloat16")
-    assert [slot_rank(rank) for rank in (1, 9, 64, 300, 513)] == [1, 16, 64, 320, None]
+    assert slot_bytes(spare, Layout(1, 1, 1), slots, "bfloat16").least == each * widths
+
+
+def test_every_expert_has_slots_of_its_own() -> None:
+    model = model_of("qwen3-30b-a3b")
+    experts = 48 * 128 * 3 * (2048 + 768)
+    attention = 48 * ((2048 + 4096) * 2 + (2048 + 512) * 2)
+    assert slot_bytes(model, Layout(1, 1, 1), AdapterSlots(1, 8), "bfloat16").least == 8 * 2 * (experts + attention)
+
+
+MTP = (
+    TensorGroup(name="model.layers.+.input_layernorm.weight", shape=(4096,), dtype="BF16", count=1),
+    TensorGroup(name="model.layers.+.eh_proj.weight", shape=(4096, 8192), dtype="BF16", count=1),
+    TensorGroup(name="model.layers.+.mlp.down_proj.weight", shape=(4096, 14336), dtype="BF16", count=1),
+    TensorGroup(name="model.layers.+.embed_tokens.weight", shape=(128256, 4096), dtype="BF16", count=1),
+)
+
+
+def test_a_checkpoints_own_draft_layers_are_divided_and_its_tables_may_be_shared() -> None:
+    model = model_of("llama-3.1-8b")
+    model = replace(model, tensors=(*model.tensors, *MTP))
+    whole, half = (draft_bytes(model, tp, "bfloat16", NONE, Draft("deepseek_mtp", 1)) for tp in (1, 2))
+    assert whole
+    assert half
+    own = (4096 + 4096 * 8192) * 2
+    assert whole == Reserve(own + 4096 * 14336 * 2, own + (4096 * 14336 + 128256 * 4096) * 2)
+    assert half.least == own + 4096 * 14336
+
+
+def test_draft_heads_that_facts_do_not_have_are_a_layer_of_the_model() -> None:
+    model = model_of("llama-3.1-8b")
+    layer = 2 * (4096 * (4096 * 2 + 1024 * 2 + 14336 * 3) + 2 * 4096)
+    assert draft_bytes(model, 1, "bfloat16", NONE, Draft("mtp", 1)) == Reserve(
+        layer + 4096 * 4096 * 4, layer + 4096 * 4096 * 4
+    )
+    eagle = draft_bytes(model, 1, "bfloat16", NONE, Draft("eagle3", 3))
+    assert eagle
+    assert eagle.least == 2 * (2 * 4096 * (4096 + 2 * 1024) + 4096 * 4096 + 3 * 4096 * 14336 + 3 * 4096 * 4096)
+    assert eagle.most - eagle.least == 128256 * 4096 * 2
+    assert draft_bytes(model, 1, "bfloat16", NONE, Draft("ngram", 4)) is None
+
+
+@pytest.mark.parametrize(("method", "layers"), [("mtp", 33), ("eagle", 33), ("ngram", 32), ("draft_model", 32)])
+def test_a_draft_layer_keeps_a_cache_of_its_own(method: str, layers: int) -> None:
+    model = with_draft_layers(model_of("llama-3.1-8b"), Draft(method, 1))
+    cache = kv_cache(model, 1, 1, "bfloat16", 2048)
+    assert cache.pool_block_bytes * cache.sequence_blocks(1600) == layers * 100 * 16 * 2 * 8 * 128 * 2
+    assert Draft(method, 1).is_unknown == (method == "draft_model")

@@ -8,9 +8,11 @@ import pytest
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelSpec, Plan
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass, declared_classes
+from ftm_operator.planning.memory.engine_setup import AdapterSlots, Draft, EngineSetup
 from ftm_operator.planning.plan import Planned, again, plan
 from ftm_operator.planning.rules.rejection import Rejection
-from ftm_operator.planning.sizing.request import Request, request_of
+from ftm_operator.planning.sizing.request import KnownEngine, Request, request_of
+from ftm_operator.planning.sizing.spec_sizing import NothingFits
 from tests.unit.operator.objects import adapter_facts, resource
 from tests.unit.operator.planning.catalogue import base_facts_of
 
@@ -60,13 +62,60 @@ def test_a_replica_that_would_span_nodes_is_refused_with_what_it_takes() -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("serving", "said"),
+    [
+        ({}, "reserves of vLLM 0.30 with model runner V2 are held"),
+        ({"image": "registry.example/vllm:v0.20.1"}, "reserves of vLLM 0.20 with model runner V1 are held"),
+        ({"image": "registry.example/vllm:own"}, "reserves of vLLM of an unknown version with model runner V1 or V2"),
+    ],
+)
+def test_the_reserves_are_those_of_the_engines_version_and_both_ends_are_told(
+    serving: dict[str, str], said: str
+) -> None:
+    engine = KnownEngine(version=(0, 30))
+    found = plan("support-bot", spec(maxModelLen=8192, dtype="float16", **serving), MISTRAL, A10G, engine=engine)
+    assert isinstance(found, Planned)
+    (sentence,) = [each for each in found.plan.reasons if each.startswith("reserves of")]
+    assert sentence.startswith(said)
+    assert "activations 0.14 to 1.14 GiB (" in sentence or "unknown" in said
+    assert found.plan.memory
+    assert found.plan.memory["leastReserves"] < found.plan.memory["activations"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--enable-lora", "--max-loras=2"], "LoRA slots, 2 of rank 16: "),
+        (["--speculative-config.method=mtp"], "draft heads of mtp: "),
+        (["--speculative-config.method=draft_model"], "the draft of --speculative-config is not counted, since"),
+    ],
+)
+def test_slots_and_drafts_are_told_in_the_plan(arguments: list[str], said: str) -> None:
+    found = planned(spec(maxModelLen=2048, dtype="float16", extraArgs=arguments), A10G)
+    assert any(each.startswith(said) for each in found.reasons)
+    plain = planned(spec(maxModelLen=2048, dtype="float16"), A10G)
+    assert found.memory
+    assert plain.memory
+    assert found.memory.keys() - plain.memory.keys() <= {"lora", "speculation"}
+    if "not counted" not in said:
+        assert found.memory["kvCache"] < plain.memory["kvCache"]
+
+
+def test_a_layout_that_the_least_reserves_would_let_fit_says_so() -> None:
+    one = declared_classes([{"name": "A10G"}])
+    found = plan("support-bot", spec(maxModelLen=5120, dtype="float16"), MISTRAL, one)
+    assert isinstance(found, NothingFits)
+    assert found.shortfall.endswith("; with the least reserves that vLLM was seen to hold, 0.25 GiB, it would fit")
+
+
 def test_a_plan_that_nothing_holds_says_what_would() -> None:
     one = declared_classes([{"name": "A10G"}])
     found = plan("support-bot", spec(maxModelLen=8192, dtype="float16"), MISTRAL, one)
     assert isinstance(found, Rejection)
     assert found.rule == "Memory"
-    assert found.reason.startswith("A10G, tensor-parallel size 1: each GPU needs 22.60 GiB")
-    assert "; a context of 5824 tokens fits on 1 x A10G: set spec.serving.maxModelLen to at most that" in found.reason
+    assert found.reason.startswith("A10G, tensor-parallel size 1: each GPU needs 23.68 GiB")
+    assert "; a context of 4720 tokens fits on 1 x A10G: set spec.serving.maxModelLen to at most that" in found.reason
 
 
 def test_without_known_gpus_a_plan_is_what_it_was() -> None:
@@ -93,7 +142,24 @@ def test_a_resource_that_is_named_is_the_only_one_that_is_taken() -> None:
         ({}, Request()),
         ({"maxModelLen": 4096, "dtype": "float16"}, Request(4096, dtype="float16")),
         ({"tensorParallelSize": 2, "gpuMemoryUtilization": 0.5}, Request(tensor_parallel=2, utilization=0.5)),
-        ({"extraArgs": ["--max-num-seqs=64", "--enforce-eager"]}, Request(batched_sequences=64, eager=True)),
+        (
+            {"extraArgs": ["--speculative-config", '{"method": "mtp", "num_speculative_tokens": 2}']},
+            Request(engine=EngineSetup(draft=Draft("mtp", 2))),
+        ),
+        (
+            {"extraArgs": ["--speculative-config.method=eagle3", "--speculative_config.num_speculative_tokens=3"]},
+            Request(engine=EngineSetup(draft=Draft("eagle3", 3))),
+        ),
+        ({"extraArgs": ["-sc", "{"]}, Request(engine=EngineSetup(draft=Draft("", 1)))),
+        (
+            {"extraArgs": ["--enable-lora", "--max-loras=4", "--max-lora-rank", "64"]},
+            Request(engine=EngineSetup(slots=AdapterSlots(4, 64))),
+        ),
+        ({"extraArgs": ["--enable_lora"]}, Request(engine=EngineSetup(slots=AdapterSlots(1, 16)))),
+        (
+            {"extraArgs": ["--max-num-seqs=64", "--enforce-eager"]},
+            Request(batched_sequences=64, engine=EngineSetup(eager=True)),
+        ),
         (
             {"extraArgs": ["--max_num_batched_tokens", "4096", "--kv-cache-dtype=fp8_e5m2"]},
             Request(batched_tokens=4096, cache_dtype="fp8"),

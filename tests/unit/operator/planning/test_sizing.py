@@ -100,7 +100,7 @@ def test_what_was_not_chosen_says_why() -> None:
     rejected = {(each.accelerator, each.tensor_parallel, each.rule): each.reason for each in found.rejected}
     assert rejected["A10G", 2, "HigherCost"] == "needs 2 GPUs as well, and comes after L4 in the cost order"
     assert rejected["L4", 1, "Memory"] == (
-        "each GPU needs 22.60 GiB: 13.49 GiB of weights, 1.10 GiB of reserves and 8.02 GiB of KV cache for 8 requests "
+        "each GPU needs 23.68 GiB: 13.49 GiB of weights, 2.17 GiB of reserves and 8.02 GiB of KV cache for 8 requests "
         "of 8192 tokens each; it has 20.27 GiB, 92% of 22.03 GiB"
     )
 
@@ -224,14 +224,12 @@ def test_what_would_fit_is_said_and_true() -> None:
     said = remedies(model_of("llama-3.1-70b"), request, classes(A10G), found)
     four = "4 x A10G (tensor-parallel size 4)"
     assert said == [
-        "a context of 4240 tokens fits on 8 x A10G: set spec.serving.maxModelLen to at most that",
-        "4 requests at once fit instead of 8: set spec.serving.concurrency to 4",
+        "a context of 528 tokens fits on 8 x A10G: set spec.serving.maxModelLen to at most that",
         f"4-bit weights (AWQ, groups of 128) fit on {four}: set spec.quantization.method to AWQ",
         "1 x NVIDIA-B200 (tensor-parallel size 1) would hold it: offer such GPUs",
     ]
-    assert option("llama-3.1-70b", Request(4240), A10G).context == 4240
-    assert refused("llama-3.1-70b", Request(4240 + 16), A10G).rule == "Memory"
-    assert option("llama-3.1-70b", Request(8192, concurrency=4), A10G).layout.gpus == 8
+    assert option("llama-3.1-70b", Request(528), A10G).context == 528
+    assert refused("llama-3.1-70b", Request(528 + 16), A10G).rule == "Memory"
     assert option("llama-3.1-70b", Request(8192, scheme=AWQ), A10G).layout.gpus == 4
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from ftm_jobs.contract.byte_counts import GIB, MIB
 from ftm_operator.planning.gpus.accelerators import accelerator_class
+from ftm_operator.planning.memory.engine_setup import EngineSetup, version_of_image
 from ftm_operator.planning.memory.rank_memory import RankMemory
 from ftm_operator.planning.memory.reserves import Batch
 from ftm_operator.planning.model.architecture import Architecture, architecture
@@ -66,7 +67,7 @@ class Log:
             utilization=fields["gpu_memory_utilization"],
             batched_tokens=batch.tokens,
             batched_sequences=batch.sequences,
-            eager=fields["enforce_eager"],
+            engine=EngineSetup(version_of_image(f":{fields['vllm_version']}"), fields["enforce_eager"]),
             prefix_caching=_version(fields["vllm_version"]) >= STATES_ARE_CACHED,
             expert_parallel=fields["expert_parallel"],
         )
