@@ -67,6 +67,7 @@ class ArgoCD:
             f"--repo-server=127.0.0.1:{repository}",
             f"--metrics-port={metrics[1]}",
             "--app-resync=3",
+            "--app-resync-jitter=0",
             "--persist-resource-health",
             f"--kubeconfig={self.control_plane.kubeconfig}",
             f"--namespace={NAMESPACE}",

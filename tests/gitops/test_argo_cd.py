@@ -46,7 +46,7 @@ FULL: dict[str, Any] = {
         "env": [{"name": "EMPTY", "value": ""}, {"name": "SET", "value": "1"}],
         "extraArgs": ["--enforce-eager"],
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
-        "resources": {"requests": {"cpu": 4, "memory": "30Gi"}, "limits": {"memory": "1.5e10"}},
+        "resources": {"requests": {"cpu": 4, "memory": "30Gi"}, "limits": {"memory": "4.5e10"}},
     },
     "jobs": {"tolerations": [{"operator": "Exists"}], "nodeSelector": {"disk": "fast"}},
 }
@@ -216,7 +216,7 @@ def test_a_manifest_that_the_api_server_refuses_says_so_in_its_words(
 ) -> None:
     wrong = [{"name": "support", "uri": "s3://models/adapters/support", "scale": 0}]
     repository.commit({MODEL: in_wave(1, jobs=JOBS, adapters=wrong)})
-    eventually("the refusal", lambda: "0 leaves the adapter out" in argo.said("ftm"))
+    eventually("the refusal", lambda: "0 leaves the adapter out" in argo.said("ftm"), seconds=120)
     assert get(kubectl)["spec"]["adapters"][0].get("scale", 1) == 1
     repository.commit({MODEL: in_wave(1, jobs=JOBS)})
     argo.reach("ftm", "Synced", "Healthy")
