@@ -12,7 +12,7 @@ and a sequence of `context` tokens holds, of each layer that attends so,
     full       ceil(context / block) pages
     sliding    ceil(min(window - 1 + in flight, context) / block) + 1 pages
     chunked    ceil(min(window + in flight, context) / block) pages
-    state      two pages with prefix caching, which keeps the state of the last whole block too; else one
+    state      with prefix caching two pages, or three where prefill leaves a state on its way, else one
 
 A page of a state is as large as the state: its convolution in the dtype of serving, whatever the cache's is, and its
 recurrent part in the dtype that config.json, the family or --mamba-ssm-cache-dtype says, or in that of serving.
@@ -120,7 +120,7 @@ def kv_cache(
         held * block * token_bytes + _index_bytes(model, pp) * block,
         groups,
         (pp + 1) * batched_tokens,
-        state_blocks=2 if options.prefix_caching else 1,
+        state_blocks=2 + model.state.checkpoints if model.state and options.prefix_caching else 1,
         least_blocks=options.graph_sequences if state_bytes else 0,
     )
 

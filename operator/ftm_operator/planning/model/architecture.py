@@ -54,6 +54,8 @@ SAYS_STATE_DTYPE: Mapping[str, str] = {
     "qwen3_5_text": "mamba_ssm_dtype",
 }
 """Families whose config.json says the dtype of recurrent states, by its field. Source: models/config.py of vLLM."""
+SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
+"""config.json's names for the number of experts that every token uses."""
 FLOAT32_STATES = {"kimi_linear", "nemotron_h"}
 """Families that keep recurrent states in float32 where nothing else is said; others keep them in the model's dtype."""
 
@@ -111,6 +113,8 @@ class State:
     """The numbers of `convolution` that belong to one group, for each position."""
     kernel: int = 4
     """Positions that a convolution spans."""
+    checkpoints: int = 0
+    """Blocks more that prefix caching takes: prefill leaves the state of a boundary inside a batch (Mamba 2, KDA)."""
 
     def rank_groups(self, ranks: int) -> int:
         """Returns the groups that each rank has."""
@@ -285,17 +289,20 @@ def experts_of(text: Mapping[str, Any], layers: int, mlp_width: int | None) -> E
         return None
     shared = first_number(text, "shared_expert_intermediate_size", "shared_intermediate_size")
     if shared is None:
-        shared = (first_number(text, "n_shared_experts", "num_shared_experts") or 0) * width
+        shared = (first_number(text, *SHARED_EXPERTS) or 0) * width
         shared = width if str(text.get("model_type", "")).startswith("llama4") else shared
-    chosen = first_number(text, "num_experts_per_tok", "num_experts_per_token") or 1
-    return Experts(count, width, chosen, shared, _expert_layers(text, layers))
+    chosen = first_number(text, "num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk") or 1
+    listed = _expert_layers(text, layers)
+    return Experts(count, width, chosen, shared, listed) if listed else None
 
 
 def _expert_layers(text: Mapping[str, Any], layers: int) -> tuple[int, ...]:
     if isinstance(listed := text.get("moe_layers"), list):
         return tuple(layer for layer in listed if layer < layers)
+    if pattern := text.get("hybrid_override_pattern"):
+        return tuple(layer for layer, sign in enumerate(str(pattern)) if sign == "E")
     dense = set(text.get("mlp_only_layers") or ())
-    first = first_number(text, "first_k_dense_replace") or 0
+    first = first_number(text, "first_k_dense_replace", "moe_layer_start_index") or 0
     step = first_number(text, "interleave_moe_layer_step", "decoder_sparse_step", "expert_layer_period") or 1
     offset = int(text.get("expert_layer_offset", step - 1))
     return tuple(layer for layer in range(first, layers) if layer not in dense and layer % step == offset)
@@ -354,7 +361,7 @@ def state_of(text: Mapping[str, Any], model_type: str, hidden_size: int) -> Stat
     if heads and head_size:
         inner = heads * head_size
         mixed = (inner + 2 * groups * state_size) * (kernel - 1)
-        return State(mixed, inner * state_size, heads, dtype, groups, 2 * state_size, kernel)
+        return State(mixed, inner * state_size, heads, dtype, groups, 2 * state_size, kernel, checkpoints=1)
     inner = (first_number(text, "mamba_expand") or 2) * hidden_size
     return State(inner * (kernel - 1), inner * state_size, inner, dtype, kernel=kernel)
 
@@ -370,7 +377,7 @@ def _kimi_delta(delta: Mapping[str, Any], dtype: str | None) -> State:
     size, kernel = first_number(delta, "head_dim") or 128, first_number(delta, "short_conv_kernel_size") or 4
     heads = first_number(delta, "num_heads") or 1
     inner = heads * size
-    return State(3 * inner * (kernel - 1), inner * size, heads, dtype, kernel=kernel)
+    return State(3 * inner * (kernel - 1), inner * size, heads, dtype, kernel=kernel, checkpoints=1)
 
 
 def vision_of(config: Mapping[str, Any]) -> Vision | None:

@@ -25,7 +25,9 @@ LEARNED_POSITIONS = {"gpt2", "gpt_bigcode", "opt"}
 BIASED_ATTENTION = {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "phi", "bloom", "gpt_oss"}
 BIASED_QUERIES = {"qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen2_vl_text", "qwen2_5_vl_text", "chatglm"}
 FOUR_NORMS = {"gemma2", "gemma3", "gemma3_text", "glm4", "olmo2"}
-ONE_NORM = {"phi", "cohere", "cohere2"}
+ONE_NORM = {"phi", "cohere", "cohere2", "nemotron_h"}
+UNGATED = {*PLAIN_MLP, "nemotron_h"}
+"""Two layers likewise, whose norms have no bias."""
 HEAD_NORMS = {"qwen3", "qwen3_moe", "qwen3_next", "gemma3", "gemma3_text", "qwen3_vl_text", "qwen3_vl_moe_text"}
 STACKED_EXPERTS = {"gpt_oss", "llama4", "llama4_text"}
 """All experts of a layer in one tensor."""
@@ -169,7 +171,7 @@ def _mlps(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
     if "hybrid_override_pattern" in text:
         dense = str(text["hybrid_override_pattern"]).count("-")
     if dense and model.mlp_width:
-        yield from _mlp(f"{LAYER}.mlp", hidden, model.mlp_width, dense, gated=model.model_type not in PLAIN_MLP)
+        yield from _mlp(f"{LAYER}.mlp", hidden, model.mlp_width, dense, gated=model.model_type not in UNGATED)
         biased = bool(text.get("mlp_bias") or text.get("bias"))
         if biased or model.model_type in {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "phi", "starcoder2", "bloom"}:
             yield f"{LAYER}.mlp.up_proj.bias", (model.mlp_width,), dense
@@ -191,7 +193,7 @@ def _experts(model: Architecture, experts: Experts, text: Mapping[str, Any]) -> 
             yield f"{name}.experts.gate_up_proj_bias", (experts.count, 2 * width), layers
             yield f"{name}.experts.down_proj_bias", (experts.count, hidden), layers
     else:
-        yield from _mlp(f"{name}.experts.*", hidden, width, layers * experts.count)
+        yield from _mlp(f"{name}.experts.*", hidden, width, layers * experts.count, model.model_type not in UNGATED)
     if experts.shared_width:
         yield from _mlp(f"{name}.shared_experts", hidden, experts.shared_width, layers)
         if "shared_expert_intermediate_size" in text:

@@ -13,11 +13,12 @@ from ftm_operator.planning.model.config_facts import facts_of_config
 
 _DOCUMENT: Mapping[str, Any] = yaml.safe_load((Path(__file__).parent / "configs.yaml").read_text())
 MODELS: Mapping[str, Any] = _DOCUMENT["models"]
+NEWER: Mapping[str, Any] = _DOCUMENT["newer"]
 
 
 def config(name: str) -> dict[str, Any]:
     """The model's config.json."""
-    own = MODELS[name]["config"]
+    own = (MODELS.get(name) or NEWER[name])["config"]
     absent = {field for field in _DOCUMENT["defaults"] if own.get(field, ...) is None}
     return {field: value for field, value in {**_DOCUMENT["defaults"], **own}.items() if field not in absent}
 

@@ -256,6 +256,18 @@ def test_whole_experts_are_on_each_rank_where_experts_are_parallel() -> None:
     assert first_rejection(Split(whole, 8, model.quantization)) is None
 
 
+@pytest.mark.parametrize(("name", "pages"), [("granite-4.0-h-1b", 3), ("kimi-linear-48b-a3b", 3), ("jamba-v0.1", 2)])
+def test_prefill_leaves_a_state_more_in_families_that_pause_inside_a_batch(name: str, pages: int) -> None:
+    assert kv_cache(model_of(name), 1, 1, "bfloat16", 2048).state_blocks == pages
+
+
+def test_full_layers_of_kimi_linear_keep_a_latent() -> None:
+    model = model_of("kimi-linear-48b-a3b")
+    cache = kv_cache(model, 2, 1, "bfloat16", 2048)
+    assert dict(cache.groups) == {LayerAttention("state"): 3, LayerAttention("full"): 1}
+    assert cache.pool_block_bytes == 7 * 1024 * 576 * 2
+
+
 def test_marlin_pads_experts_where_the_gpu_has_no_kernel_for_mxfp4() -> None:
     model = model_of("gpt-oss-120b")
     hopper = rank_weights(model, 4, 1, "bfloat16", model.quantization).experts
