@@ -130,6 +130,17 @@ def test_a_quota_is_said_and_work_goes_on_once_it_is_raised(kubectl: Kubectl) ->
     eventually("the merge", lambda: ready(kubectl)["reason"] == "Merging")
 
 
+def test_a_quota_on_pods_is_read_from_the_jobs_events(kubectl: Kubectl) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-pods"}}
+    kubectl.apply({**quota, "spec": {"hard": {"pods": "0"}}})
+    eventually("the quota", lambda: kubectl.get("resourcequota", "no-pods").get("status", {}).get("hard"))
+    kubectl.apply(model())
+    said = eventually("the refusal", lambda: "exceeded quota" in (words := ready(kubectl).get("message", "")) and words)
+    assert "has no pod yet: FailedCreate: Error creating: pods" in said
+    assert said.endswith("raise the namespace's quota, or free some of it")
+    kubectl("delete", "resourcequota", "no-pods")
+
+
 def test_a_policy_that_denies_is_said_in_its_words_and_the_other_children_are_made(kubectl: Kubectl) -> None:
     with deployments_denied(kubectl, "no Deployments on Fridays"):
         kubelet = Kubelet(kubectl)

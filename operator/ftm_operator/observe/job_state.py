@@ -16,7 +16,8 @@ from typing import Any
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome
 from ftm_operator.api.reasons import OperatorReason
-from ftm_operator.observe.pod_trouble import pod_trouble
+from ftm_operator.api.texts import one_line
+from ftm_operator.observe.pod_trouble import is_disrupted, is_unexplained, pod_end, pod_trouble
 from ftm_operator.observe.reports import report_in
 from ftm_operator.observe.status_conditions import true_condition
 from ftm_operator.observe.step_end import pods_of, step_statuses, with_end_of_step
@@ -41,6 +42,8 @@ class Running:
     """The newest attempt is pending or running."""
 
     message: str
+    unexplained: Manifest | None = None
+    """The Job that has no pod, or its pod that has not started, where no status says why; Events may."""
     pod: str | None = None
     """The pod that runs now, whose log tells how far it is."""
     superseded: Manifest | None = None
@@ -116,7 +119,7 @@ def job_state(
         return _broken(_Failure(newest, max(tried, key=attempt), first, seen), pods, now, wanted)
     pod = _running_pod(own_pods)
     replaceable = pod is None and wanted.ours(newest) and newest not in same
-    return Running(_activity(newest, own_pods), pod, newest if replaceable else None)
+    return Running(*_activity(newest, own_pods), superseded=newest if replaceable else None, pod=pod)
 
 
 def attempt(job: Manifest) -> int:
@@ -179,9 +182,8 @@ def _broken(failure: _Failure, pods: Sequence[Manifest], now: datetime, wanted: 
         seconds = job["spec"].get("activeDeadlineSeconds")
         message = f"Job {name} took longer than {seconds} s; raise spec.jobs.activeDeadlineSeconds"
         return Broken(OperatorReason.DEADLINE_EXCEEDED, message, True, retry_after)
-    return Broken(
-        OperatorReason.JOB_FAILED, f"Job {name} failed: {failed.get('message', 'no message')}", False, retry_after
-    )
+    why = (pod_end(last) if last else None) or one_line(failed.get("message") or failed.get("reason")) or "no message"
+    return Broken(OperatorReason.JOB_FAILED, f"Job {name} failed: {why}", False, retry_after)
 
 
 def _unreported(job: Manifest, retry_after: float, first: int) -> State:
@@ -217,7 +219,8 @@ def _out_of_memory(pod: Manifest, report: Report | None) -> bool:
     """Tells whether the kernel killed a container for its memory, or the step itself said so."""
     if report:
         return report.reason == OperatorReason.OUT_OF_MEMORY
-    return any(_terminated(container).get("reason") == "OOMKilled" for container in step_statuses(pod))
+    killed = any(_terminated(container).get("reason") == "OOMKilled" for container in step_statuses(pod))
+    return killed and not is_disrupted(pod)
 
 
 def _memory_limit(job: Manifest) -> str | None:
@@ -229,16 +232,19 @@ def _memory_limit(job: Manifest) -> str | None:
     return None
 
 
-def _activity(job: Manifest, pods: Sequence[Manifest]) -> str:
+def _activity(job: Manifest, pods: Sequence[Manifest]) -> tuple[str, Manifest | None]:
+    """Returns what a Job does or waits for, and the object whose Events may say more."""
     name = job["metadata"]["name"]
-    newest = next(iter(pods), None)
+    newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
     if newest is None:
-        return f"Job {name} has no pod yet"
+        return f"Job {name} has no pod yet", job
     if trouble := pod_trouble(newest):
-        return f"Job {name} is pending: {trouble}"
+        return f"Job {name} is pending: {trouble}", None
     failures = [report.message for pod in pods if (report := report_of(pod)) and report.outcome != Outcome.DONE]
     retried = f"; the last try failed: {failures[-1]}" if failures else ""
-    return f"Job {name} is running{retried}"
+    if is_unexplained(newest):
+        return f"Job {name} is starting{retried}", newest
+    return f"Job {name} is running{retried}", None
 
 
 def _running_pod(pods: Sequence[Manifest]) -> str | None:

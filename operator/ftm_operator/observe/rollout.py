@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome
 from ftm_operator.api.reasons import OperatorReason
-from ftm_operator.observe.pod_trouble import pod_trouble
+from ftm_operator.api.texts import one_line
+from ftm_operator.observe.pod_trouble import is_unexplained, pod_trouble
+from ftm_operator.observe.remedies import with_remedy
 from ftm_operator.observe.reports import report_in
 from ftm_operator.observe.status_conditions import true_condition
 from ftm_operator.resources.metadata import Manifest
@@ -36,6 +38,8 @@ class RollingOut:
     message: str
     reason: str = OperatorReason.ROLLING_OUT
     stalled: bool = False
+    unexplained: Manifest | None = None
+    """The object that has not started, where no status says why; its Events may."""
     lost_at: str | None = None
     """When a pod found that the artifact is not in its store, as Kubernetes writes times."""
 
@@ -75,20 +79,28 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut
     if refused := next((refusal for pod in current if (refusal := _refused_fetch(pod))), None):
         report, at = refused
         lost_at = at if report.reason in LOST else None
-        return RollingOut(f"the model cannot be fetched: {report.message}", report.reason, True, lost_at)
+        return RollingOut(f"the model cannot be fetched: {report.message}", report.reason, True, lost_at=lost_at)
     trouble = _refused_pods(child) or next((words for pod in current if (words := pod_trouble(pod))), None)
     answering = min(updated, available if counted.surplus <= 0 else sum(map(_is_ready, current)))
     progress = f"{answering} of {wanted} new replicas answer" + (f"; {trouble}" if trouble else "")
+    unexplained = None if trouble else _unexplained(child, current, of_groups=of_groups)
     for condition in status.get("conditions") or []:
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
-            return RollingOut(progress, OperatorReason.PROGRESS_DEADLINE_EXCEEDED, stalled=True)
-    return RollingOut(progress)
+            return RollingOut(progress, OperatorReason.PROGRESS_DEADLINE_EXCEEDED, True, unexplained)
+    return RollingOut(progress, unexplained=unexplained)
+
+
+def _unexplained(child: Manifest, pods: Sequence[Manifest], *, of_groups: bool) -> Manifest | None:
+    """Returns the pod that does not start, or the StatefulSet that makes no leader of a group; it has its name."""
+    if of_groups and not pods:
+        return {"kind": "StatefulSet", "metadata": {"name": child["metadata"]["name"]}}
+    return next(filter(is_unexplained, pods), None)
 
 
 def _refused_pods(child: Manifest) -> str | None:
     """Returns the API server's words on pods that it does not take: a quota, Pod Security, a policy."""
     condition = true_condition(child, "ReplicaFailure")
-    return str(condition.get("message") or condition.get("reason")) if condition else None
+    return with_remedy(one_line(condition.get("message") or condition.get("reason"))) if condition else None
 
 
 def replicas(child: Manifest) -> Replicas:

@@ -5,5 +5,5 @@ from ftm_operator.resources.metadata import Manifest
 
 def true_condition(item: Manifest, kind: str) -> Manifest | None:
     """Returns the condition of this type, if it is there and True."""
-    conditions: list[Manifest] = item.get("status", {}).get("conditions") or []
-    return next((each for each in conditions if each["type"] == kind and each["status"] == "True"), None)
+    conditions: list[Manifest] = (item.get("status") or {}).get("conditions") or []
+    return next((each for each in conditions if each.get("type") == kind and each.get("status") == "True"), None)

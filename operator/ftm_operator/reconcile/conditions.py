@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ftm_operator.api.texts import one_line
 from ftm_operator.api.v1alpha1 import Condition, ConditionStatus
 
 
@@ -32,7 +33,7 @@ def updated(
             type=seen.type,
             status=seen.status,
             reason=seen.reason,
-            message=seen.message,
+            message=one_line(seen.message),
             observed_generation=generation,
             last_transition_time=(
                 earlier[seen.type].last_transition_time

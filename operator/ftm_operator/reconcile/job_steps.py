@@ -5,6 +5,7 @@ from dataclasses import replace
 from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.observe.drift import ABSENT
 from ftm_operator.observe.job_state import Due, Running, State, Wanted, finished, job_state
+from ftm_operator.observe.warnings import subject_of
 from ftm_operator.reconcile.holds import Hold, incomplete, report_or_hold
 from ftm_operator.reconcile.passes import Action, Apply, Context, Delete, Effects, StepOutcome, StepPod
 from ftm_operator.reconcile.prune import spent_jobs, superseded_jobs
@@ -36,7 +37,7 @@ def run_job_step(context: Context, step: JobStep, inputs: StepInputs) -> StepOut
         hold = Hold("Failed", OperatorReason.OUT_OF_MEMORY, lack, stalled=True)
         return StepOutcome(hold=hold, effects=Effects(_obsolete_jobs(context, step, identity)))
     effects = _effects(context, step, inputs, identity, state)
-    report = report_or_hold(_with_progress(context, step, state), step)
+    report = report_or_hold(_with_warning(context, _with_progress(context, step, state)), step)
     if isinstance(report, Hold):
         return StepOutcome(hold=_naming_the_builder(context, step, report, identity), effects=effects)
     result = step.adopt(report, input_hash)
@@ -80,10 +81,12 @@ def _effects(context: Context, step: JobStep, inputs: StepInputs, identity: JobI
         actions += (Apply(job(context.model, step.command(inputs), identity, attempt, context.settings), ABSENT),)
     if isinstance(state, Running) and state.superseded:
         actions += (Delete(state.superseded),)
+    running = state if isinstance(state, Running) else None
+    unexplained = subject_of(running.unexplained) if running and running.unexplained else None
     if not step.shared:
-        return Effects(actions)
-    pod = StepPod(state.pod, step.name) if isinstance(state, Running) and state.pod else None
-    return Effects(actions, awaited_build=identity.value, progress_pod=pod)
+        return Effects(actions, unexplained=unexplained)
+    pod = StepPod(running.pod, step.name) if running and running.pod else None
+    return Effects(actions, awaited_build=identity.value, progress_pod=pod, unexplained=unexplained)
 
 
 def _obsolete_jobs(context: Context, step: JobStep, identity: JobIdentity) -> tuple[Delete, ...]:
@@ -95,6 +98,13 @@ def _with_progress(context: Context, step: JobStep, state: State) -> State:
     if not progress or not isinstance(state, Running):
         return state
     return replace(state, message=f"{step.phase.lower()}: {progress} ({state.message})")
+
+
+def _with_warning(context: Context, state: State) -> State:
+    if not isinstance(state, Running) or state.unexplained is None:
+        return state
+    warning = context.observed.warnings.get(subject_of(state.unexplained))
+    return replace(state, message=f"{state.message}: {warning}") if warning else state
 
 
 def _naming_the_builder(context: Context, step: JobStep, hold: Hold, identity: JobIdentity) -> Hold:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus, Plan
+from ftm_operator.observe.warnings import Subject
 from ftm_operator.planning.feedback.measurements import Measurement, Measurements
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 from ftm_operator.reconcile.engine_feedback import EngineLog, EngineMemory
@@ -42,6 +43,8 @@ class Observed:
     """Earlier measurements of engines in the resource's namespace."""
     first_seen: Callable[[Manifest], datetime | None] = lambda _: None
     """A Job that has ended -> when the operator first saw that, by its own clock."""
+    warnings: Mapping[Subject, str] = field(default_factory=dict)
+    """The newest Events of objects, where they are warnings."""
     contested: Callable[[str, str], bool] = lambda _kind, _difference: False
     """(kind of a child, difference) -> whether another manager would only undo an apply of it."""
     refusals: Sequence[Refusal] = ()
@@ -96,6 +99,8 @@ class Effects:
     """The pod whose log tells how far the running step is."""
     engine_log: EngineLog | None = None
     """The engine's log that this pass needs, or needed."""
+    unexplained: Subject | None = None
+    """The object whose Events may tell why this resource waits."""
     measurements: tuple[Measurement, ...] = ()
     """To be kept for later plans."""
 
@@ -105,6 +110,7 @@ class Effects:
             later.awaited_build or self.awaited_build,
             later.progress_pod or self.progress_pod,
             later.engine_log or self.engine_log,
+            later.unexplained or self.unexplained,
             (*self.measurements, *later.measurements),
         )
 

@@ -6,24 +6,10 @@ from dataclasses import dataclass
 
 from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.api.v1alpha1 import Phase
+from ftm_operator.observe.remedies import remedy
 from ftm_operator.reconcile.holds import Hold, name_taken
 
 TOO_MANY_REQUESTS = 429
-_ADVICE = (
-    (re.compile(r"exceeded quota"), "raise the namespace's quota, or free some of it"),
-    (
-        re.compile(r"must specify|failed quota"),
-        "set spec.jobs.resources, spec.serving.resources and spec.serving.fetch.resources as the quota asks",
-    ),
-    (re.compile(r"is being terminated"), "create the FineTunedModel in a namespace that stays"),
-    (re.compile(r"cannot \w+ resource"), "install the chart of the operator's version, whose roles allow it"),
-    (re.compile(r"failed calling webhook"), "mend the webhook that it names"),
-    (re.compile(r"admission webhook|denied|AdmissionPolicy"), "change the spec as the policy says, or the policy"),
-    (
-        re.compile(r"is invalid|unknown field|strict decoding|Unsupported value|not declared in schema"),
-        "correct the field of the spec",
-    ),
-)
 _MAY_PASS = re.compile(r"exceeded quota|failed calling webhook|is being terminated")
 _SERVER_ERROR = 500
 _UNDECLARED = "field not declared in schema"
@@ -50,7 +36,7 @@ def refused(refusals: Sequence[Refusal], phase: Phase) -> Hold:
     if not first.status:
         return name_taken(first.kind, first.name)
     said = first.message.rstrip(". ") or f"status {first.status}"
-    advice = next((advice for pattern, advice in _ADVICE if pattern.search(said)), "correct what it names")
+    advice = remedy(said) or "correct what it names"
     others = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
     message = f"the API server refuses {first.kind} {first.name}{others}: {said}; {advice}"
     is_busy = first.status >= _SERVER_ERROR and _UNDECLARED not in said

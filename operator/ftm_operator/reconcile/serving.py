@@ -10,6 +10,7 @@ from functools import partial
 from ftm_operator.api.v1alpha1 import Plan
 from ftm_operator.observe.drift import difference
 from ftm_operator.observe.rollout import RollingOut, has_rolled_out, replicas, rollout
+from ftm_operator.observe.warnings import subject_of
 from ftm_operator.planning.rollout import Rollout, choose_rollout
 from ftm_operator.reconcile.engine_start import answered_shortage, measured
 from ftm_operator.reconcile.holds import Hold, name_taken
@@ -58,7 +59,10 @@ def serve(context: Context, step: PipelineStep, maker: JobStep, inputs: StepInpu
     state = rollout(live, pods)
     if isinstance(state, RollingOut):
         is_replaced = replicas(live).surplus > 0
-        state = _saying(state, way.said if is_replaced else "", absent_class(context, plan))
+        unexplained = subject_of(state.unexplained) if state.unexplained else None
+        effects += Effects(unexplained=unexplained)
+        warning = observed.warnings.get(unexplained, "") if unexplained else ""
+        state = _saying(state, warning, way.said if is_replaced else "", absent_class(context, plan))
         lost = lost_artifact(context, maker, inputs, state.lost_at) if state.lost_at else None
         outcome = lost or _with_hold(answered_shortage(context, inputs, live, pods), step, state)
     else:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from ftm_operator.api.texts import in_bytes
 from ftm_operator.resources.metadata import MANAGER, Manifest
 
-MESSAGE_LENGTH = 1024
+MESSAGE_BYTES = 1024
 """The API server refuses longer ones."""
 
 
@@ -38,7 +39,7 @@ def event(resource: Manifest, notice: Notice, now: datetime) -> Manifest:
         },
         "type": notice.type,
         "reason": notice.reason,
-        "message": notice.message[:MESSAGE_LENGTH],
+        "message": in_bytes(notice.message, MESSAGE_BYTES),
         "source": {"component": MANAGER},
         "firstTimestamp": moment,
         "lastTimestamp": moment,

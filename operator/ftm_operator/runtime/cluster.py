@@ -8,7 +8,7 @@ counted.
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -217,6 +217,14 @@ class Cluster:
     async def create_event(self, event: Manifest) -> None:
         """Creates an Event in the namespace that it names."""
         await self._request("create", _Target("Event", event["metadata"]["namespace"]), body=event)
+
+    async def events_of(self, namespace: str, kind: str, name: str, uid: str) -> Sequence[Manifest]:
+        """Returns the Events of one object."""
+        about = {"kind": kind, "name": name, **({"uid": uid} if uid else {})}
+        selector = ",".join(f"involvedObject.{field}={value}" for field, value in about.items())
+        page = await self._request("get", _Target("Event", namespace), limit=PAGE_SIZE, field_selector=selector)
+        events: Sequence[Manifest] = page["items"]
+        return events
 
     async def last_log_line(self, namespace: str, pod: str, container: str) -> str:
         """Returns the newest line of a container's log, cut at LOG_LINE_BYTES."""

@@ -23,6 +23,7 @@ from ftm_operator.runtime.model_queue import ModelQueue
 from ftm_operator.runtime.step_progress import StepProgress
 from ftm_operator.runtime.view.cluster_view import ClusterView
 from ftm_operator.runtime.view.object_cache import Key, key_of
+from ftm_operator.runtime.warnings import Warnings
 from ftm_operator.runtime.writes import ChildrenRefused, Writes
 from ftm_operator.settings import Settings
 
@@ -42,6 +43,7 @@ class ModelPass:
         self._writes = Writes(cluster, view)
         self._progress = StepProgress(cluster)
         self._engine_logs = EngineLogs(cluster)
+        self._warnings = Warnings(cluster)
         self._measurements = MeasurementStore(cluster)
         self._first_seen = FirstSeen()
 
@@ -56,6 +58,7 @@ class ModelPass:
             return
         await self._progress.read(key)
         await self._engine_logs.read(key)
+        await self._warnings.read(key)
         measurements = await self._measurements.load(key[0])
         result, refusals = await self._act(resource, measurements)
         effects = result.effects
@@ -70,7 +73,8 @@ class ModelPass:
         if result.retry_after is not None:
             self._queue.add_after(key, max(result.retry_after, SHORTEST_DELAY_SECONDS))
         progress_due = self._progress.ask(key, effects.progress_pod)
-        for seconds in (progress_due, self._engine_logs.ask(key, effects.engine_log)):
+        log_due = self._engine_logs.ask(key, effects.engine_log)
+        for seconds in (progress_due, log_due, self._warnings.ask(key, effects.unexplained)):
             if seconds is not None:
                 self._queue.add_after(key, seconds)
 
@@ -84,6 +88,7 @@ class ModelPass:
         self._view.contests.forget(key)
         self._progress.ask(key, None)
         self._engine_logs.ask(key, None)
+        self._warnings.ask(key, None)
 
     async def _act(self, resource: Manifest, measurements: Measurements) -> tuple[Result, list[Refusal]]:
         """Carries out what is to be done until nothing is, and returns the last result and what was refused.
@@ -116,6 +121,7 @@ class ModelPass:
             progress=self._progress.by_pod(key),
             engine_memory=self._engine_logs.memory_of(key),
             measurements=measurements,
+            warnings=self._warnings.by_subject(key),
             first_seen=lambda job: self._first_seen.of(job, datetime.now(UTC)),
             contested=lambda kind, difference: self._view.contests.is_contested(
                 (kind, namespace, name), difference, time.monotonic()

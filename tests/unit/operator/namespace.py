@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from ftm_operator.observe.warnings import Subject
 from ftm_operator.planning.feedback.measurements import Measurement, added
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 from ftm_operator.reconcile.engine_feedback import EngineLog, EngineMemory
@@ -42,6 +43,8 @@ class Namespace:
     measurements: dict[str, Measurement] = field(default_factory=dict)
     accelerators: tuple[AcceleratorClass, ...] = ()
     several_nodes: bool = False
+    warnings: dict[Subject, str] = field(default_factory=dict)
+    """Read of Events."""
     refusals: Sequence[Refusal] = ()
     """The writes that the API server does not take, for as long as they are here."""
     events: list[str] = field(default_factory=list)
@@ -80,6 +83,7 @@ class Namespace:
                 engine_memory=self.heard,
                 measurements=self.measurements,
                 refusals=self.refusals,
+                warnings=self.warnings,
             ),
             self.settings,
             self.now,

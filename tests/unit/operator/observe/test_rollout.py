@@ -9,6 +9,9 @@ from ftm_operator.resources.metadata import ARTIFACT_DIGEST
 
 DIGEST = {"annotations": {ARTIFACT_DIGEST: "sha256:new"}}
 
+PULL = "check the image's name, and that the nodes reach its registry"
+EVICTED = "request as much memory and ephemeral storage as it uses, or free the nodes"
+
 
 def deployment(wanted: int = 2, observed: int = 1, **status: Any) -> dict[str, Any]:
     full = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), wanted)
@@ -45,7 +48,7 @@ def test_anything_less_is_rolling_out(behind: dict[str, Any]) -> None:
 def test_the_pods_trouble_is_told_in_the_clusters_words() -> None:
     waiting = {"name": "vllm", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
     state = rollout(deployment(availableReplicas=0), [pod(containerStatuses=[waiting])])
-    assert state == RollingOut("0 of 2 new replicas answer; container vllm: ImagePullBackOff: no such image")
+    assert state == RollingOut(f"0 of 2 new replicas answer; container vllm: ImagePullBackOff: no such image; {PULL}")
 
 
 def test_an_old_replica_that_answers_is_no_new_one() -> None:
@@ -58,16 +61,20 @@ def test_pods_that_the_api_server_does_not_take_are_told_in_its_words() -> None:
     refused = 'pods "p" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1'
     condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": refused}
     state = rollout(deployment(1, availableReplicas=0, updatedReplicas=0, conditions=[condition]), [])
-    assert state == RollingOut(f"0 of 1 new replicas answer; {refused}")
+    assert state == RollingOut(
+        f"0 of 1 new replicas answer; {refused}; raise the namespace's quota, or free some of it"
+    )
 
 
 def test_a_pod_that_was_evicted_says_why() -> None:
     evicted = pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
     state = rollout(deployment(1, availableReplicas=0), [evicted])
-    assert state == RollingOut("0 of 1 new replicas answer; pod p: Evicted: The node was low on resource: memory.")
+    assert state == RollingOut(
+        f"0 of 1 new replicas answer; pod p: Evicted: The node was low on resource: memory; {EVICTED}"
+    )
     pulled = {"name": "vllm", "state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
     state = rollout(deployment(1, availableReplicas=0), [evicted, pod(containerStatuses=[pulled])])
-    assert state == RollingOut("0 of 1 new replicas answer; container vllm: ErrImagePull: no such image")
+    assert state == RollingOut(f"0 of 1 new replicas answer; container vllm: ErrImagePull: no such image; {PULL}")
 
 
 def test_an_engine_that_keeps_failing_is_quoted() -> None:
