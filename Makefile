@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster llama-cpp test lint unit engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests gitops e2e e2e-awq \
+.PHONY: help venv demo cluster llama-cpp test lint unit fuzz engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests gitops e2e e2e-awq \
 	bench-merge bench-quantize bench-plan format lock crds tables clean
 
 BIN := .venv/bin
@@ -45,6 +45,9 @@ lint: $(VENV) ## ruff, mypy --strict and the import contracts
 
 unit: $(VENV) ## pure tests, a minute
 	@$(PYTEST) tests/unit
+
+fuzz: $(VENV) ## passes over worlds that others edited at random, ten minutes
+	@FUZZ_EXAMPLES=20000 $(PYTEST) tests/unit/operator/reconcile/test_odd_worlds.py
 
 engine: $(VENV) ## the planner judged by vLLM itself, without a GPU
 	@$(PYTEST) tests/engine

@@ -6,7 +6,7 @@ import zlib
 from bisect import bisect_right
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ftm_jobs.contract.base import Contract, Notes
 from ftm_jobs.contract.facts import Facts
@@ -30,7 +30,7 @@ class Report(Contract):
 
     step: Step
     outcome: Outcome
-    reason: str
+    reason: str = Field(min_length=1)
     """CamelCase; becomes the condition's reason and the Event's."""
     message: str
     """One sentence naming the file or field, the value and what to do."""
@@ -54,7 +54,10 @@ class Report(Contract):
         if not isinstance(data, dict) or PACKED_FACTS not in data:
             return data
         rest = {name: value for name, value in data.items() if name != PACKED_FACTS}
-        packed = zlib.decompressobj().decompress(base64.b64decode(data[PACKED_FACTS]), LARGEST_FACTS_BYTES)
+        try:
+            packed = zlib.decompressobj().decompress(base64.b64decode(data[PACKED_FACTS]), LARGEST_FACTS_BYTES)
+        except (zlib.error, TypeError) as error:
+            raise ValueError(f"{PACKED_FACTS} is not zlib in base64") from error
         return {**rest, "facts": json.loads(packed)}
 
     def termination_message(self) -> str:

@@ -10,7 +10,7 @@ A Job ends with its step, although other containers of its pod go on.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ftm_jobs.contract.report import Report
@@ -24,6 +24,7 @@ from ftm_operator.observe.step_end import pods_of, step_statuses, with_end_of_st
 from ftm_operator.resources.metadata import ATTEMPT, FIRST_ATTEMPT, JOB_SPEC, MORE_MEMORY, STEP, Manifest
 
 MINUTE, TEN_MINUTES = 60.0, 600.0
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,16 @@ def job_state(
 
 def attempt(job: Manifest) -> int:
     """Returns the number of a Job's attempt, from 1; 0 where it has none."""
-    return int(job["metadata"].get("labels", {}).get(ATTEMPT, 0))
+    return _number((job["metadata"].get("labels") or {}).get(ATTEMPT), 0)
 
 
 def _first_attempt(job: Manifest) -> int:
-    return int(job["metadata"].get("annotations", {}).get(FIRST_ATTEMPT, attempt(job)))
+    return _number((job["metadata"].get("annotations") or {}).get(FIRST_ATTEMPT), attempt(job))
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    """Returns the number in a label, which anyone may edit."""
+    return int(text) if text and text.isascii() and text.isdigit() else otherwise
 
 
 def _spec_hash(job: Manifest) -> str | None:
@@ -209,10 +215,21 @@ def _ended(job: Manifest, condition: Manifest, seen: Callable[[Manifest], dateti
     That is as the API server's clock has it, or the operator's own where the two are more than MINUTE apart: a clock
     that is a day behind must not delay by a day, and one that is ahead must not do away with the delay.
     """
-    told, first_seen = datetime.fromisoformat(condition["lastTransitionTime"]), seen(job)
+    told, first_seen = _told(condition), seen(job)
+    if told is None:
+        return first_seen or _LONG_AGO
     if first_seen is None or abs((first_seen - told).total_seconds()) <= MINUTE:
         return told
     return first_seen
+
+
+def _told(condition: Manifest) -> datetime | None:
+    """Returns when a condition changed; None where it does not say."""
+    try:
+        told = datetime.fromisoformat(str(condition.get("lastTransitionTime")))
+    except ValueError:
+        return None
+    return told if told.tzinfo else None
 
 
 def _out_of_memory(pod: Manifest, report: Report | None) -> bool:

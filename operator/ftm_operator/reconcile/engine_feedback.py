@@ -194,6 +194,6 @@ def _artifact_key(spec: FineTunedModelSpec, facts: Facts, built: Artifacts | Non
 
 
 def _engine(pod: Manifest) -> Manifest:
-    containers = pod.get("status", {}).get("containerStatuses") or []
-    engine: Manifest = next((status for status in containers if status["name"] == CONTAINER), {})
+    containers = (pod.get("status") or {}).get("containerStatuses") or []
+    engine: Manifest = next((status for status in containers if status.get("name") == CONTAINER), {})
     return engine

@@ -29,7 +29,8 @@ def run_job_step(context: Context, step: JobStep, inputs: StepInputs) -> StepOut
         return StepOutcome(StepResult(skipped=True))
     input_hash = step.input_hash(inputs)
     identity = job_identity(context.model, step, input_hash, inputs.store)
-    if kept := step.kept(context.before, input_hash, inputs.store):
+    kept = step.kept(context.before, input_hash, inputs.store)
+    if kept and _is_of_every_adapter(inputs, kept):
         effects = Effects(spent_jobs(context, identity, result_is_kept=True))
         return replace(_judged(step, inputs, kept), effects=effects)
     state = _state(context, step, inputs, identity)
@@ -41,7 +42,14 @@ def run_job_step(context: Context, step: JobStep, inputs: StepInputs) -> StepOut
     if isinstance(report, Hold):
         return StepOutcome(hold=_naming_the_builder(context, step, report, identity), effects=effects)
     result = step.adopt(report, input_hash)
-    return _judged(step, inputs, result) if result else StepOutcome(hold=incomplete(step))
+    if result is None or not _is_of_every_adapter(inputs, result):
+        return StepOutcome(hold=incomplete(step))
+    return _judged(step, inputs, result)
+
+
+def _is_of_every_adapter(inputs: StepInputs, result: StepResult) -> bool:
+    """Tells whether a result's facts, if it has any, are of as many adapters as the spec has."""
+    return result.facts is None or len(result.facts.adapters) == len(inputs.model.spec.adapters)
 
 
 def _judged(step: JobStep, inputs: StepInputs, result: StepResult) -> StepOutcome:
