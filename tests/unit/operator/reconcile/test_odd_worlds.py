@@ -20,7 +20,7 @@ NAMELESS = '{"step":"inspect","outcome":"InvalidInput","reason":"","message":"m"
 PACKED = '{"step":"inspect","outcome":"Done","reason":"a b","message":"x","factsPacked":"AAAA"}'
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "80"))
 ABSENT = object()
-ODD = ("", "x", "abc", "-1", "²", "🚀", "2026-01-01", NAMELESS, PACKED, 0, [], {}, {"a": "b"}, ABSENT)
+ODD: tuple[Any, ...] = ("", "x", "abc", "-1", "²", "🚀", "2026-01-01", NAMELESS, PACKED, 0, [], {}, {"a": "b"}, ABSENT)
 PYTHON = ("Traceback", "NoneType", "<class", "object at 0x")
 
 
