@@ -13,12 +13,16 @@ from ftm_operator.command.input_files import facts_of_config_file
 from ftm_operator.command.options import OutputFormat, OutputOption
 from ftm_operator.command.sources import ADAPTER_HELP, ADAPTER_METAVAR, URI_HELP, source_flags
 from ftm_operator.local import steps as local
+from ftm_operator.local.manifest_file import read_manifest
 
 NOT_HASHED = "not known before the weights are hashed"
 
 
 def inspect(
-    uri: Annotated[str | None, typer.Argument(metavar="URI", help=f"The base model: {URI_HELP}.")] = None,
+    uri: Annotated[
+        str | None,
+        typer.Argument(metavar="URI|MANIFEST", help=f"The base model: {URI_HELP}; or a YAML file that names it."),
+    ] = None,
     adapter: Annotated[list[str] | None, typer.Option(metavar=ADAPTER_METAVAR, help=ADAPTER_HELP)] = None,
     config: Annotated[
         Path | None,
@@ -30,24 +34,34 @@ def inspect(
 ) -> None:
     """Show a base, adapters to it, and whether they fit; no weights are read.
 
-    Reads configs and safetensors headers. Credentials come from the environment, as for every command here. With
-    --config the weights are worked out from the architecture. `-o json` writes what `ftm plan --facts` reads.
+    Reads configs and safetensors headers, of a MANIFEST those of the FineTunedModel's sources. Credentials come from
+    the environment, as for every command here. With --config the weights are worked out from the architecture.
+    `-o json` writes what `ftm plan --facts` reads.
     """
     if config and (uri or adapter):
         raise typer.BadParameter("--config stands alone; leave out URI and --adapter")
+    manifest = Path(uri) if uri and _is_manifest(uri) else None
+    if manifest and adapter:
+        raise typer.BadParameter(f"{uri} names its own adapters; leave out --adapter, or name a base instead")
     if config:
         facts = facts_of_config_file(config)
+    elif manifest:
+        facts = local.inspect(read_manifest(manifest))
     elif uri:
         report = local.run_command(Step.INSPECT, source_flags(uri, adapter or []))
         assert report.facts is not None
         facts = report.facts
         local.say_notes(report)
     else:
-        raise typer.BadParameter("name a base model, or give --config")
+        raise typer.BadParameter("name a base model or a manifest, or give --config")
     if output is OutputFormat.JSON:
         print(json.dumps(facts.to_json(), indent=2))
     else:
         print(format_facts(facts))
+
+
+def _is_manifest(uri: str) -> bool:
+    return uri.endswith((".yaml", ".yml")) and Path(uri).is_file()
 
 
 def format_facts(facts: Facts) -> str:

@@ -53,10 +53,12 @@ def cache_directory() -> Path:
 
 
 def inspect(model: FineTunedModel) -> Facts:
-    """Returns the facts of the manifest's sources. Raises LocalError with the step's own sentence."""
+    """Returns the facts of the manifest's sources, and says the notes on them. Raises LocalError with the step's own
+    sentence."""
     _refuse_claims(model)
     report = _run(INSPECT, _inputs(model))
     assert report.facts is not None
+    say_notes(report)
     return report.facts
 
 

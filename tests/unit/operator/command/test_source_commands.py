@@ -24,7 +24,7 @@ class Steps:
         self.ran: list[tuple[Step, list[str]]] = []
         self.notes: tuple[str, ...] = ()
 
-    def __call__(self, step: Step, arguments: list[str]) -> Report:
+    def __call__(self, step: Step, arguments: list[str], *_: object) -> Report:
         self.ran.append((step, arguments))
         artifact = Artifact(key="merge-1", uri="file:///out", digest="sha256:0", total_bytes=1, files=1)
         return Report(
@@ -219,3 +219,14 @@ def test_a_base_alone_is_inspected(steps: Steps, capsys: pytest.CaptureFixture[s
 def test_inspect_as_json_can_be_given_to_plan(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ftm(capsys, "inspect", *SOURCES[1:], "-o", "json")
     assert (code, json.loads(out)) == (0, facts().to_json())
+
+
+def test_the_sources_of_a_manifest_are_inspected(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ftm(capsys, "inspect", "examples/minimal.yaml", "-o", "json")
+    assert (code, json.loads(out)) == (0, facts().to_json())
+    ((step, arguments),) = steps.ran
+    assert step is Step.INSPECT
+    assert "hf://mistralai/Mistral-7B-v0.1" in arguments
+    code, _, said = ftm(capsys, "inspect", "examples/minimal.yaml", "--adapter", "s3://models/a")
+    assert code == 2
+    assert "names its own adapters" in said
