@@ -162,6 +162,7 @@ class ClusterScope:
         self._lease = HeldLease(cluster, CLUSTER_LEASE_NAMESPACE, CLUSTER_LEASE, me, clock)
         self._namespaces: dict[str, Sighting] = {}
         self._listed = 0.0
+        """When the Leases of namespaces were last read: one that has expired since may have been renewed since."""
         self._listed_for = 0
         """The acquisition of the cluster's Lease since which those of namespaces have been read."""
 
@@ -190,8 +191,7 @@ class ClusterScope:
     def held_by_others(self) -> dict[str, str]:
         if holder := self._lease.other_holder:
             return {self.name: holder}
-        now = self._clock()
-        holders = {name: lease.other_holder(self._me, now) for name, lease in self._namespaces.items()}
+        holders = {name: lease.other_holder(self._me, self._listed) for name, lease in self._namespaces.items()}
         return {name: holder for name, holder in holders.items() if holder}
 
 

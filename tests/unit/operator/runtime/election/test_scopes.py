@@ -165,6 +165,19 @@ async def test_an_installation_of_one_namespace_comes_before_that_of_all(leases:
     assert writes(everywhere)
 
 
+async def test_a_lease_that_expires_between_two_looks_may_have_been_renewed(leases: Leases, time: Time) -> None:
+    everywhere, narrow = of_cluster(leases, time, me("a")), of_namespace(leases, time, me("b", OTHER))
+    await narrow.attempt()
+    await everywhere.attempt()
+    time.now += RENEW_SECONDS - 1
+    await everywhere.attempt()
+    await narrow.attempt()
+    time.now += LEASE_SECONDS - RENEW_SECONDS + 1
+    assert (writes(everywhere), writes(narrow)) == (False, True)
+    await everywhere.attempt()
+    assert (writes(everywhere), writes(narrow)) == (False, True)
+
+
 async def test_without_an_installation_of_all_that_of_a_namespace_starts_at_once(leases: Leases, time: Time) -> None:
     narrow = of_namespace(leases, time, me("b"))
     await narrow.attempt()
