@@ -18,7 +18,11 @@ WINDOWS = ["mistral-7b-v0.1", "phi-3-mini-4k", "gemma-2-9b", "gemma-3-1b", "gpt-
 def needed(rank: Rank) -> int:
     """Bytes of one sequence at the full context, as vLLM checks them when it starts."""
     layers = rank.config.compilation_config.static_forward_context
-    attending = {name: layer for name, layer in layers.items() if hasattr(layer, "get_kv_cache_spec")}
+    attending = {
+        name: layer
+        for name, layer in layers.items()
+        if hasattr(layer, "get_kv_cache_spec") and not getattr(layer, "kv_sharing_target_layer_name", None)
+    }
     specs = {name: spec for name, layer in attending.items() if (spec := layer.get_kv_cache_spec(rank.config))}
     rank.config.cache_config.kv_cache_layout = "LBHNC"
     return _max_memory_usage_bytes_from_groups(rank.config, get_kv_cache_groups(rank.config, specs))

@@ -17,7 +17,10 @@ and a sequence of `context` tokens holds, of each layer that attends so,
 A page of a state is as large as the state: its convolution in the dtype of serving, whatever the cache's is, and its
 recurrent part in the dtype that config.json, the family or --mamba-ssm-cache-dtype says, or in that of serving.
 
-where `in flight` is what may be scheduled at once, two batches under asynchronous scheduling, or stages + 1.
+Where kinds have pages of several sizes (Gemma 4), the smaller hold as many tokens more as fill the largest, if that is
+a whole number of times as large, and are padded if not. Layers that read another's keys and values have no pages.
+
+Here `in flight` is what may be scheduled at once, two batches under asynchronous scheduling, or stages + 1.
 Layers of several kinds share one pool of equal blocks: they are put in groups of as many layers as the rarest kind
 has (or the most common, if it has less than half as many more), a block holds a page of each layer of a group, and a
 sequence takes blocks for each group. One block of the pool is never used. Where layers keep a state, CUDA graphs need
@@ -28,12 +31,14 @@ Example: Mistral-7B-v0.1, fp16, tp 1: 32 layers of 4096 bytes, 128 KiB per token
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from math import ceil
 
 from ftm_operator.planning.memory.weights import DTYPE_BYTES, stage_layers
-from ftm_operator.planning.model.architecture import Architecture, LayerAttention
+from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.model.layer_attention import FULL, LayerAttention
 
 BLOCK_TOKENS = 16
 """vLLM's default. Source: config/cache.py, DEFAULT_BLOCK_SIZE."""
@@ -77,6 +82,8 @@ class KVCache:
     """Tokens that may be scheduled and not yet freed."""
     state_blocks: int = 1
     """Blocks that a sequence takes for each group of layers that keep a state."""
+    more_tokens: Mapping[LayerAttention, int] = field(default_factory=dict)
+    """For layers whose pages are smaller than others': the times as many tokens that a block holds."""
     least_blocks: int = 0
     """Blocks without which the engine does not start."""
 
@@ -96,24 +103,26 @@ class KVCache:
     def _group_blocks(self, attention: LayerAttention, context: int) -> int:
         if attention.kind == "state":
             return self.state_blocks
+        tokens = self.block_tokens * self.more_tokens.get(attention, 1)
         if attention.kind == "sliding":
             held = min(attention.window - 1 + self.in_flight, context)
-            return ceil(held / self.block_tokens) + 1
+            return ceil(held / tokens) + 1
         held = min(attention.window + self.in_flight, context) if attention.kind == "chunked" else context
-        return ceil(held / self.block_tokens)
+        return ceil(held / tokens)
 
 
 def kv_cache(
     model: Architecture, tp: int, pp: int, dtype: str, batched_tokens: int, options: CacheOptions = DEFAULTS
 ) -> KVCache:
     """Returns the cache of the rank that holds most layers; `dtype` is the cache's own."""
-    token_bytes = layer_token_bytes(model, tp, dtype)
+    sizes = {each: layer_token_bytes(model, tp, dtype, attention=each) for each in set(model.keeping)}
+    token_bytes = max(sizes.values())
     block = options.block_tokens or (LATENT_BLOCK_TOKENS if model.is_latent and not model.state else BLOCK_TOKENS)
     state_bytes = _state_bytes(model, tp, dtype, options)
     if state_bytes:  # a page of attention is made as large as a state
         unit = max(block, LATENT_ALIGNMENT) if model.is_latent else block
         block = max(1, ceil(state_bytes / (unit * token_bytes))) * unit
-    per_group, groups = _groups(model.attention)
+    per_group, groups = _groups(model.keeping)
     held = ceil(per_group * max(stage_layers(model.layers, pp)) / model.layers)
     return KVCache(
         block,
@@ -121,12 +130,15 @@ def kv_cache(
         groups,
         (pp + 1) * batched_tokens,
         state_blocks=2 + model.state.checkpoints if model.state and options.prefix_caching else 1,
+        more_tokens={each: token_bytes // size for each, size in sizes.items() if token_bytes % size == 0},
         least_blocks=options.graph_sequences if state_bytes else 0,
     )
 
 
-def layer_token_bytes(model: Architecture, tp: int, dtype: str, *, keeps_latent: bool = True) -> int:
-    """Returns the bytes of one token in one layer on one rank, without its index.
+def layer_token_bytes(
+    model: Architecture, tp: int, dtype: str, *, attention: LayerAttention = FULL, keeps_latent: bool = True
+) -> int:
+    """Returns the bytes of one token in one layer that attends so on one rank, without its index.
 
     `keeps_latent`: whether the engine keeps the latent, where the model has one, instead of keys and values.
     """
@@ -135,7 +147,8 @@ def layer_token_bytes(model: Architecture, tp: int, dtype: str, *, keeps_latent:
         if model.indexer and dtype == "fp8":
             return rank + ceil(rank / SCALED) * SCALE_BYTES + rope * DTYPE_BYTES["bfloat16"]
         return (rank + rope) * DTYPE_BYTES[dtype]
-    return max(1, model.key_value_heads // tp) * 2 * model.head_size * DTYPE_BYTES[dtype]
+    heads, size = model.heads_of(attention)
+    return max(1, heads // tp) * 2 * size * DTYPE_BYTES[dtype]
 
 
 def _index_bytes(model: Architecture, pp: int) -> int:

@@ -16,7 +16,8 @@ Example: gemma-3-1b, 4 slots of 8192 tokens: 22 layers of 1024 + 4 of 8192 cells
 """
 
 from ftm_operator.planning.memory.kv_cache import layer_token_bytes
-from ftm_operator.planning.model.architecture import Architecture, LayerAttention
+from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.model.layer_attention import LayerAttention
 
 CELLS = 256
 UBATCH_TOKENS = 512
@@ -51,4 +52,6 @@ def _layer_bytes(model: Architecture, attention: LayerAttention, context: int) -
     is_windowed = attention.window and model.model_type in WINDOWED
     tokens = min(context, attention.window + UBATCH_TOKENS) if is_windowed else context
     cells = -(-tokens // CELLS) * CELLS
-    return cells * layer_token_bytes(model, 1, CACHE_DTYPE, keeps_latent=model.model_type in LATENT)
+    return cells * layer_token_bytes(
+        model, 1, CACHE_DTYPE, attention=attention, keeps_latent=model.model_type in LATENT
+    )

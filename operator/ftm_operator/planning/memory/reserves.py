@@ -185,7 +185,9 @@ def _forward_bytes(model: Architecture, tp: int, size: int, batch: Batch) -> int
 
 
 def _attention_width(model: Architecture, tp: int) -> int:
-    return (model.heads // tp + 2 * max(1, model.key_value_heads // tp)) * model.head_size
+    return max(
+        ((model.heads // tp + 2 * max(1, heads // tp)) * size for heads, size in model.heads_of_layers), default=0
+    )
 
 
 def _mlp_width(model: Architecture, tp: int) -> int:

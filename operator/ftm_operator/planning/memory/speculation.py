@@ -16,7 +16,8 @@ from ftm_jobs.contract.facts import BEYOND, TensorGroup
 from ftm_operator.planning.memory.engine_setup import Draft
 from ftm_operator.planning.memory.reserves import Reserve
 from ftm_operator.planning.memory.weights import DTYPE_BYTES, RankPart, rank_parts
-from ftm_operator.planning.model.architecture import FULL, Architecture
+from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.model.layer_attention import FULL
 from ftm_operator.planning.model.padding import vocabulary_rows
 from ftm_operator.planning.model.quantization import Scheme
 
@@ -33,7 +34,7 @@ def with_draft_layers(model: Architecture, draft: Draft | None) -> Architecture:
     if draft is None or not (draft.is_mtp or draft.is_eagle):
         return model
     layers = _mtp_layers(model) if draft.is_mtp else 1
-    return replace(model, layers=model.layers + layers, attention=(*model.attention, *[FULL] * layers))
+    return replace(model, layers=model.layers + layers, attention=(*[FULL] * layers, *model.attention))
 
 
 def _mtp_layers(model: Architecture) -> int:

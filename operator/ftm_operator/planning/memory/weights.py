@@ -25,6 +25,7 @@ from math import ceil, prod
 
 from ftm_jobs.contract.facts import BEYOND, TensorGroup, of_encoder
 from ftm_operator.planning.model.architecture import Architecture, State
+from ftm_operator.planning.model.layer_attention import GEMMA_4
 from ftm_operator.planning.model.padding import vocabulary_rows
 from ftm_operator.planning.model.quantization import Scheme
 from ftm_operator.planning.model.tensor_names import (
@@ -37,6 +38,7 @@ from ftm_operator.planning.model.tensor_names import (
     OUTPUTS_SPLIT,
     VOCABULARY,
     module_and_leaf,
+    module_of,
     part_of,
     place_of,
 )
@@ -67,6 +69,7 @@ TABLES_ON_EACH_STAGE = {
     "gemma",
     "gemma2",
     "gemma3_text",
+    *GEMMA_4,
     "gpt_oss",
     "jamba",
     "mixtral",
@@ -169,8 +172,9 @@ def _layers_held(model: Architecture, own: range) -> dict[int, int]:
     """Returns, for tensors that so many layers have, how many lie in the layers `own`; of two kinds the more."""
     experts = model.experts.layers if model.experts else ()
     states = [number for number, each in enumerate(model.attention) if each.kind == "state"]
+    own_heads = [number for number, each in enumerate(model.attention) if each.head_size]
     held: dict[int, int] = {}
-    for kind in (experts, states):
+    for kind in (experts, states, own_heads):
         inside = sum(layer in own for layer in kind)
         for layers, count in ((len(kind), inside), (model.layers - len(kind), len(own) - inside)):
             held[layers] = max(held.get(layers, 0), count)
@@ -179,6 +183,8 @@ def _layers_held(model: Architecture, own: range) -> dict[int, int]:
 
 def _per_layer(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, int]:
     """Returns the number of layers that have such a tensor, and how many each of them has on a rank."""
+    if module_of(group.name) == "k_proj" and model.has_values_of_keys(group.shape[0]):
+        return group.count, 2
     if not model.experts or "experts.*" not in group.name:
         return group.count, 1
     count = model.experts.count
@@ -241,8 +247,8 @@ def rank_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, .
     if module in STATE_INPUTS and model.state and model.state.groups:
         return _state_shape(group, model.state, tp)
     if module in KEYS_AND_VALUES and DELTA not in components:
-        heads = max(1, model.key_value_heads // tp)
-        return (ceil(group.shape[0] * heads / model.key_value_heads), *group.shape[1:])
+        heads = model.key_heads(group.shape[0])
+        return (ceil(group.shape[0] * max(1, heads // tp) / heads), *group.shape[1:])
     if module in FUSED_ATTENTION:
         return _fused_shape(group, model, tp)
     if module in OUTPUTS_SPLIT | KEYS_AND_VALUES:

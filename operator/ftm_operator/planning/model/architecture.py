@@ -1,40 +1,22 @@
 """Describes a model as far as memory and parallelism ask, read from its facts and from nothing else.
 
 `BaseFacts.config` holds config.json's own fields; where an older inspection left them out, the plain facts are enough
-for a decoder whose layers are all alike. How a layer attends decides what it keeps of a sequence:
-
-    full      all tokens
-    sliding   the last `window` tokens (Mistral, Gemma, GPT-OSS)
-    chunked   the tokens of the current chunk of `window` (Llama 4)
-    state     a state of constant size (Mamba, gated delta nets)
+for a decoder whose layers are all alike.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ftm_jobs.contract.config import UnreadableConfig, carried_config, lacks
 from ftm_jobs.contract.config_fields import SPELLINGS, first_number, text_fields
 from ftm_jobs.contract.facts import BaseFacts, TensorGroup
+from ftm_operator.planning.model.layer_attention import GEMMA_4, LayerAttention, attention_of, linear_attention
 from ftm_operator.planning.model.quantization import NONE, Scheme, scheme_of_config
-
-AttentionKind = Literal["full", "sliding", "chunked", "state"]
 
 DEFAULT_MAX_CONTEXT = 2048
 """The limit that vLLM takes where a config names none. Source: config/model.py, _get_and_verify_max_len."""
-LAYER_TYPES: Mapping[str, AttentionKind] = {
-    "full_attention": "full",
-    "attention": "full",
-    "sliding_attention": "sliding",
-    "chunked_attention": "chunked",
-    "linear_attention": "state",
-    "mamba": "state",
-    "mamba2": "state",
-}
-"""config.json's layer_types. A type that is not listed is taken as full attention, which needs most."""
-BLOCK_TYPES: Mapping[str, tuple[AttentionKind, ...]] = {"moe": (), "mlp": (), "hybrid": ("full", "state")}
-"""config.json's layers_block_type, where it is not as LAYER_TYPES: an MLP is a block of its own, or has two mixers."""
 LATENT_MODEL_TYPES = {
     "deepseek_v2",
     "deepseek_v3",
@@ -58,16 +40,6 @@ SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_expe
 """config.json's names for the number of experts that every token uses."""
 FLOAT32_STATES = {"kimi_linear", "nemotron_h"}
 """Families that keep recurrent states in float32 where nothing else is said; others keep them in the model's dtype."""
-
-
-@dataclass(frozen=True)
-class LayerAttention:
-    kind: AttentionKind
-    window: int = 0
-    """The length in tokens; 0 for full and state."""
-
-
-FULL = LayerAttention("full")
 
 
 @dataclass(frozen=True)
@@ -161,6 +133,10 @@ class Architecture:
     tied: bool
     attention: tuple[LayerAttention, ...]
     """The attention of each layer, in order."""
+    sharing_layers: int
+    """The last layers, which read keys and values of layers before them and keep none."""
+    keys_are_values: bool
+    """Layers with heads of their own have no weights for values; engines keep those of the keys twice."""
     weight_bytes: int
     """Bytes as stored."""
     tensors: tuple[TensorGroup, ...]
@@ -172,6 +148,29 @@ class Architecture:
     indexer: Indexer | None = None
     state: State | None = None
     vision: Vision | None = None
+
+    @property
+    def keeping(self) -> tuple[LayerAttention, ...]:
+        """Returns the attention of the layers that keep something of a sequence."""
+        return self.attention[: len(self.attention) - self.sharing_layers]
+
+    @property
+    def heads_of_layers(self) -> frozenset[tuple[int, int]]:
+        """Returns the key-value heads and head sizes that layers have."""
+        return frozenset(self.heads_of(each) for each in self.attention if each.kind != "state")
+
+    def heads_of(self, attention: LayerAttention) -> tuple[int, int]:
+        """Returns the key-value heads of a layer that attends so, and their size."""
+        return attention.key_value_heads or self.key_value_heads, attention.head_size or self.head_size
+
+    def key_heads(self, rows: int) -> int:
+        """Returns the key-value heads of the layers whose keys have so many rows."""
+        return next((heads for heads, size in self.heads_of_layers if heads * size == rows), self.key_value_heads)
+
+    def has_values_of_keys(self, rows: int) -> bool:
+        """Returns whether layers whose keys have so many rows have no weights for values."""
+        own = [self.heads_of(each) for each in self.attention if each.head_size]
+        return self.keys_are_values and any(heads * size == rows for heads, size in own)
 
     @property
     def is_latent(self) -> bool:
@@ -199,6 +198,8 @@ def architecture(base: BaseFacts) -> Architecture:
         max_context=base.max_position_embeddings or DEFAULT_MAX_CONTEXT,
         tied=base.tied_embeddings,
         attention=attention_of(text, model_type, layers),
+        sharing_layers=first_number(text, "num_kv_shared_layers") or 0,
+        keys_are_values=bool(text.get("attention_k_eq_v")),
         weight_bytes=base.weight_bytes,
         tensors=base.tensors or (),
         quantization=scheme_of_config({name: json.loads(value) for name, value in carried.items()}),
@@ -217,71 +218,6 @@ def _number(base: BaseFacts, fact: str) -> int:
     return number
 
 
-def attention_of(text: Mapping[str, Any], model_type: str, layers: int) -> tuple[LayerAttention, ...]:
-    """Returns each layer's attention. Source: vLLM's classes of models, and transformers' defaults for layer_types."""
-    window = first_number(text, "sliding_window") or 0
-    chunk = first_number(text, "attention_chunk_size") or 0
-    windows = {"full": 0, "state": 0, "sliding": window, "chunked": chunk}
-    kinds = [
-        kind if windows[kind] or kind in ("full", "state") else "full" for kind in _kinds(text, model_type, layers)
-    ]
-    return tuple(LayerAttention(kind, windows[kind]) for kind in kinds)
-
-
-def _kinds(text: Mapping[str, Any], model_type: str, layers: int) -> list[AttentionKind]:
-    named = text.get("layer_types")
-    if isinstance(named, list) and named:
-        return [LAYER_TYPES.get(str(kind), "full") for kind in (named * layers)[:layers]]
-    return _kinds_of_hybrid(text, model_type, layers) or _kinds_of_family(text, model_type, layers)
-
-
-def _kinds_of_hybrid(text: Mapping[str, Any], model_type: str, layers: int) -> list[AttentionKind] | None:
-    every = range(layers)
-    if isinstance(blocks := text.get("layers_block_type"), list):
-        return [
-            kind for block in map(str, blocks) for kind in BLOCK_TYPES.get(block, (LAYER_TYPES.get(block, "full"),))
-        ]
-    if pattern := text.get("hybrid_override_pattern"):
-        return ["full" if sign == "*" else "state" for sign in str(pattern) if sign in "*M"]
-    if period := first_number(text, "attn_layer_period"):
-        offset = int(text.get("attn_layer_offset", 0))
-        return ["full" if layer % period == offset else "state" for layer in every]
-    if isinstance(indices := text.get("attn_layer_indices"), list):
-        return ["full" if layer in indices else "state" for layer in every]
-    if isinstance(listed := linear_attention(text).get("full_attn_layers"), list):  # counted from 1
-        return ["full" if layer + 1 in listed else "state" for layer in every]
-    if "linear_num_value_heads" in text:
-        interval = first_number(text, "full_attention_interval") or 4
-        return ["state" if (layer + 1) % interval else "full" for layer in every]
-    if model_type == "falcon_h1":  # each layer has both
-        return ["full" if layer < layers else "state" for layer in range(2 * layers)]
-    return None
-
-
-def _kinds_of_family(text: Mapping[str, Any], model_type: str, layers: int) -> list[AttentionKind]:
-    every = range(layers)
-    if model_type.startswith("llama4"):
-        rope = text.get("no_rope_layers") or [(layer + 1) % 4 != 0 for layer in every]
-        return ["chunked" if uses_rope else "full" for uses_rope in rope[:layers]]
-    if model_type.startswith("gemma3") or model_type == "cohere2":
-        length = first_number(text, "sliding_window_pattern") or (4 if model_type == "cohere2" else 6)
-        return ["sliding" if (layer + 1) % length else "full" for layer in every]
-    if model_type in ("gemma2", "gpt_oss"):
-        return ["full" if layer % 2 else "sliding" for layer in every]
-    if "use_sliding_window" in text or model_type.startswith(("qwen2", "qwen3")):
-        first = int(text.get("max_window_layers", layers)) if text.get("use_sliding_window") else layers
-        return ["sliding" if layer >= first else "full" for layer in every]
-    return ["sliding"] * layers
-
-
-def linear_attention(text: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of linear_attn_config (Kimi Linear), an object of its own or as facts carry it."""
-    prefix = "linear_attn_config."
-    inner = text.get(prefix[:-1])
-    carried = {name.removeprefix(prefix): value for name, value in text.items() if name.startswith(prefix)}
-    return {**inner, **carried} if isinstance(inner, Mapping) else carried
-
-
 def experts_of(text: Mapping[str, Any], layers: int, mlp_width: int | None) -> Experts | None:
     count = first_number(text, "num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
     width = first_number(text, "moe_intermediate_size") or mlp_width
@@ -291,7 +227,9 @@ def experts_of(text: Mapping[str, Any], layers: int, mlp_width: int | None) -> E
     if shared is None:
         shared = (first_number(text, *SHARED_EXPERTS) or 0) * width
         shared = width if str(text.get("model_type", "")).startswith("llama4") else shared
-    chosen = first_number(text, "num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk") or 1
+    chosen = (
+        first_number(text, "num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts") or 1
+    )
     listed = _expert_layers(text, layers)
     return Experts(count, width, chosen, shared, listed) if listed else None
 
@@ -310,7 +248,7 @@ def _expert_layers(text: Mapping[str, Any], layers: int) -> tuple[int, ...]:
 
 def mlp_width_of(text: Mapping[str, Any], base: BaseFacts, experts: Experts | None) -> int | None:
     """Returns the MLP's width in layers without experts; None: no layer has one, or config.json does not say."""
-    if experts and len(experts.layers) == base.layers:
+    if experts and len(experts.layers) == base.layers and text.get("model_type") not in GEMMA_4:
         return None
     return first_number(text, "intermediate_size_mlp", *SPELLINGS["intermediate_size"]) or base.intermediate_size
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftm_operator.planning.model.architecture import Architecture, Experts, Latent, linear_attention
+from ftm_jobs.contract.config_fields import first_number
+from ftm_operator.planning.model.architecture import Architecture, Experts, Latent
+from ftm_operator.planning.model.layer_attention import GEMMA_4, linear_attention
 
 Tensor = tuple[str, tuple[int, ...], int]
 
@@ -24,11 +26,20 @@ PLAIN_MLP = {
 LEARNED_POSITIONS = {"gpt2", "gpt_bigcode", "opt"}
 BIASED_ATTENTION = {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "phi", "bloom", "gpt_oss"}
 BIASED_QUERIES = {"qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen2_vl_text", "qwen2_5_vl_text", "chatglm"}
-FOUR_NORMS = {"gemma2", "gemma3", "gemma3_text", "glm4", "olmo2"}
+FOUR_NORMS = {"gemma2", "gemma3", "gemma3_text", *GEMMA_4, "glm4", "olmo2"}
 ONE_NORM = {"phi", "cohere", "cohere2", "nemotron_h"}
 UNGATED = {*PLAIN_MLP, "nemotron_h"}
 """Two layers likewise, whose norms have no bias."""
-HEAD_NORMS = {"qwen3", "qwen3_moe", "qwen3_next", "gemma3", "gemma3_text", "qwen3_vl_text", "qwen3_vl_moe_text"}
+HEAD_NORMS = {
+    "gemma3",
+    "gemma3_text",
+    *GEMMA_4,
+    "qwen3",
+    "qwen3_moe",
+    "qwen3_next",
+    "qwen3_vl_moe_text",
+    "qwen3_vl_text",
+}
 STACKED_EXPERTS = {"gpt_oss", "llama4", "llama4_text"}
 """All experts of a layer in one tensor."""
 
@@ -54,9 +65,11 @@ def decoder(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
         yield from _latent_attention(model, model.latent, attending)
         yield from _index(model, model.latent)
     else:
-        yield from _attention(model, text, attending)
+        for heads, size in sorted(model.heads_of_layers):
+            yield from _attention(model, text, heads, size)
     if model.state:
         yield from _state(model, text, len(model.attention) - attending)
+    yield from _per_layer_inputs(model, text)
     yield from _mlps(model, text)
     one_norm = model.model_type in ONE_NORM or (
         model.model_type == "falcon" and not text.get("new_decoder_architecture")
@@ -68,14 +81,19 @@ def decoder(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
             yield f"{LAYER}.norm_{'abcd'[number]}.bias", (model.hidden_size,), model.layers
 
 
-def _attention(model: Architecture, text: Mapping[str, Any], layers: int) -> Iterator[Tensor]:
-    hidden, size = model.hidden_size, model.head_size
-    queries, keys = model.heads * size, model.key_value_heads * size
+def _attention(model: Architecture, text: Mapping[str, Any], key_heads: int, size: int) -> Iterator[Tensor]:
+    """The attention of layers with such heads."""
+    layers, keeping = (
+        sum(each.kind != "state" and model.heads_of(each) == (key_heads, size) for each in attention)
+        for attention in (model.attention, model.keeping)
+    )
+    hidden, queries, keys = model.hidden_size, model.heads * size, key_heads * size
     gate = 2 if "linear_num_value_heads" in text else 1
     name = f"{LAYER}.self_attn"
     yield f"{name}.q_proj.weight", (queries * gate, hidden), layers
-    yield f"{name}.k_proj.weight", (keys, hidden), layers
-    yield f"{name}.v_proj.weight", (keys, hidden), layers
+    yield f"{name}.k_proj.weight", (keys, hidden), keeping
+    if not model.has_values_of_keys(keys):
+        yield f"{name}.v_proj.weight", (keys, hidden), keeping
     yield f"{name}.o_proj.weight", (hidden, queries), layers
     all_biased = bool(text.get("attention_bias") or text.get("bias")) or model.model_type in BIASED_ATTENTION
     if model.model_type == "starcoder2":
@@ -88,9 +106,27 @@ def _attention(model: Architecture, text: Mapping[str, Any], layers: int) -> Ite
         yield f"{name}.o_proj.bias", (hidden,), layers
     if model.model_type in HEAD_NORMS:
         yield f"{name}.q_norm.weight", (size,), layers
-        yield f"{name}.k_norm.weight", (size,), layers
+        yield f"{name}.k_norm.weight", (size,), keeping
     if model.model_type == "gpt_oss":
         yield f"{name}.sinks", (model.heads,), layers
+
+
+def _per_layer_inputs(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
+    """Gemma 4's embeddings of each layer."""
+    size = first_number(text, "hidden_size_per_layer_input")
+    if not size or model.model_type not in GEMMA_4:
+        return
+    rows, hidden, all_layers = (
+        first_number(text, "vocab_size_per_layer_input") or model.vocabulary,
+        model.hidden_size,
+        size * model.layers,
+    )
+    yield "model.embed_tokens_per_layer.weight", (rows, all_layers), 1
+    yield "model.per_layer_model_projection.weight", (all_layers, hidden), 1
+    yield "model.per_layer_projection_norm.weight", (size,), 1
+    yield f"{LAYER}.per_layer_input_gate.weight", (size, hidden), model.layers
+    yield f"{LAYER}.per_layer_projection.weight", (hidden, size), model.layers
+    yield f"{LAYER}.post_per_layer_input_norm.weight", (hidden,), model.layers
 
 
 def _latent_attention(model: Architecture, latent: Latent, layers: int) -> Iterator[Tensor]:
@@ -170,7 +206,12 @@ def _mlps(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
     dense = model.layers - (len(experts.layers) if experts else 0)
     if "hybrid_override_pattern" in text:
         dense = str(text["hybrid_override_pattern"]).count("-")
-    if dense and model.mlp_width:
+    if experts and model.mlp_width and model.model_type in GEMMA_4:
+        dense = model.layers
+    if dense and model.mlp_width and (wide := model.sharing_layers if text.get("use_double_wide_mlp") else 0):
+        yield from _mlp(f"{LAYER}.mlp", hidden, model.mlp_width, dense - wide)
+        yield from _mlp(f"{LAYER}.mlp", hidden, 2 * model.mlp_width, wide)
+    elif dense and model.mlp_width:
         yield from _mlp(f"{LAYER}.mlp", hidden, model.mlp_width, dense, gated=model.model_type not in UNGATED)
         biased = bool(text.get("mlp_bias") or text.get("bias"))
         if biased or model.model_type in {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "phi", "starcoder2", "bloom"}:
@@ -194,6 +235,11 @@ def _experts(model: Architecture, experts: Experts, text: Mapping[str, Any]) -> 
             yield f"{name}.experts.down_proj_bias", (experts.count, hidden), layers
     else:
         yield from _mlp(f"{name}.experts.*", hidden, width, layers * experts.count, model.model_type not in UNGATED)
+    if model.model_type in GEMMA_4:
+        yield f"{LAYER}.router.scale", (hidden,), layers
+        yield f"{LAYER}.router.per_expert_scale", (experts.count,), layers
+        for norm in ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2", "pre_feedforward_layernorm_2"):
+            yield f"{LAYER}.{norm}.weight", (hidden,), layers
     if experts.shared_width:
         yield from _mlp(f"{name}.shared_experts", hidden, experts.shared_width, layers)
         if "shared_expert_intermediate_size" in text:

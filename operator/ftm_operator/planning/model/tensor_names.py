@@ -8,7 +8,15 @@ from itertools import pairwise
 
 from ftm_jobs.contract.facts import of_encoder
 
-VOCABULARY = {"embed_tokens", "embed_in", "wte", "word_embeddings", "tok_embeddings", "embedding"}
+VOCABULARY = {
+    "embed_tokens",
+    "embed_tokens_per_layer",
+    "embed_in",
+    "wte",
+    "word_embeddings",
+    "tok_embeddings",
+    "embedding",
+}
 OUTPUT = {"lm_head", "embed_out", "output_layer"}
 """The output layer, whose rows are the vocabulary's like the embedding's."""
 OUTPUTS_SPLIT = {
@@ -39,6 +47,7 @@ OUTPUTS_SPLIT = {
     "conv1d",
     "dt_proj",
     "A",
+    "per_layer_model_projection",
 }
 """Layers whose outputs are divided over ranks."""
 KEYS_AND_VALUES = {"k_proj", "v_proj", "key", "value", "wk", "wv"}
@@ -61,7 +70,15 @@ INPUTS_SPLIT = {
     "x_proj",
 }
 """Layers whose inputs are divided over ranks; a bias of theirs is whole."""
-WHOLE = {"q_a_proj", "kv_a_proj_with_mqa", "wq_b", "f_a_proj", "g_a_proj"}
+WHOLE = {
+    "q_a_proj",
+    "kv_a_proj_with_mqa",
+    "wq_b",
+    "f_a_proj",
+    "g_a_proj",
+    "per_layer_input_gate",
+    "per_layer_projection",
+}
 """Linear layers that each rank holds whole."""
 LINEAR = OUTPUTS_SPLIT | KEYS_AND_VALUES | FUSED_ATTENTION | INPUTS_SPLIT | WHOLE
 NOT_PACKED = {"conv1d", "dt_proj", "A", "in_proj_ba"}

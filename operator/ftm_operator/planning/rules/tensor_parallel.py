@@ -55,13 +55,14 @@ def attention_heads(split: Split) -> Rejection | None:
 
 def key_value_heads(split: Split) -> Rejection | None:
     """Key-value heads are split or replicated evenly; a latent is not split. Source: layers/linear.py."""
-    heads, ranks = split.model.key_value_heads, split.ranks
+    ranks = split.ranks
     if split.model.latent:
         return None
-    if split.model.model_type in NOT_REPLICATED and ranks > heads:
-        return Rejection("KeyValueHeads", f"{heads} key-value heads are fewer than {ranks} ranks")
-    if heads % ranks and ranks % heads:
-        return Rejection("KeyValueHeads", f"{heads} key-value heads neither divide by {ranks} nor into it")
+    for heads, _ in sorted(split.model.heads_of_layers):
+        if split.model.model_type in NOT_REPLICATED and ranks > heads:
+            return Rejection("KeyValueHeads", f"{heads} key-value heads are fewer than {ranks} ranks")
+        if heads % ranks and ranks % heads:
+            return Rejection("KeyValueHeads", f"{heads} key-value heads neither divide by {ranks} nor into it")
     return None
 
 

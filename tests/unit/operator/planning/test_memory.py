@@ -20,7 +20,8 @@ from ftm_operator.planning.memory.lora import slot_bytes
 from ftm_operator.planning.memory.reserves import Batch, Reserve, activations, default_batch, reserves
 from ftm_operator.planning.memory.speculation import draft_bytes, with_draft_layers
 from ftm_operator.planning.memory.weights import rank_weights, stage_layers
-from ftm_operator.planning.model.architecture import Indexer, LayerAttention
+from ftm_operator.planning.model.architecture import Indexer
+from ftm_operator.planning.model.layer_attention import LayerAttention
 from ftm_operator.planning.model.quantization import AWQ, FP8, NONE, Scheme
 from ftm_operator.planning.rules.layout import Layout
 from ftm_operator.planning.rules.tensor_parallel import Split, first_rejection
