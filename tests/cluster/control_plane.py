@@ -64,7 +64,7 @@ class ControlPlane:
         """
         events = [json.loads(line) for line in self.audit_log.read_text().splitlines()]
         theirs = [event for event in events if event["user"]["username"] == user]
-        return [event for event in theirs if (event["objectRef"]["resource"] == "leases") == leases]
+        return [event for event in theirs if (event.get("objectRef", {}).get("resource") == "leases") == leases]
 
 
 class ControlPlaneProcesses:
