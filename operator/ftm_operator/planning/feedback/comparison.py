@@ -136,7 +136,7 @@ def _option(model: Architecture, request: Request, accelerator: AcceleratorClass
 def _with_the_logs_sizes(request: Request, log: StartLog) -> Request:
     share, cache = log.settings.get("gpu_memory_utilization"), log.settings.get("kv_cache_dtype", "auto")
     eager = log.settings.get("enforce_eager")
-    engine = request.engine
+    caching, engine = log.settings.get("enable_prefix_caching"), request.engine
     return replace(
         request,
         tensor_parallel=log.number("tensor_parallel_size") or request.tensor_parallel,
@@ -146,6 +146,7 @@ def _with_the_logs_sizes(request: Request, log: StartLog) -> Request:
         batched_tokens=log.batched_tokens or request.batched_tokens,
         batched_sequences=log.number("max_num_seqs") or request.batched_sequences,
         cache_dtype="fp8" if cache.startswith("fp8") else request.cache_dtype if cache == "auto" else "auto",
+        prefix_caching=caching == "True" if caching else request.prefix_caching,
         engine=replace(
             engine,
             version=log.minor_version if log.version else engine.version,
@@ -157,7 +158,7 @@ def _with_the_logs_sizes(request: Request, log: StartLog) -> Request:
 
 def _items(option: Option, log: StartLog) -> Iterator[Item]:
     memory, measured, context = option.memory, log.measured, option.context
-    yield Item("weights", memory.weights, measured.weight_bytes)
+    yield Item("weights", memory.loaded, measured.weight_bytes)
     yield from _reserve_items(option, log)
     most = memory.left + memory.unsure
     found, tokens = measured.kv_cache_bytes, measured.kv_cache_tokens

@@ -41,7 +41,12 @@ NUMBERS: Mapping[str, str] = {
     "gpu_memory_utilization": r"\d?\.\d{1,9}|1",
 }
 """The engine's settings that are numbers, as arguments or in its config."""
-WORDS = {"dtype": r"(?:torch\.)?\w{1,20}", "enforce_eager": "True|False", "kv_cache_dtype": r"[\w-]{1,30}"}
+WORDS = {
+    "dtype": r"(?:torch\.)?\w{1,20}",
+    "enable_prefix_caching": "True|False",
+    "enforce_eager": "True|False",
+    "kv_cache_dtype": r"[\w-]{1,30}",
+}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     before 0.21    model runner V1; CUDA graphs are captured after the KV cache has its share
     from 0.21      their estimate is taken before (VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS, v1/worker/gpu_worker.py)
     from 0.25      model runner V2 for dense models (vllm#44443)
+    from 0.27      prefix caching holds for recurrent states too, unless it is turned off (vllm#50991)
     from 0.29      model runner V2 for all, which estimates its CUDA graphs too
 
 Of an engine whose version is not known, both runners are reckoned with. Pure.
@@ -20,6 +21,7 @@ Runner = Literal["V1", "V2", "V1 or V2"]
 
 ESTIMATES_GRAPHS: Version = (0, 21)
 V2_FOR_DENSE: Version = (0, 25)
+CACHES_STATES: Version = (0, 27)
 V2_FOR_ALL: Version = (0, 29)
 LARGEST_GRAPH = 512
 LARGEST_GRAPH_OF_BLACKWELL = 1024
@@ -92,6 +94,11 @@ class EngineSetup:
     def deducts_graphs(self) -> bool:
         """Returns whether CUDA graphs are taken from the KV cache's share."""
         return not self.eager and (self.version is None or self.version >= ESTIMATES_GRAPHS)
+
+    @property
+    def caches_states(self) -> bool:
+        """Returns whether it caches prefixes of recurrent states where nothing is said."""
+        return self.version is None or self.version >= CACHES_STATES
 
     def runner(self, model: Architecture) -> Runner:
         """Returns the model runner that serves this model."""

@@ -14,8 +14,9 @@ and a sequence of `context` tokens holds, of each layer that attends so,
     chunked    ceil(min(window + in flight, context) / block) pages
     state      with prefix caching two pages, or three where prefill leaves a state on its way, else one
 
-A page of a state is as large as the state: its convolution in the dtype of serving, whatever the cache's is, and its
-recurrent part in the dtype that config.json, the family or --mamba-ssm-cache-dtype says, or in that of serving.
+A page of a state is as large as the state: its convolution in the dtype of --mamba-cache-dtype or of serving, whatever
+the cache's is, and its recurrent part in the dtype that --mamba-ssm-cache-dtype, config.json or the family says, or
+likewise.
 
 Where kinds have pages of several sizes (Gemma 4), the smaller hold as many tokens more as fill the largest, if that is
 a whole number of times as large, and are padded if not. Layers that read another's keys and values have no pages.
@@ -61,6 +62,8 @@ class CacheOptions:
     """The dtype of serving, in which states are kept; None: that of the cache."""
     recurrent_dtype: str | None = None
     """--mamba-ssm-cache-dtype; None: what the model says."""
+    convolution_dtype: str | None = None
+    """--mamba-cache-dtype; None: that of serving."""
     prefix_caching: bool = True
     graph_sequences: int = 0
     """--max-num-seqs where CUDA graphs are captured; 0: there are none."""
@@ -164,8 +167,9 @@ def _state_bytes(model: Architecture, tp: int, dtype: str, options: CacheOptions
     if not model.state:
         return 0
     serving_dtype = options.serving_dtype or dtype
-    recurrent_dtype = options.recurrent_dtype or model.state.recurrent_dtype or serving_dtype
-    convolution = model.state.rank_convolution(tp) * DTYPE_BYTES[serving_dtype]
+    convolution_dtype = options.convolution_dtype or serving_dtype
+    recurrent_dtype = options.recurrent_dtype or model.state.recurrent_dtype or convolution_dtype
+    convolution = model.state.rank_convolution(tp) * DTYPE_BYTES[convolution_dtype]
     return convolution + ceil(model.state.recurrent / tp) * DTYPE_BYTES[recurrent_dtype]
 
 

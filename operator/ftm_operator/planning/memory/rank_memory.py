@@ -15,7 +15,7 @@ from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 from ftm_operator.planning.memory.engine_setup import ENGINE, EngineSetup
 from ftm_operator.planning.memory.kv_cache import DEFAULTS, CacheOptions, KVCache, kv_cache
 from ftm_operator.planning.memory.lora import slot_bytes
-from ftm_operator.planning.memory.reserves import Batch, Reserves, reserves
+from ftm_operator.planning.memory.reserves import WITH_WEIGHTS, Batch, Reserves, reserves
 from ftm_operator.planning.memory.speculation import draft_bytes, with_draft_layers
 from ftm_operator.planning.model.architecture import Architecture
 from ftm_operator.planning.model.quantization import Scheme
@@ -52,6 +52,11 @@ class RankMemory:
     def held(self) -> int:
         """Returns the bytes of all but the KV cache."""
         return self.weights + sum(each.most for each in self.reserves.values()) + self.correction
+
+    @property
+    def loaded(self) -> int:
+        """Returns the bytes that an engine logs as weights: what it makes with them counts too."""
+        return self.weights + sum(self.reserves[name].most for name in WITH_WEIGHTS if name in self.reserves)
 
     @property
     def unsure(self) -> int:

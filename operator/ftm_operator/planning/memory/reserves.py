@@ -8,7 +8,9 @@ A plan holds the most, so that it never promises what an engine lacks.
                    if it compiles in that run
     CUDA graphs    bytes of a layer · layers of the stage · sizes of a batch that are captured
     non-torch      what CUDA holds; with several ranks the buffers of NCCL and of all-reduce kernels too
-    rotary         max_context · head_size · bytes: the table of angles
+    rotary         max_context · head_size · bytes: the table of angles; one more where windows have angles of their
+                   own, and four times as long in families whose positions count frames of videos
+    deepstack      batched_tokens · hidden_size · levels · bytes: buffers between an encoder and the decoder (Qwen3-VL)
     slack          what the allocator rounds up
 
 The forward pass and the rotary table are formulae of the sizes; all else is a constant that was measured, as CONSTANTS
@@ -33,12 +35,21 @@ from ftm_jobs.contract.byte_counts import GIB, MIB
 from ftm_operator.planning.memory.engine_setup import EngineSetup, Runner, captured_graphs
 from ftm_operator.planning.memory.weights import DTYPE_BYTES, stage_layers
 from ftm_operator.planning.model.architecture import Architecture
+from ftm_operator.planning.model.layer_attention import GEMMA_4
 from ftm_operator.planning.rules.layout import Layout
 
 UTILIZATION = 0.92
 """The share of a GPU that the engine fills by default. Source: config/cache.py, gpu_memory_utilization."""
 LATENT_WORKSPACE_TOKENS = 64 * 1024
 """Latents that are expanded at once. Source: mla_attention.py, determine_chunked_prefill_workspace_size."""
+
+OWN_ANGLES = {"gemma3", "gemma3_text", *GEMMA_4}
+"""Families whose layers with a window have a table of their own."""
+LONG_TABLES = ("glm4v", "qwen2_5_omni", "qwen2_5_vl", "qwen2_vl", "qwen3_omni", "qwen3_vl")
+"""Beginnings of families whose tables are LONGER. Source: layers/rotary_embedding/mrope.py, positions_factor."""
+LONGER = 4
+WITH_WEIGHTS = ("rotary", "deepstack")
+"""Reserves that vLLM makes with the weights, and so logs as theirs."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +141,13 @@ def reserves(
     """Returns what one rank holds besides weights and KV cache. `capability`: the GPU's."""
     drafted = engine.draft.tokens if engine.draft else 0
     graphs = captured_graphs(batch.sequences, capability, drafted) if engine.deducts_graphs else 0
+    deepstack = batch.tokens * model.hidden_size * model.deepstack * DTYPE_BYTES[dtype]
     return {
         "activations": activations(model, layout.tensor_parallel, dtype, batch, engine),
         "cudaGraphs": _graphs(model, layout.pipeline_parallel, graphs, engine.runner(model)),
         "nonTorch": _times(_non_torch(layout.gpus)),
         "rotary": _exactly(rotary_bytes(model, dtype)),
+        **({"deepstack": _exactly(deepstack)} if deepstack else {}),
         "slack": _times(SLACK),
     }
 
@@ -154,9 +167,15 @@ def activations(model: Architecture, tp: int, dtype: str, batch: Batch, engine: 
 
 
 def rotary_bytes(model: Architecture, dtype: str) -> int:
-    """Returns the bytes of the table of angles."""
-    width = model.latent.rope_width if model.latent else model.head_size
-    return model.max_context * width * DTYPE_BYTES[dtype]
+    """Returns the bytes of the tables of angles."""
+    longer = LONGER if model.model_type.startswith(LONG_TABLES) else 1
+    if model.latent:
+        widths = [model.latent.rope_width]
+    elif model.model_type in OWN_ANGLES:
+        widths = [size for _, size in {(each.kind, model.heads_of(each)[1]) for each in model.attention}]
+    else:
+        widths = [model.head_size]
+    return model.max_context * longer * sum(widths) * DTYPE_BYTES[dtype]
 
 
 def _graphs(model: Architecture, pp: int, sizes: int, runner: Runner) -> Reserve:

@@ -114,6 +114,8 @@ class Vision:
 
     heads: int
     hidden_size: int
+    deepstack: int = 0
+    """Its layers whose features go to the decoder's first layers too."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,11 @@ class Architecture:
     indexer: Indexer | None = None
     state: State | None = None
     vision: Vision | None = None
+
+    @property
+    def deepstack(self) -> int:
+        """Returns the layers of the decoder that take features of an encoder's layers."""
+        return self.vision.deepstack if self.vision else 0
 
     @property
     def keeping(self) -> tuple[LayerAttention, ...]:
@@ -322,4 +329,5 @@ def vision_of(config: Mapping[str, Any]) -> Vision | None:
     vision = config.get("vision_config", {})
     heads = first_number(vision, "num_heads", "num_attention_heads")
     hidden = first_number(vision, "embed_dim", "hidden_size")
-    return Vision(heads, hidden) if heads and hidden else None
+    deep = vision.get("deepstack_visual_indexes")
+    return Vision(heads, hidden, len(deep) if isinstance(deep, list) else 0) if heads and hidden else None

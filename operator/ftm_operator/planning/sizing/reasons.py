@@ -10,6 +10,7 @@ TITLES = {
     "cudaGraphs": "CUDA graphs",
     "nonTorch": "NCCL and the like",
     "rotary": "rotary table",
+    "deepstack": "deepstack buffers",
     "slack": "slack",
     "lora": "LoRA slots",
     "speculation": "draft heads",

@@ -15,6 +15,7 @@ FLAGS = (
     "--max-num-batched-tokens",
     "--max-num-seqs",
     "--kv-cache-dtype",
+    "--mamba-cache-dtype",
     "--mamba-ssm-cache-dtype",
     "--pipeline-parallel-size",
     "--speculative-config",
@@ -75,8 +76,10 @@ class Request:
     engine: EngineSetup = ENGINE
     recurrent_dtype: str | None = None
     """The dtype of recurrent states; None: what the model says."""
-    prefix_caching: bool = True
-    """Each layer with a state keeps two of them for a sequence."""
+    state_dtype: str | None = None
+    """The dtype of convolutions' states, and of recurrent ones of which nothing is said; None: that of serving."""
+    prefix_caching: bool | None = None
+    """Each layer with a state keeps two of them for a sequence; None: as the engine's version does."""
     expert_parallel: bool = False
     """Each rank holds whole experts."""
     several_nodes: bool = True
@@ -90,7 +93,7 @@ def request_of(spec: FineTunedModelSpec) -> Request:
     serving = spec.serving
     flags = _flags(serving.extra_args)
     cache_dtype = flags.get("--kv-cache-dtype", "auto")
-    recurrent_dtype = flags.get("--mamba-ssm-cache-dtype")
+    recurrent_dtype, state_dtype = flags.get("--mamba-ssm-cache-dtype"), flags.get("--mamba-cache-dtype")
     return Request(
         context=serving.max_model_len,
         concurrency=serving.concurrency or CONCURRENCY,
@@ -107,9 +110,16 @@ def request_of(spec: FineTunedModelSpec) -> Request:
             slots=_slots(flags) if ENABLE_LORA & {*serving.extra_args} else None,
         ),
         recurrent_dtype=recurrent_dtype if recurrent_dtype in STATE_DTYPES else None,
-        prefix_caching="--no-enable-prefix-caching" not in serving.extra_args,
+        state_dtype=state_dtype if state_dtype in STATE_DTYPES else None,
+        prefix_caching=_prefix_caching(serving.extra_args),
         expert_parallel="--enable-expert-parallel" in serving.extra_args or "-ep" in serving.extra_args,
     )
+
+
+def _prefix_caching(arguments: Sequence[str]) -> bool | None:
+    """Returns what the last of the two flags says; None: there is none."""
+    said = [each for each in arguments if each in ("--enable-prefix-caching", "--no-enable-prefix-caching")]
+    return said[-1] == "--enable-prefix-caching" if said else None
 
 
 def _draft(flags: Mapping[str, str]) -> Draft | None:

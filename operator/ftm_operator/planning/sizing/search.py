@@ -146,11 +146,12 @@ class Search:
 
     def cache_options(self, dtype: str, batch: Batch) -> CacheOptions:
         """Returns the choices of the request that change the cache."""
-        request = self.request
+        request, said = self.request, self.request.prefix_caching
         return CacheOptions(
             serving_dtype=dtype,
             recurrent_dtype=request.recurrent_dtype,
-            prefix_caching=request.prefix_caching,
+            convolution_dtype=request.state_dtype,
+            prefix_caching=request.engine.caches_states if said is None else said,
             graph_sequences=0 if request.engine.eager else batch.sequences,
         )
 

@@ -100,7 +100,7 @@ def test_a_prediction_is_shown_beside_a_log(
     table = """\
 bot beside a log of vLLM 0.10.1.1: 2 x a10g, tensor-parallel size 2, 8192 tokens
                             predicted   other end      logged   error
-  weights                    6.74 GiB                6.76 GiB   -0.2%
+  weights                    6.75 GiB                6.76 GiB   -0.1%
   activations                1.14 GiB    0.14 GiB    0.38 GiB +201.2%  between both ends
   NCCL and the like          1.38 GiB    0.09 GiB    0.31 GiB +345.4%  between both ends
   KV cache                  10.45 GiB   12.87 GiB   12.40 GiB  -15.7%  between both ends

@@ -28,7 +28,7 @@ def _cells(log: Log) -> Iterator[str]:
     yield log.name
     yield f"{gpus} x {fields['gpu']}" if gpus > 1 else fields["gpu"]
     yield fields["vllm_version"]
-    yield from _pair(memory.weights / GIB, log.logged.get("weights_gib") if "weights" in compared else None)
+    yield from _pair(memory.loaded / GIB, log.logged.get("weights_gib") if "weights" in compared else None)
     sized = "kv_tokens" in compared
     yield from _pair(memory.left / GIB, log.logged["kv_gib"] if sized else None)
     predicted = memory.cache.tokens(memory.left, fields["max_model_len"])

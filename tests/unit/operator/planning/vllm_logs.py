@@ -1,6 +1,5 @@
 """What vLLM logged when it started models of vllm_logs.yaml, beside what the planner predicts of the same start."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +19,6 @@ from ftm_operator.planning.rules.layout import Layout
 from ftm_operator.planning.rules.placement import Candidate, first_broken
 from ftm_operator.planning.sizing.request import Request
 from ftm_operator.planning.sizing.search import Search
-
-STATES_ARE_CACHED = [0, 27]
-"""The version whose prefix caching holds for states too by default. Source: vllm#50991, and the logs."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,6 @@ class Log:
             batched_tokens=batch.tokens,
             batched_sequences=batch.sequences,
             engine=EngineSetup(version_of_image(f":{fields['vllm_version']}"), fields["enforce_eager"]),
-            prefix_caching=_version(fields["vllm_version"]) >= STATES_ARE_CACHED,
             expert_parallel=fields["expert_parallel"],
         )
         search = Search(self.model, request)
@@ -93,16 +88,12 @@ class Log:
         """Returns how far the prediction is above what was logged, as a share of it; of a verdict, 1: it is wrong."""
         context = self.fields["max_model_len"]
         if item == "weights":
-            return self.memory.weights / GIB / self.logged["weights_gib"] - 1
+            return self.memory.loaded / GIB / self.logged["weights_gib"] - 1
         if item == "kv_bytes":
             return self.tokens / self.memory.cache.tokens(int(self.logged["kv_gib"] * GIB), context) - 1
         if item == "kv_tokens":
             return self.memory.cache.tokens(self.memory.left, context) / self.tokens - 1
         return float(self.starts != self.started)
-
-
-def _version(text: str) -> list[int]:
-    return [int(number) for number in re.findall(r"[0-9]+", text)[:2]]
 
 
 LOGS = [Log(each) for each in yaml.safe_load((Path(__file__).parent / "vllm_logs.yaml").read_text())]
