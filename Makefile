@@ -46,8 +46,9 @@ lint: $(VENV) ## ruff, mypy --strict and the import contracts
 unit: $(VENV) ## pure tests, a minute
 	@$(PYTEST) tests/unit
 
-fuzz: $(VENV) ## passes over worlds that others edited at random, ten minutes
+fuzz: $(VENV) ## passes over worlds that others edited at random, and random manifests in random worlds, ten minutes
 	@FUZZ_EXAMPLES=20000 $(PYTEST) tests/unit/operator/reconcile/test_odd_worlds.py
+	@FUZZ_EXAMPLES=3000 $(PYTEST) tests/unit/operator/reconcile/test_random_stories.py
 
 engine: $(VENV) ## the planner judged by vLLM itself, without a GPU
 	@$(PYTEST) tests/engine

@@ -98,7 +98,7 @@ class Namespace:
 
     def jobs(self, step: str) -> list[Manifest]:
         stored = [self.cache.get("Job", key) for key in self.cache.keys("Job")]
-        return [job for job in stored if job and job["metadata"]["labels"][STEP] == step]
+        return [job for job in stored if job and job["metadata"].get("labels", {}).get(STEP) == step]
 
     def running_job(self, step: str, name: str | None = None) -> Manifest:
         """Returns the one Job of a step that has not ended, of the named resource if several run."""

@@ -58,10 +58,11 @@ class Scene(Serving):
             reached = self.phase(name)
             if reached == phase:
                 return
-            self._advance(reached, name)
+            self.advance(reached, name)
         raise AssertionError(f"{name} is {self.phase(name)} after {MOST_STEPS} steps, not {phase}")
 
-    def _advance(self, phase: str, name: str) -> None:
+    def advance(self, phase: str, name: str = NAME) -> None:
+        """Lets the step that a phase waits for go well."""
         if phase == "Inspecting":
             self.inspect(name=name)
         elif phase == "Merging":
