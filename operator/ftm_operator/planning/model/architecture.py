@@ -296,6 +296,9 @@ def state_of(text: Mapping[str, Any], model_type: str, hidden_size: int) -> Stat
         kernel = first_number(text, "linear_conv_kernel_dim") or 4
         mixed = (2 * keys + heads * value_size) * (kernel - 1)
         return State(mixed, heads * value_size * key_size, heads, dtype, kernel=kernel)
+    if "conv" in (text.get("layer_types") or ()):  # LFM2: short convolutions alone
+        kernel = first_number(text, "conv_L_cache") or 3
+        return State(hidden_size * (kernel - 1), 0, hidden_size, kernel=kernel)
     state_size = first_number(text, "mamba_d_state", "ssm_state_size")
     if not state_size:
         return None

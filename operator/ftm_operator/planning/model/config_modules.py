@@ -37,8 +37,10 @@ HEAD_NORMS = {
     "qwen3",
     "qwen3_moe",
     "qwen3_next",
+    "qwen3_omni_moe_text",
     "qwen3_vl_moe_text",
     "qwen3_vl_text",
+    "lfm2",
 }
 STACKED_EXPERTS = {"gpt_oss", "llama4", "llama4_text"}
 """All experts of a layer in one tensor."""
@@ -176,6 +178,11 @@ def _state(model: Architecture, text: Mapping[str, Any], layers: int) -> Iterato
         yield from _kimi_delta(model, layers)
         return
     hidden, name = model.hidden_size, f"{LAYER}.mixer"
+    if not model.state.recurrent:
+        yield f"{name}.in_proj.weight", (3 * hidden, hidden), layers
+        yield f"{name}.conv1d.weight", (hidden, model.state.kernel), layers
+        yield f"{name}.out_proj.weight", (hidden, hidden), layers
+        return
     if "linear_num_value_heads" in text:
         values = int(text["linear_num_value_heads"]) * int(text.get("linear_value_head_dim", 128))
         keys = int(text.get("linear_num_key_heads", 16)) * int(text.get("linear_key_head_dim", 128))
@@ -212,7 +219,8 @@ def _mlps(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
         yield from _mlp(f"{LAYER}.mlp", hidden, model.mlp_width, dense - wide)
         yield from _mlp(f"{LAYER}.mlp", hidden, 2 * model.mlp_width, wide)
     elif dense and model.mlp_width:
-        yield from _mlp(f"{LAYER}.mlp", hidden, model.mlp_width, dense, gated=model.model_type not in UNGATED)
+        width = _adjusted(model.mlp_width, text) if model.model_type == "lfm2" else model.mlp_width
+        yield from _mlp(f"{LAYER}.mlp", hidden, width, dense, gated=model.model_type not in UNGATED)
         biased = bool(text.get("mlp_bias") or text.get("bias"))
         if biased or model.model_type in {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "phi", "starcoder2", "bloom"}:
             yield f"{LAYER}.mlp.up_proj.bias", (model.mlp_width,), dense
@@ -221,6 +229,15 @@ def _mlps(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
         yield from _mlp(f"{LAYER}.mlp", hidden, 4 * hidden, dense, gated=False)
     if experts:
         yield from _experts(model, experts, text)
+
+
+def _adjusted(width: int, text: Mapping[str, Any]) -> int:
+    """Returns the width that LFM2 makes of config.json's. Source: vLLM, models/lfm2.py, Lfm2MLP."""
+    if not text.get("block_auto_adjust_ff_dim", True):
+        return width
+    unit = first_number(text, "block_multiple_of") or 256
+    adjusted = int(float(text.get("block_ffn_dim_multiplier") or 1) * (2 * width // 3))
+    return -(-adjusted // unit) * unit
 
 
 def _experts(model: Architecture, experts: Experts, text: Mapping[str, Any]) -> Iterator[Tensor]:

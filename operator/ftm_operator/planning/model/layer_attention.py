@@ -24,6 +24,7 @@ LAYER_TYPES: Mapping[str, AttentionKind] = {
     "linear_attention": "state",
     "mamba": "state",
     "mamba2": "state",
+    "conv": "state",
 }
 """config.json's layer_types. A type that is not listed is taken as full attention, which needs most."""
 BLOCK_TYPES: Mapping[str, tuple[AttentionKind, ...]] = {"moe": (), "mlp": (), "hybrid": ("full", "state")}
