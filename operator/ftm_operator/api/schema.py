@@ -42,7 +42,7 @@ class Rule:
 
     def check(self, value: Any) -> Any:
         if self.holds and not self.holds(value):
-            shown = f'"{value}"' if isinstance(value, str) else str(value)
+            shown = f'"{value}"' if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
             sentence = self.message.replace("{value}", shown)
             raise PydanticCustomError("rule", "{sentence}", {"sentence": sentence})
         return value

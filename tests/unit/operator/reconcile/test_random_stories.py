@@ -15,7 +15,7 @@ from ftm_operator.planning.gpus.accelerators import declared_classes
 from ftm_operator.reconcile.passes import Apply, Delete
 from ftm_operator.reconcile.refusals import Refusal
 from tests.unit.operator.generated import manifests, spoiled
-from tests.unit.operator.objects import NAME, NAMESPACE, Manifest, adapter_facts, base_facts, pod_of
+from tests.unit.operator.objects import NAME, NAMESPACE, Manifest, adapter_facts, base_facts, pod_of, resource
 from tests.unit.operator.scene import Scene
 from tests.unit.operator.sound_children import PYTHON, faults
 
@@ -225,16 +225,16 @@ def _told(manifest: Manifest, odd: dict[str, Any], story: list[Act]) -> SoundSce
 
 def _check_ready(scene: SoundScene) -> None:
     """Ready is said of the spec as it is, while as many replicas answer as it asks for."""
-    resource, ready = scene.resource(), scene.condition("Ready")
+    stored, ready = scene.resource(), scene.condition("Ready")
     if ready.status != "True":
         return
-    assert scene.status()["observedGeneration"] == resource["metadata"]["generation"]
+    assert scene.status()["observedGeneration"] == stored["metadata"]["generation"]
     own = (NAMESPACE, NAME)
     child = scene.cache.get("Deployment", own) or scene.cache.get("LeaderWorkerSet", (NAMESPACE, f"{NAME}-nodes"))
-    wanted = resource["spec"].get("serving", {}).get("replicas", 1)
+    wanted = stored["spec"].get("serving", {}).get("replicas", 1)
     assert child or not wanted
     if child and wanted:
-        assert child["metadata"]["ownerReferences"][0]["uid"] == resource["metadata"]["uid"]
+        assert child["metadata"]["ownerReferences"][0]["uid"] == stored["metadata"]["uid"]
         assert child["status"].get("readyReplicas", 0) or child["status"].get("availableReplicas", 0)
 
 
@@ -242,3 +242,8 @@ def _check_ready(scene: SoundScene) -> None:
 @given(manifests(), st.sampled_from(ODD_FACTS), STORIES)
 def test_any_manifest_in_any_world(manifest: Manifest, odd: dict[str, Any], story: list[Act]) -> None:
     _told(manifest, odd, story)
+
+
+def test_a_wrong_value_is_shown_as_a_manifest_writes_it() -> None:
+    scene = _told(resource(serving={"resources": {"limits": {"cpu": {"a": "b"}}}}), {}, [])
+    assert 'limits.cpu: {"a": "b"} is not a quantity' in scene.condition("Ready").message
