@@ -18,6 +18,7 @@ import yaml
 
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.helm import helm
+from tests.cluster.kubectl import Kubectl
 
 CHART = Path(__file__).parents[2] / "charts" / "ftm-operator"
 RELEASE = "ftm-operator"
@@ -133,11 +134,8 @@ class OperatorProcess:
         }
 
 
-@contextmanager
-def operator_process(
-    control_plane: ControlPlane, namespace: str, folder: Path, resync_seconds: float = 2.0
-) -> Iterator[OperatorProcess]:
-    """An operator that may watch this namespace, which is made and then removed; the caller starts it.
+def prepared(control_plane: ControlPlane, *namespaces: str) -> Kubectl:
+    """Applies the CRD and makes namespaces, and returns the administrator's kubectl.
 
     Skips where nothing fills Jobs and Deployments.
     """
@@ -146,7 +144,19 @@ def operator_process(
     admin = control_plane.kubectl
     admin("apply", "--server-side", "--force-conflicts", "-f", "crds")
     admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
-    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    admin.apply(*({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in namespaces))
+    return admin
+
+
+@contextmanager
+def operator_process(
+    control_plane: ControlPlane, namespace: str, folder: Path, resync_seconds: float = 2.0
+) -> Iterator[OperatorProcess]:
+    """An operator that may watch this namespace, which is made and then removed; the caller starts it.
+
+    Skips where nothing fills Jobs and Deployments.
+    """
+    admin = prepared(control_plane, namespace)
     process = OperatorProcess(control_plane, namespace, folder, resync_seconds)
     process.permit()
     try:

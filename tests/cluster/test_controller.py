@@ -20,7 +20,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl, KubectlError
 from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually, get
 from tests.cluster.log_server import log_node
-from tests.cluster.operator_process import OperatorProcess
+from tests.cluster.operator_process import OperatorProcess, prepared
 from tests.unit.operator.kstatus import violations
 from tests.unit.operator.objects import facts, merged_report, refusal, report, resource, verified_report
 
@@ -29,12 +29,7 @@ NAMESPACE = "controller-test"
 
 @pytest.fixture(scope="module")
 def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    if not control_plane.controllers:
-        pytest.skip("the Job and Deployment controllers do not run on this control plane")
-    admin = control_plane.kubectl
-    admin("apply", "--server-side", "--force-conflicts", "-f", "crds")
-    admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
-    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    prepared(control_plane, NAMESPACE)
     process = OperatorProcess(control_plane, NAMESPACE, tmp_path_factory.mktemp("operator"))
     process.permit()
     process.start()

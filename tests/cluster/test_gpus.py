@@ -21,7 +21,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually, get
 from tests.cluster.log_server import LogNode, log_node
-from tests.cluster.operator_process import OperatorProcess
+from tests.cluster.operator_process import OperatorProcess, prepared
 from tests.unit.operator.objects import adapter_facts, merged_report, report, resource, verified_report
 from tests.unit.operator.planning.catalogue import base_facts_of
 
@@ -45,12 +45,7 @@ DECLARED = [{"name": "H200", "perNode": 8, "nodes": 2, "product": "NVIDIA-H200"}
 
 @pytest.fixture(scope="module")
 def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    if not control_plane.controllers:
-        pytest.skip("the Job and Deployment controllers do not run on this control plane")
-    admin = control_plane.kubectl
-    admin("apply", "--server-side", "--force-conflicts", "-f", "crds")
-    admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
-    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    prepared(control_plane, NAMESPACE)
     process = OperatorProcess(control_plane, NAMESPACE, tmp_path_factory.mktemp("gpus"), resync_seconds=20.0)
     process.permit()
     yield process

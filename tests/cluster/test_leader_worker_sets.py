@@ -14,7 +14,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.kubelet import CHILDREN, await_phase, children, eventually, get
 from tests.cluster.leader_worker_set import NAME, GroupController, crd
-from tests.cluster.operator_process import OperatorProcess
+from tests.cluster.operator_process import OperatorProcess, prepared
 from tests.cluster.test_gpus import NAMESPACE, add_node, build, flag, inspect
 
 RESYNC_SECONDS = 2.0
@@ -24,12 +24,7 @@ GROUP = "support-bot-nodes"
 @pytest.fixture
 def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     """Runs in a cluster of two nodes with one A10G each, and without LeaderWorkerSet."""
-    if not control_plane.controllers:
-        pytest.skip("the Job and Deployment controllers do not run on this control plane")
-    admin = control_plane.kubectl
-    admin("apply", "--server-side", "--force-conflicts", "-f", "crds")
-    admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
-    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    admin = prepared(control_plane, NAMESPACE)
     for name in ("one", "two"):
         add_node(admin, name, "NVIDIA-A10G", 1)
     process = OperatorProcess(control_plane, NAMESPACE, tmp_path_factory.mktemp("groups"), RESYNC_SECONDS)

@@ -13,7 +13,7 @@ from ftm_jobs.contract.steps import Step
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually, get
-from tests.cluster.operator_process import OperatorProcess
+from tests.cluster.operator_process import OperatorProcess, prepared
 from tests.unit.operator.objects import facts, merged_report, report, verified_report
 
 NAMESPACE = "pods-test"
@@ -25,13 +25,9 @@ QUIET_SECONDS = 6
 
 @pytest.fixture(scope="module")
 def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    if not control_plane.controllers:
-        pytest.skip("the Job and Deployment controllers do not run on this control plane")
-    admin = control_plane.kubectl
-    admin("apply", "--server-side", "--force-conflicts", "-f", "crds")
-    admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
+    admin = prepared(control_plane, NAMESPACE)
     priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "production"}}
-    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, {**priority, "value": 1000})
+    admin.apply({**priority, "value": 1000})
     for name in ("models-reader", "models-writer"):
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}}
         admin.within(NAMESPACE).apply(account)

@@ -10,7 +10,7 @@ from ftm_jobs.contract.steps import Step
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.kubelet import CHILDREN, Kubelet, await_phase, children, eventually, get
-from tests.cluster.operator_process import RELEASE, OperatorProcess
+from tests.cluster.operator_process import RELEASE, OperatorProcess, prepared
 from tests.unit.operator.objects import facts, merged_report, report, resource, verified_report
 
 MODELS, ELSEWHERE = "several-operators", "second-installation"
@@ -23,11 +23,7 @@ Install = Callable[..., OperatorProcess]
 @pytest.fixture
 def install(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Install]:
     """Makes operators, each of the installation of a namespace, that watch the models' namespace; all end after."""
-    if not control_plane.controllers:
-        pytest.skip("the Job and Deployment controllers do not run on this control plane")
-    admin = control_plane.kubectl
-    admin("apply", "--server-side", "--force-conflicts", "-f", "crds")
-    admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
+    admin = prepared(control_plane, MODELS, ELSEWHERE)
     operators: list[OperatorProcess] = []
 
     def make(namespace: str, pod: str = "operator-0", watched: str = MODELS) -> OperatorProcess:
@@ -39,8 +35,6 @@ def install(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Install]:
         operators.append(operator)
         return operator
 
-    for name in (MODELS, ELSEWHERE):
-        admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield make
     for operator in operators:
         if operator.running():
