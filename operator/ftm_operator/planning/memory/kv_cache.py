@@ -31,7 +31,6 @@ Source: v1/kv_cache_interface.py, v1/core/kv_cache_utils.py and config/vllm.py o
 Example: Mistral-7B-v0.1, fp16, tp 1: 32 layers of 4096 bytes, 128 KiB per token; 4 GiB for 8 sequences of 4096.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -118,14 +117,14 @@ def kv_cache(
     model: Architecture, tp: int, pp: int, dtype: str, batched_tokens: int, options: CacheOptions = DEFAULTS
 ) -> KVCache:
     """Returns the cache of the rank that holds most layers; `dtype` is the cache's own."""
-    sizes = {each: layer_token_bytes(model, tp, dtype, attention=each) for each in set(model.keeping)}
+    sizes = {each: layer_token_bytes(model, tp, dtype, attention=each) for each, _ in model.kept}
     token_bytes = max(sizes.values())
     block = options.block_tokens or (LATENT_BLOCK_TOKENS if model.is_latent and not model.state else BLOCK_TOKENS)
     state_bytes = _state_bytes(model, tp, dtype, options)
     if state_bytes:  # a page of attention is made as large as a state
         unit = max(block, LATENT_ALIGNMENT) if model.is_latent else block
         block = max(1, ceil(state_bytes / (unit * token_bytes))) * unit
-    per_group, groups = _groups(model.keeping)
+    per_group, groups = _groups(model.kept)
     held = ceil(per_group * max(stage_layers(model.layers, pp)) / model.layers)
     return KVCache(
         block,
@@ -174,9 +173,9 @@ def _state_bytes(model: Architecture, tp: int, dtype: str, options: CacheOptions
 
 
 @cache
-def _groups(attention: tuple[LayerAttention, ...]) -> tuple[int, tuple[tuple[LayerAttention, int], ...]]:
+def _groups(kept: tuple[tuple[LayerAttention, int], ...]) -> tuple[int, tuple[tuple[LayerAttention, int], ...]]:
     """Returns layers per group, and each kind with its number of groups."""
-    counts = Counter(attention)
-    fewest, most = min(counts.values()), max(counts.values())
+    counts = [count for _, count in kept]
+    fewest, most = min(counts), max(counts)
     size = most if most < 1.5 * fewest else fewest
-    return size, tuple((kind, ceil(count / size)) for kind, count in counts.items())
+    return size, tuple((kind, ceil(count / size)) for kind, count in kept)

@@ -5,8 +5,10 @@ for a decoder whose layers are all alike.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ftm_jobs.contract.config import UnreadableConfig, carried_config, lacks
@@ -156,15 +158,20 @@ class Architecture:
         """Returns the layers of the decoder that take features of an encoder's layers."""
         return self.vision.deepstack if self.vision else 0
 
-    @property
+    @cached_property
     def keeping(self) -> tuple[LayerAttention, ...]:
         """Returns the attention of the layers that keep something of a sequence."""
         return self.attention[: len(self.attention) - self.sharing_layers]
 
-    @property
+    @cached_property
+    def kept(self) -> tuple[tuple[LayerAttention, int], ...]:
+        """Returns each way in which these layers attend, with the number of those that do."""
+        return tuple(Counter(self.keeping).items())
+
+    @cached_property
     def heads_of_layers(self) -> frozenset[tuple[int, int]]:
         """Returns the key-value heads and head sizes that layers have."""
-        return frozenset(self.heads_of(each) for each in self.attention if each.kind != "state")
+        return frozenset(self.heads_of(each) for each in set(self.attention) if each.kind != "state")
 
     def heads_of(self, attention: LayerAttention) -> tuple[int, int]:
         """Returns the key-value heads of a layer that attends so, and their size."""
