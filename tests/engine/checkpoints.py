@@ -28,7 +28,16 @@ FAMILIES = [
     "opt-6.7b",
     "gpt2",
     "command-r-35b",
+    "granite-4.0-h-1b",
+    "lfm2-1.2b",
+    "falcon-h1-7b",
+    "nemotron-h-8b",
+    "gemma-4-31b-text",
+    "qwen3.5-27b-text",
+    "glm-5",
 ]
+DROPPED = ["bamba-9b"]
+"""Families that vLLM served before 0.23, and this one does not."""
 
 
 def checkpoint(name: str) -> Architecture:

@@ -28,6 +28,11 @@ import pytest
         ("config/vllm.py", 'f"max_seq_len={self.model_config.max_model_len}, "'),
         ("config/scheduler.py", '"Chunked prefill is enabled with max_num_batched_tokens=%d."'),
         ("entrypoints/serve/utils/api_utils.py", '"non-default args: %s"'),
+        ("model_executor/model_loader/default_loader.py", '"Loading weights took %.2f seconds"'),
+        ("compilation/monitor.py", 'message: str = "%storch.compile took %.2f s in total"'),
+        ("v1/engine/core.py", '"init engine (profile, create kv cache, warmup model) took %.2f s"'),
+        ("v1/engine/core.py", '"%.2f s (compilation: %.2f s)"'),
+        ("v1/engine/core.py", '"%.2f s (compilation: %.2f s — language_model: %.2f s, "'),
         ("v1/worker/utils.py", 'f"is less than desired GPU memory utilization "'),
     ],
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from ftm_jobs.contract.byte_counts import format_gib
-from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
+from ftm_operator.api.v1alpha1 import FineTunedModel, Plan, PlannedAdapters
 from ftm_operator.planning.feedback.comparison import Item, LogComparison
 from ftm_operator.planning.gpu_plan import gpu_memory_utilization, host_of
 from ftm_operator.planning.rules.rejection import Rejection
@@ -51,7 +51,9 @@ def _choices(sizing: Sizing) -> dict[str, str]:
     parallel += f", pipeline {layout.pipeline_parallel}" if layout.pipeline_parallel > 1 else ""
     placed = f"{layout.gpus // layout.nodes} x {option.accelerator.name} ({option.accelerator.resource})"
     placed += f", on each of {layout.nodes} nodes" if layout.nodes > 1 else ""
+    room, slots = sizing.request.room, sizing.request.engine.slots
     return {
+        **(adapters_choice(room.planned(slots.count)) if room and slots else {}),
         "accelerators": placed,
         "parallel": parallel,
         "quantization": sizing.scheme.label,
@@ -65,6 +67,12 @@ def _choices(sizing: Sizing) -> dict[str, str]:
             f"{format_gib(host.shared_memory_bytes)} of it shared"
         ),
     }
+
+
+def adapters_choice(planned: PlannedAdapters) -> dict[str, str]:
+    """Returns the room for adapters beside the base, as a choice."""
+    batch = f"{planned.slots} in one batch, {planned.cpu_slots} in the host's memory"
+    return {"mode": "Dynamic", "adapters": f"rank {planned.max_rank} at most, {batch}"}
 
 
 def _memory(sizing: Sizing) -> list[str]:

@@ -25,8 +25,10 @@ def sizing_json(sizing: Sizing) -> dict[str, Any]:
     """Returns the choice, its memory and pod, why, and what was rejected."""
     option, request = sizing.option, sizing.request
     layout, memory = option.layout, option.memory
+    room, slots = request.room, request.engine.slots
     return {
         "feasible": True,
+        **({"adapters": room.planned(slots.count).to_json()} if room and slots else {}),
         "accelerator": option.accelerator.name,
         "resource": option.accelerator.resource,
         "gpus": layout.gpus,

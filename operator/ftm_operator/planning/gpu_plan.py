@@ -11,12 +11,14 @@ from ftm_operator.planning.sizing.outcome import RejectedLayout, Sizing
 from ftm_operator.planning.sizing.reasons import reasons
 
 
-def gpu_plan(model_name: str, spec: FineTunedModelSpec, decision: Decision, sizing: Sizing) -> Plan:
+def gpu_plan(model_name: str, spec: FineTunedModelSpec, decision: Decision, sizing: Sizing, why_mode: str) -> Plan:
     """Returns the plan of a model that `sizing` places; `decision` is as `decision_for` adapts it."""
     option, awq = sizing.option, decision.awq
+    room, slots = sizing.request.room, sizing.request.engine.slots
     layout, memory, labels = option.layout, option.memory, option.accelerator.node_labels
     return Plan(
-        mode="Merged",
+        mode=decision.mode,
+        adapters=room.planned(slots.count) if room and slots else None,
         engine="vLLM",
         quantization=decision.quantization if awq else sizing.scheme.label,
         group_size=awq.group_size if awq else None,
@@ -39,7 +41,7 @@ def gpu_plan(model_name: str, spec: FineTunedModelSpec, decision: Decision, sizi
         memory=dict(memory.items(sizing.request.concurrency, option.context)),
         host=_quantities(host_of(sizing)),
         served_model_name=spec.serving.served_model_name or model_name,
-        reasons=(merged_reason(spec), *decision.reasons, *reasons(sizing)),
+        reasons=(why_mode, *decision.reasons, *reasons(sizing)),
         rejected=tuple(rejected_size(layout) for layout in sizing.rejected[:MOST_REJECTED]),
     )
 
@@ -52,12 +54,6 @@ def decision_for(decision: Decision, sizing: Sizing) -> Decision:
     return replace(decision, awq=replace(decision.awq, group_size=sizing.scheme.group, ranks=ranks))
 
 
-def merged_reason(spec: FineTunedModelSpec) -> str:
-    """Says why the mode is Merged."""
-    adapters = len(spec.adapters)
-    return f"Merged: {adapters} adapter{'s' if adapters > 1 else ''} folded into the weights"
-
-
 def gpu_memory_utilization(sizing: Sizing) -> float:
     """Returns the share of a GPU that the engine is told to take; a part of it where pods share the GPU."""
     return round(sizing.request.utilization / sizing.option.accelerator.shared_by, 4)
@@ -65,8 +61,9 @@ def gpu_memory_utilization(sizing: Sizing) -> float:
 
 def host_of(sizing: Sizing) -> HostResources:
     """Returns what one pod asks of its node; there is one on each node."""
-    layout = sizing.option.layout
-    return vllm_host(layout.gpus // layout.nodes, sizing.option.memory.weights)
+    layout, room = sizing.option.layout, sizing.request.room
+    adapters = room.host_bytes if room else 0
+    return vllm_host(layout.gpus // layout.nodes, sizing.option.memory.weights, adapters)
 
 
 def rejected_size(rejected: RejectedLayout) -> RejectedSize:

@@ -1,7 +1,7 @@
 """Hashes the inputs of inspections, merges, quantizations, plans and verifications: a new hash means doing it again.
 
-An inspection is repeated when the sources' URIs or the refresh annotation change, and for no other reason: what
-serves the model is no part of it. A merge's key is `ftm_jobs.contract.merge_key`.
+An inspection is repeated when the sources' URIs or the refresh annotation change, or a base in fewer bits is taken, and
+for no other reason: what serves the model is no part of it. A merge's key is `ftm_jobs.contract.merge_key`.
 """
 
 import hashlib
@@ -26,12 +26,15 @@ PLANNED_SERVING = (
     "servedModelName",
     "extraArgs",
 )
+IMAGE_RECIPE = 1
+"""Raised when the bytes of an artifact's image would be others."""
 REFRESH_ANNOTATION = "ftm.dev/refresh"
 
 
 def inspection_input_hash(spec: FineTunedModelSpec, refresh: str | None) -> str:
-    """Returns sixteen hex digits over the sources as written and the refresh annotation's value."""
-    return short_hash([spec.base.uri, [adapter.uri for adapter in spec.adapters], refresh], 16)
+    """Returns sixteen hex digits over the sources as written, the refresh annotation's value, and what is accepted."""
+    accepted = [spec.quantized_base] if spec.quantized_base == "AsStored" else []
+    return short_hash([spec.base.uri, [adapter.uri for adapter in spec.adapters], refresh, *accepted], 16)
 
 
 def merged_key(spec: FineTunedModelSpec, facts: Facts) -> str:
@@ -62,7 +65,9 @@ def plan_input_hash(spec: FineTunedModelSpec, facts: Facts, refresh: str | None)
     """Sixteen hex digits over all that a plan is made from, but for the GPUs that there are."""
     read = spec.to_json()
     serving = {name: value for name, value in read["serving"].items() if name in PLANNED_SERVING}
-    adapters = [adapter.name for adapter in spec.adapters]
+    adapters: object = [adapter.name for adapter in spec.adapters]
+    if spec.mode == "Dynamic":  # adapters come and go without another plan
+        adapters = {"dynamic": read["serving"].get("dynamic")}
     return short_hash(
         [facts.base.digest, adapters, read["objective"], read["quantization"], serving, refresh],
         16,
@@ -81,6 +86,14 @@ def verification_input_hash(spec: FineTunedModelSpec, built: Sequence[Artifact],
         ],
         16,
     )
+
+
+def publication_input_hash(repository: str, served: Artifact, refresh: str | None) -> str:
+    """Returns sixteen hex digits over the artifact, the repository and the form of the image.
+
+    Another value of the refresh annotation pushes an image again that was deleted from its registry.
+    """
+    return short_hash([served.digest, repository, IMAGE_RECIPE, refresh], 16)
 
 
 def short_hash(value: object, digits: int) -> str:

@@ -1,9 +1,9 @@
 """Plans how a model is built and served, from its spec and its facts, each choice with its reason.
 
-Mode is Merged: adapters are folded into the weights. Engine and quantization are `decision`'s. With vLLM and known
-kinds of GPU the sizing chooses among them; where none is known, the tensor-parallel size is the one that the spec asks
-for, or 1, and must pass every rule of `tensor_parallel`. The context length is the one asked for, or the model's own
-limit, which llama.cpp, whose cache is the host's memory, does not take beyond LLAMA_CPP_CONTEXT by itself.
+Mode, engine and quantization are `decision`'s; in mode Dynamic vLLM has room for adapters beside the base. With vLLM
+and known kinds of GPU the sizing chooses among them; where none is known, the tensor-parallel size is the one that the
+spec asks for, or 1, and must pass every rule of `tensor_parallel`. The context length is the one asked for, or the
+model's own limit, which llama.cpp, whose cache is the host's memory, does not take beyond LLAMA_CPP_CONTEXT by itself.
 
 The operator and `ftm plan` call the same `plan`, so that both say the same of the same model.
 """
@@ -14,14 +14,16 @@ from dataclasses import dataclass, field, replace
 from ftm_jobs.contract.byte_counts import format_gib
 from ftm_jobs.contract.facts import BaseFacts, Facts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec, Plan
-from ftm_operator.planning.decision import Decision, decide
-from ftm_operator.planning.gpu_plan import decision_for, gpu_plan, merged_reason
+from ftm_operator.planning.decision import Decision, decide, mode_reason
+from ftm_operator.planning.gpu_plan import decision_for, gpu_plan
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 from ftm_operator.planning.model.architecture import DEFAULT_MAX_CONTEXT, architecture
 from ftm_operator.planning.rules.context_length import context_length
 from ftm_operator.planning.rules.placement import NOT_IN_FLOAT16
 from ftm_operator.planning.rules.rejection import Rejection
 from ftm_operator.planning.rules.tensor_parallel import first_rejection, split_of, valid_sizes
+from ftm_operator.planning.rules.unmerged_adapters import served_unmerged
+from ftm_operator.planning.sizing.adapter_room import AdapterRoom, adapter_room
 from ftm_operator.planning.sizing.outcome import Sizing
 from ftm_operator.planning.sizing.request import DEFAULT_ENGINE, KnownEngine
 from ftm_operator.planning.sizing.spec_sizing import Offer, size_spec
@@ -56,42 +58,68 @@ def plan(
     """Returns how to build and serve the model, or the first rule that forbids what the spec asks for.
 
     `classes`: the GPUs that exist. `several_nodes`: whether a replica may be spread over nodes. `engine`: its
-    version, and what was measured of the same model. Where no layout holds the model, the Rejection is NothingFits.
+    version, what was measured of the same model, and the adapters beside the spec's own. Where no layout holds the
+    model, the Rejection is NothingFits.
     """
     decision = decide(spec, facts.base, spec.serving.tensor_parallel_size or 1)
     if isinstance(decision, Rejection):
         return decision
+    room = _room(spec, facts, decision, engine)
+    if isinstance(room, Rejection):
+        return room
     by_claim = spec.serving.accelerator.allocation == "DynamicResources"
     if decision.engine != "vLLM" or not (classes or by_claim):
-        return _plan_without_gpus_known(name, spec, facts.base, decision)
-    sizing = size_spec(spec, facts.base, decision.awq, Offer(tuple(classes), several_nodes, engine))
+        return _plan_without_gpus_known(name, spec, facts, decision, room)
+    sizing = size_spec(spec, facts.base, decision.awq, Offer(tuple(classes), several_nodes, engine, room))
     if isinstance(sizing, Rejection):
         return sizing
     decision = decision_for(decision, sizing)
-    return Planned(gpu_plan(name, spec, decision, sizing), decision, sizing)
+    return Planned(gpu_plan(name, spec, decision, sizing, mode_reason(spec, facts.adapters)), decision, sizing)
 
 
 def again(spec: FineTunedModelSpec, facts: Facts, earlier: Plan) -> Planned | None:
-    """Returns a plan that was made before from the same spec and facts, with its decision."""
+    """Returns a plan that was made before from the same spec and base, with its decision.
+
+    Returns None where it does not hold any more: in mode Dynamic the spec's adapters come and go.
+    """
     decision = decide(spec, facts.base, earlier.tensor_parallel_size or 1)
     if isinstance(decision, Rejection):
+        return None
+    room = _room(spec, facts, decision, DEFAULT_ENGINE)
+    if isinstance(room, Rejection) or (room and not holds_rank(earlier, room.max_rank)):
         return None
     if decision.awq and earlier.group_size:
         decision = replace(decision, awq=replace(decision.awq, group_size=earlier.group_size))
     return Planned(earlier, decision)
 
 
+def holds_rank(plan: Plan, rank: int) -> bool:
+    """Returns whether the engines of a plan take adapters of that rank."""
+    return plan.adapters is not None and rank <= plan.adapters.max_rank
+
+
+def _room(
+    spec: FineTunedModelSpec, facts: Facts, decision: Decision, engine: KnownEngine
+) -> AdapterRoom | Rejection | None:
+    """Returns the room for adapters of an engine that takes them at run time, or why one cannot be served so."""
+    if decision.merges or decision.engine != "vLLM":
+        return None
+    return served_unmerged(spec, facts.adapters) or adapter_room(spec, facts, engine.adapters)
+
+
 def _plan_without_gpus_known(
-    name: str, spec: FineTunedModelSpec, base: BaseFacts, decision: Decision
+    name: str, spec: FineTunedModelSpec, facts: Facts, decision: Decision, room: AdapterRoom | None
 ) -> Planned | Rejection:
     serving, on_gpus, size = spec.serving, decision.engine == "vLLM", spec.serving.tensor_parallel_size or 1
+    base, slots = facts.base, room.slots[0] if room else 0
     if forbidden := _forbidden(spec, base, decision):
         return forbidden
     context, why_context = _context(spec, base, on_gpus=on_gpus)
     dtype, why_dtype = _dtype(spec, base, decision)
     awq = decision.awq
     plan = Plan(
-        mode="Merged",
+        mode=decision.mode,
+        adapters=room.planned(slots) if room else None,
         engine=decision.engine,
         quantization=decision.quantization,
         group_size=awq.group_size if awq else None,
@@ -104,11 +132,12 @@ def _plan_without_gpus_known(
         gpus=size if on_gpus else 0,
         served_model_name=serving.served_model_name or name,
         reasons=(
-            merged_reason(spec),
+            mode_reason(spec, facts.adapters),
             *decision.reasons,
             _weights(base, size),
             *((UNSIZED, _tensor_parallel(spec, base, size), f"dtype {dtype}: {why_dtype}") if on_gpus else ()),
             f"context {context} tokens: {why_context}",
+            *(room.reasons(slots) if room else ()),
         ),
     )
     return Planned(plan, decision)

@@ -6,6 +6,7 @@ A new pod beside the old one needs GPUs that are free; where there are none, nei
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ftm_operator.api.spec.canary import Canary
 from ftm_operator.api.v1alpha1 import Plan, ServingSpec
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
 
@@ -28,14 +29,16 @@ class Rollout:
 
 def choose_rollout(serving: ServingSpec, plan: Plan, accelerators: Sequence[AcceleratorClass]) -> Rollout:
     """Returns spec.serving.strategy, or what the plan's GPUs allow. GPUs that are not known count as enough."""
-    if serving.strategy != "Auto":
+    if serving.strategy in ("Surge", "Recreate"):
         return Rollout(serving.strategy == "Surge", "spec.serving.strategy says so", asked=True)
     kind = next((each for each in accelerators if each.name == plan.accelerator_class), None)
     if kind is None or not plan.gpus:
         return Rollout(surge=True, reason="no kind of GPU that is known runs out")
     room = _replicas_that_fit(kind, plan.gpus, plan.nodes or 1)
-    enough = room > serving.replicas
-    there = f"{kind.nodes * kind.per_node} x {kind.name} hold {room} replicas, and {serving.replicas} are wanted"
+    beside = (serving.canary or Canary()).replicas if serving.strategy == "Canary" else 0
+    enough = room > serving.most_replicas + beside
+    wanted = f"{serving.most_replicas} are wanted" + (f" beside {beside} of a canary" if beside else "")
+    there = f"{kind.nodes * kind.per_node} x {kind.name} hold {room} replicas, and {wanted}"
     return Rollout(enough, there if enough else f"{there}; spec.serving.strategy Surge waits for more GPUs instead")
 
 

@@ -36,7 +36,7 @@ class Measurement:
     """Memory that one engine had, for an artifact on a kind of GPU with these sizes."""
 
     artifact: str
-    """The key of what was served."""
+    """The key of what was served; the digest of a base that is served as it is stored."""
     accelerator: str
     """The kind of GPU."""
     tensor_parallel: int

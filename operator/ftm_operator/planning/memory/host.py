@@ -2,7 +2,8 @@
 
 vLLM, for the ranks that are in one pod:
 
-    memory           ranks · weights of a rank + shared memory + HOST_BYTES: the weights pass through it while they load
+    memory           ranks · (weights of a rank + adapters) + shared memory + HOST_BYTES: the weights pass through it
+                     while they load, the adapters stay
     shared memory    ranks · SHARED_MEMORY_BYTES_PER_RANK, in /dev/shm
     processors       ranks · CPUS_PER_RANK
 
@@ -44,15 +45,16 @@ def shared_memory_bytes(ranks: int) -> int:
     return ranks * SHARED_MEMORY_BYTES_PER_RANK
 
 
-def vllm_host(ranks: int, rank_weight_bytes: int) -> HostResources:
-    """Returns what a pod with so many ranks asks for."""
+def vllm_host(ranks: int, rank_weight_bytes: int, adapter_bytes: int = 0) -> HostResources:
+    """Returns what a pod with so many ranks asks for, each of which keeps so many bytes of adapters."""
     shared = shared_memory_bytes(ranks)
-    return HostResources(ranks * CPUS_PER_RANK, ranks * rank_weight_bytes + shared + HOST_BYTES, shared)
+    held = rank_weight_bytes + adapter_bytes
+    return HostResources(ranks * CPUS_PER_RANK, ranks * held + shared + HOST_BYTES, shared)
 
 
-def unsized_vllm_host(ranks: int, weight_bytes: int) -> HostResources:
+def unsized_vllm_host(ranks: int, weight_bytes: int, adapter_bytes: int = 0) -> HostResources:
     """Returns what the pod of a model asks for whose GPUs are not known."""
-    host = vllm_host(ranks, -(-weight_bytes // ranks))
+    host = vllm_host(ranks, -(-weight_bytes // ranks), adapter_bytes)
     return HostResources(UNSIZED_CPUS, host.memory_bytes, host.shared_memory_bytes)
 
 

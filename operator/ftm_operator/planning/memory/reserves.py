@@ -6,11 +6,13 @@ A plan holds the most, so that it never promises what an engine lacks.
         sampler    bytes of a logit · max_num_seqs · vocabulary + batched_tokens · hidden_size · bytes
         forward    batched_tokens · (4 · hidden_size + widest layer of the rank) · bytes, and what torch.compile holds
                    if it compiles in that run
+    encoder        of images or sounds, what its own peak adds in that run
     CUDA graphs    bytes of a layer · layers of the stage · sizes of a batch that are captured
     non-torch      what CUDA holds; with several ranks the buffers of NCCL and of all-reduce kernels too
-    rotary         max_context · head_size · bytes: the table of angles; one more where windows have angles of their
-                   own, and four times as long in families whose positions count frames of videos
+    rotary         max_context · numbers of a head that are turned · bytes: the table of angles; one more where windows
+                   have angles of their own, and four times as long in families whose positions count frames of videos
     deepstack      batched_tokens · hidden_size · levels · bytes: buffers between an encoder and the decoder (Qwen3-VL)
+    chosen tokens  batched_tokens · index_topk · 4: where an index writes them (DeepSeek-V3.2, GLM-5)
     slack          what the allocator rounds up
 
 The forward pass and the rotary table are formulae of the sizes; all else is a constant that was measured, as CONSTANTS
@@ -35,7 +37,6 @@ from ftm_jobs.contract.byte_counts import GIB, MIB
 from ftm_operator.planning.memory.engine_setup import EngineSetup, Runner, captured_graphs
 from ftm_operator.planning.memory.weights import DTYPE_BYTES, stage_layers
 from ftm_operator.planning.model.architecture import Architecture
-from ftm_operator.planning.model.layer_attention import GEMMA_4
 from ftm_operator.planning.rules.layout import Layout
 
 UTILIZATION = 0.92
@@ -43,12 +44,9 @@ UTILIZATION = 0.92
 LATENT_WORKSPACE_TOKENS = 64 * 1024
 """Latents that are expanded at once. Source: mla_attention.py, determine_chunked_prefill_workspace_size."""
 
-OWN_ANGLES = {"gemma3", "gemma3_text", *GEMMA_4}
-"""Families whose layers with a window have a table of their own."""
-LONG_TABLES = ("glm4v", "qwen2_5_omni", "qwen2_5_vl", "qwen2_vl", "qwen3_omni", "qwen3_vl")
-"""Beginnings of families whose tables are LONGER. Source: layers/rotary_embedding/mrope.py, positions_factor."""
-LONGER = 4
-WITH_WEIGHTS = ("rotary", "deepstack")
+CHOSEN_BYTES = 4
+"""Bytes of a token's number. Source: models/deepseek_v2.py, topk_indices_buffer."""
+WITH_WEIGHTS = ("rotary", "deepstack", "chosenTokens")
 """Reserves that vLLM makes with the weights, and so logs as theirs."""
 
 
@@ -59,13 +57,13 @@ class Constant:
     least: float
     most: float
     logs: int
-    """Start-up logs behind it."""
+    """Start-up logs that say it, those of the table below and of vllm_logs.yaml."""
 
 
 SAMPLER: Mapping[Runner, Constant] = {
-    "V1": Constant(12, 38.3, 14),
-    "V2": Constant(6, 8, 4),
-    "V1 or V2": Constant(6, 38.3, 18),
+    "V1": Constant(12, 38.3, 10),
+    "V2": Constant(6, 8, 3),
+    "V1 or V2": Constant(6, 38.3, 13),
 }
 """Bytes of a logit. V1 with FlashInfer's sampler: 12 (Llama-3.2-1B, Qwen2-7B, Llama-3.3-70B). V1 with its own: 38.3,
 float32 logits, their sorted copy with 64-bit indices, probabilities and masks (the table, Qwen3-Next). V2: the logits,
@@ -73,12 +71,15 @@ and their float32 copy (Qwen2.5-0.5B; v1/worker/gpu/sample/sampler.py); Qwen3-8B
 COMPILE = Constant(0, GIB, 2)
 """More in the forward pass of a first start, while torch.compile compiles in it: Qwen3-8B on 0.27.1, Qwen3.8-27B on
 0.29."""
-GRAPH_OF_LAYER = Constant(0, MIB / 2, 12)
+ENCODER = Constant(0, 482 * MIB, 2)
+"""More in the profiling run, which encodes the largest images that it may be asked for: at most what Qwen3.8-27B logs
+as activations (2.58 GiB) beyond a forward pass that compiles. The KV cache that Qwen2.5-VL-7B has asks for none."""
+GRAPH_OF_LAYER = Constant(0, MIB / 2, 10)
 """One CUDA graph of one layer under V1; negative sums in logs are none. At most Qwen2.5-32B's 1.59 GiB of 64 layers in
 51 sizes."""
 GRAPH_OF_LAYER_V2 = Constant(0, 0.32 * MIB, 3)
 """Under V2, of a layer without experts: at most Qwen3-8B's 0.56 GiB of 36 layers in 51 sizes."""
-GRAPH_OF_LAYER_WITH_EXPERTS = Constant(0, 3 * MIB / 4, 5)
+GRAPH_OF_LAYER_WITH_EXPERTS = Constant(0, 3 * MIB / 4, 4)
 """One of a layer with experts, or with a state under V1: at most Qwen3-Next's 2.37 GiB of 48 layers in 67 sizes."""
 NON_TORCH = Constant(20 * MIB, 308 * MIB, 7)
 """From an L40S's 0.02 GiB to 0.3 under WSL."""
@@ -141,13 +142,17 @@ def reserves(
     """Returns what one rank holds besides weights and KV cache. `capability`: the GPU's."""
     drafted = engine.draft.tokens if engine.draft else 0
     graphs = captured_graphs(batch.sequences, capability, drafted) if engine.deducts_graphs else 0
-    deepstack = batch.tokens * model.hidden_size * model.deepstack * DTYPE_BYTES[dtype]
+    buffers = {
+        "deepstack": batch.tokens * model.hidden_size * model.deepstack * DTYPE_BYTES[dtype],
+        "chosenTokens": batch.tokens * model.indexer.chosen * CHOSEN_BYTES if model.indexer else 0,
+    }
     return {
         "activations": activations(model, layout.tensor_parallel, dtype, batch, engine),
+        **({"encoder": _times(ENCODER)} if model.has_encoder else {}),
         "cudaGraphs": _graphs(model, layout.pipeline_parallel, graphs, engine.runner(model)),
         "nonTorch": _times(_non_torch(layout.gpus)),
-        "rotary": _exactly(rotary_bytes(model, dtype)),
-        **({"deepstack": _exactly(deepstack)} if deepstack else {}),
+        "rotary": rotary_table(model, dtype),
+        **{name: Reserve(size, size) for name, size in buffers.items() if size},
         "slack": _times(SLACK),
     }
 
@@ -166,16 +171,18 @@ def activations(model: Architecture, tp: int, dtype: str, batch: Batch, engine: 
     )
 
 
-def rotary_bytes(model: Architecture, dtype: str) -> int:
+def rotary_table(model: Architecture, dtype: str) -> Reserve:
     """Returns the bytes of the tables of angles."""
-    longer = LONGER if model.model_type.startswith(LONG_TABLES) else 1
+    rotary = model.rotary
     if model.latent:
-        widths = [model.latent.rope_width]
-    elif model.model_type in OWN_ANGLES:
+        widths = [model.latent.rope_width if rotary.share else 0]
+    elif rotary.own_angles:
         widths = [size for _, size in {(each.kind, model.heads_of(each)[1]) for each in model.attention}]
     else:
-        widths = [model.head_size]
-    return model.max_context * longer * sum(widths) * DTYPE_BYTES[dtype]
+        widths = [rotary.width_of(model.head_size)]
+    size = model.max_context * sum(widths) * DTYPE_BYTES["float32" if rotary.in_float32 else dtype]
+    tables = 2 if model.indexer else 1  # an index may have its own
+    return Reserve(size * rotary.least_longer, size * rotary.most_longer * tables)
 
 
 def _graphs(model: Architecture, pp: int, sizes: int, runner: Runner) -> Reserve:
@@ -192,10 +199,6 @@ def _non_torch(ranks: int) -> Constant:
 
 def _times(constant: Constant, count: int = 1) -> Reserve:
     return Reserve(int(constant.least * count), int(constant.most * count), "Measured", constant.logs)
-
-
-def _exactly(size: int) -> Reserve:
-    return Reserve(size, size)
 
 
 def _forward_bytes(model: Architecture, tp: int, size: int, batch: Batch) -> int:

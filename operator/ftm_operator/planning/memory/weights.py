@@ -7,7 +7,8 @@ Over tp tensor-parallel ranks vLLM keeps of a tensor (layers/linear.py, vocab_pa
     keys, values               outputs divided by tp, but at least one head per rank: replicated when tp > heads
     attention output, down     inputs divided by tp; a bias is whole on each rank
     experts                    the width inside each expert divided by tp; whole experts with --enable-expert-parallel
-    latent projections (MLA)   q_a and kv_a whole, q_b and kv_b divided by heads, those of an index whole
+    latent projections (MLA)   q_a and kv_a whole, q_b and kv_b divided by heads, those of an index whole; of a packed
+                               kv_b there is a copy in the serving dtype (mla_attention.py, split_kv_b_proj)
     state-space projections    outputs divided by heads; what a group of heads shares is on each rank of the group
     norms, routers, the rest   whole on each rank
     vision tower               as the decoder: attention and MLP divided, the rest whole
@@ -58,6 +59,8 @@ DELTA = "linear_attn"
 """The component of names of delta nets, which have as many keys as values."""
 INDEX = "indexer"
 """The component of names of a sparse attention's index."""
+MERGER = {"merger", "mlp"}
+"""Components of names of the two layers of Qwen2-VL's merger, the first divided by outputs, the second by inputs."""
 FLOATING = {"F16", "BF16", "F32", "F64"}
 MXFP4_WIDTH = 256
 """Expert widths per rank are padded to a multiple of this. Source: gpt-oss-20b and -120b load 13.47 and 64.38 GiB."""
@@ -133,7 +136,16 @@ def rank_parts(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list
         )
         for group in model.tensors
         if BEYOND not in group.name.split(".")
-    ]
+    ] + _unpacked_copies(model, tp, dtype, scheme)
+
+
+def _unpacked_copies(model: Architecture, tp: int, dtype: str, scheme: Scheme) -> list[RankPart]:
+    """Returns the copy of a latent's projection that attention reads, where the projection is packed."""
+    if not model.latent or not scheme.packs or scheme.experts_only:
+        return []
+    latent, layers = model.latent, sum(each.kind != "state" for each in model.attention)
+    numbers = ceil(model.heads / tp) * (latent.nope_width + latent.value_width) * latent.key_value_rank
+    return [RankPart("attention", "layers", numbers * DTYPE_BYTES[dtype], layers)]
 
 
 def heaviest_stage(model: Architecture, parts: Sequence[RankPart], pp: int) -> Weights:
@@ -242,7 +254,7 @@ def rank_shape(group: TensorGroup, model: Architecture, tp: int) -> tuple[int, .
     if "experts" in components:
         return _expert_shape(group, module, bias, tp, whole=bool(model.experts and model.experts.whole))
     if of_encoder(group.name):
-        splits = module in FUSED_ATTENTION | OUTPUTS_SPLIT | KEYS_AND_VALUES
+        splits = module in FUSED_ATTENTION | OUTPUTS_SPLIT | KEYS_AND_VALUES or MERGER.issubset(components)
         return _divided(group.shape, 0, tp) if splits else _inputs_divided(group.shape, module, bias, tp)
     if module in STATE_INPUTS and model.state and model.state.groups:
         return _state_shape(group, model.state, tp)

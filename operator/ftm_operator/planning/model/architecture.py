@@ -13,9 +13,11 @@ from typing import Any
 
 from ftm_jobs.contract.config import UnreadableConfig, carried_config, lacks
 from ftm_jobs.contract.config_fields import SPELLINGS, first_number, text_fields
-from ftm_jobs.contract.facts import BaseFacts, TensorGroup
+from ftm_jobs.contract.facts import BaseFacts, TensorGroup, of_encoder
 from ftm_operator.planning.model.layer_attention import GEMMA_4, LayerAttention, attention_of, linear_attention
 from ftm_operator.planning.model.quantization import NONE, Scheme, scheme_of_config
+from ftm_operator.planning.model.rotary import WHOLE_HEADS, Rotary, rotary_of
+from ftm_operator.planning.model.tensor_names import loaded
 
 DEFAULT_MAX_CONTEXT = 2048
 """The limit that vLLM takes where a config names none. Source: config/model.py, _get_and_verify_max_len."""
@@ -108,6 +110,8 @@ class Indexer:
     heads: int
     head_size: int
     layers: int
+    chosen: int
+    """Tokens that are attended to."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +156,17 @@ class Architecture:
     indexer: Indexer | None = None
     state: State | None = None
     vision: Vision | None = None
+    rotary: Rotary = WHOLE_HEADS
 
     @property
     def deepstack(self) -> int:
         """Returns the layers of the decoder that take features of an encoder's layers."""
         return self.vision.deepstack if self.vision else 0
+
+    @cached_property
+    def has_encoder(self) -> bool:
+        """Returns whether images or sounds are encoded beside the decoder."""
+        return self.vision is not None or any(of_encoder(each.name) for each in self.tensors)
 
     @cached_property
     def keeping(self) -> tuple[LayerAttention, ...]:
@@ -215,13 +225,14 @@ def architecture(base: BaseFacts) -> Architecture:
         sharing_layers=first_number(text, "num_kv_shared_layers") or 0,
         keys_are_values=bool(text.get("attention_k_eq_v")),
         weight_bytes=base.weight_bytes,
-        tensors=base.tensors or (),
+        tensors=loaded(base.tensors or ()),
         quantization=scheme_of_config({name: json.loads(value) for name, value in carried.items()}),
         experts=experts,
         latent=latent_of(text, model_type),
         indexer=indexer_of(text, layers),
         state=state_of(text, model_type, hidden_size),
         vision=vision_of(config),
+        rotary=rotary_of(text, model_type),
     )
 
 
@@ -283,12 +294,13 @@ def latent_of(text: Mapping[str, Any], model_type: str) -> Latent | None:
 def indexer_of(text: Mapping[str, Any], layers: int) -> Indexer | None:
     """Source: vLLM, models/deepseek_v2.py, DeepseekV2MLAAttention: some layers may take the choice of one before."""
     heads, size = first_number(text, "index_n_heads"), first_number(text, "index_head_dim")
-    if not heads or not size or "index_topk" not in text:
+    chosen = first_number(text, "index_topk")
+    if not heads or not size or not chosen:
         return None
     period, offset = first_number(text, "index_topk_freq") or 1, int(text.get("index_skip_topk_offset", 2))
     if pattern := text.get("index_topk_pattern"):
-        return Indexer(heads, size, layers - list(pattern)[:layers].count("S"))
-    return Indexer(heads, size, sum(max(layer - offset + 1, 0) % period == 0 for layer in range(layers)))
+        return Indexer(heads, size, layers - list(pattern)[:layers].count("S"), chosen)
+    return Indexer(heads, size, sum(max(layer - offset + 1, 0) % period == 0 for layer in range(layers)), chosen)
 
 
 def state_of(text: Mapping[str, Any], model_type: str, hidden_size: int) -> State | None:
@@ -303,7 +315,7 @@ def state_of(text: Mapping[str, Any], model_type: str, hidden_size: int) -> Stat
         kernel = first_number(text, "linear_conv_kernel_dim") or 4
         mixed = (2 * keys + heads * value_size) * (kernel - 1)
         return State(mixed, heads * value_size * key_size, heads, dtype, kernel=kernel)
-    if "conv" in (text.get("layer_types") or ()):  # LFM2: short convolutions alone
+    if "conv" in (text.get("layer_types") or ()) or "full_attn_idxs" in text:  # LFM2: short convolutions alone
         kernel = first_number(text, "conv_L_cache") or 3
         return State(hidden_size * (kernel - 1), 0, hidden_size, kernel=kernel)
     state_size = first_number(text, "mamba_d_state", "ssm_state_size")

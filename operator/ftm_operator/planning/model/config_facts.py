@@ -14,7 +14,8 @@ from ftm_jobs.contract.config import architecture_config, read_config
 from ftm_jobs.contract.config_fields import config_class, text_fields, text_type
 from ftm_jobs.contract.facts import BaseFacts, TensorGroup
 from ftm_operator.planning.model.architecture import Architecture, architecture
-from ftm_operator.planning.model.config_modules import decoder, embeddings, vision_tower
+from ftm_operator.planning.model.config_encoders import encoders
+from ftm_operator.planning.model.config_modules import decoder, embeddings
 
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 """config.json's names and safetensors'."""
@@ -34,7 +35,7 @@ def facts_of_config(uri: str, digest: str, config: Mapping[str, Any]) -> BaseFac
 def tensors_of(model: Architecture, config: Mapping[str, Any]) -> Iterable[TensorGroup]:
     """Yields all tensors of the checkpoint, alike ones together."""
     text = text_fields(config)
-    for name, shape, count in (*embeddings(model, text), *decoder(model, text), *vision_tower(model, config)):
+    for name, shape, count in (*embeddings(model, text), *decoder(model, text), *encoders(model, config)):
         yield TensorGroup(name=name, shape=shape, dtype=model.dtype, count=count)
 
 

@@ -186,7 +186,9 @@ def _state(model: Architecture, text: Mapping[str, Any], layers: int) -> Iterato
     if "linear_num_value_heads" in text:
         values = int(text["linear_num_value_heads"]) * int(text.get("linear_value_head_dim", 128))
         keys = int(text.get("linear_num_key_heads", 16)) * int(text.get("linear_key_head_dim", 128))
-        yield f"{name}.in_proj.weight", (2 * keys + 2 * values + 2 * model.state.heads, hidden), layers
+        name = f"{LAYER}.linear_attn"
+        yield f"{name}.in_proj_qkvz.weight", (2 * keys + 2 * values, hidden), layers
+        yield f"{name}.in_proj_ba.weight", (2 * model.state.heads, hidden), layers
         yield f"{name}.conv1d.weight", (2 * keys + values, int(text.get("linear_conv_kernel_dim", 4))), layers
         yield f"{name}.out_proj.weight", (hidden, values), layers
         return
@@ -216,17 +218,17 @@ def _mlps(model: Architecture, text: Mapping[str, Any]) -> Iterator[Tensor]:
     if experts and model.mlp_width and model.model_type in GEMMA_4:
         dense = model.layers
     if dense and model.mlp_width and (wide := model.sharing_layers if text.get("use_double_wide_mlp") else 0):
-        yield from _mlp(f"{LAYER}.mlp", hidden, model.mlp_width, dense - wide)
-        yield from _mlp(f"{LAYER}.mlp", hidden, 2 * model.mlp_width, wide)
+        yield from mlp(f"{LAYER}.mlp", hidden, model.mlp_width, dense - wide)
+        yield from mlp(f"{LAYER}.mlp", hidden, 2 * model.mlp_width, wide)
     elif dense and model.mlp_width:
         width = _adjusted(model.mlp_width, text) if model.model_type == "lfm2" else model.mlp_width
-        yield from _mlp(f"{LAYER}.mlp", hidden, width, dense, gated=model.model_type not in UNGATED)
+        yield from mlp(f"{LAYER}.mlp", hidden, width, dense, gated=model.model_type not in UNGATED)
         biased = bool(text.get("mlp_bias") or text.get("bias"))
         if biased or model.model_type in {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "phi", "starcoder2", "bloom"}:
             yield f"{LAYER}.mlp.up_proj.bias", (model.mlp_width,), dense
             yield f"{LAYER}.mlp.down_proj.bias", (hidden,), dense
     elif dense and not experts:
-        yield from _mlp(f"{LAYER}.mlp", hidden, 4 * hidden, dense, gated=False)
+        yield from mlp(f"{LAYER}.mlp", hidden, 4 * hidden, dense, gated=False)
     if experts:
         yield from _experts(model, experts, text)
 
@@ -251,50 +253,20 @@ def _experts(model: Architecture, experts: Experts, text: Mapping[str, Any]) -> 
             yield f"{name}.experts.gate_up_proj_bias", (experts.count, 2 * width), layers
             yield f"{name}.experts.down_proj_bias", (experts.count, hidden), layers
     else:
-        yield from _mlp(f"{name}.experts.*", hidden, width, layers * experts.count, model.model_type not in UNGATED)
+        yield from mlp(f"{name}.experts.*", hidden, width, layers * experts.count, model.model_type not in UNGATED)
     if model.model_type in GEMMA_4:
         yield f"{LAYER}.router.scale", (hidden,), layers
         yield f"{LAYER}.router.per_expert_scale", (experts.count,), layers
         for norm in ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2", "pre_feedforward_layernorm_2"):
             yield f"{LAYER}.{norm}.weight", (hidden,), layers
     if experts.shared_width:
-        yield from _mlp(f"{name}.shared_experts", hidden, experts.shared_width, layers)
+        yield from mlp(f"{name}.shared_experts", hidden, experts.shared_width, layers)
         if "shared_expert_intermediate_size" in text:
             yield f"{name}.shared_expert_gate.weight", (1, hidden), layers
 
 
-def _mlp(name: str, hidden: int, width: int, count: int, gated: bool = True) -> Iterator[Tensor]:
+def mlp(name: str, hidden: int, width: int, count: int, gated: bool = True) -> Iterator[Tensor]:
     if gated:
         yield f"{name}.gate_proj.weight", (width, hidden), count
     yield f"{name}.up_proj.weight", (width, hidden), count
     yield f"{name}.down_proj.weight", (hidden, width), count
-
-
-def vision_tower(model: Architecture, config: Mapping[str, Any]) -> Iterator[Tensor]:
-    """A vision transformer and its projector: attention, MLP and patches; what is left out is less than 1 %."""
-    vision = config.get("vision_config")
-    if not model.vision or not isinstance(vision, Mapping):
-        return
-    hidden = model.vision.hidden_size
-    layers = int(vision.get("depth", vision.get("num_hidden_layers", 24)))
-    width = int(vision.get("intermediate_size", hidden * float(vision.get("mlp_ratio", 4))))
-    gated = str(vision.get("model_type", config.get("model_type"))).startswith(("qwen2_5_vl", "pixtral"))
-    patch = int(vision.get("patch_size", 14))
-    channels = int(vision.get("in_channels", vision.get("in_chans", vision.get("num_channels", 3))))
-    frames = int(vision.get("temporal_patch_size", 1))
-    name = "vision_tower.blocks.*"
-    yield f"{name}.attn.qkv.weight", (3 * hidden, hidden), layers
-    yield f"{name}.attn.qkv.bias", (3 * hidden,), layers
-    yield f"{name}.attn.proj.weight", (hidden, hidden), layers
-    yield from _mlp(f"{name}.mlp", hidden, width, layers, gated)
-    yield "vision_tower.patch_embed.weight", (hidden, channels * frames * patch * patch), 1
-    if positions := vision.get("num_position_embeddings"):
-        yield "vision_tower.pos_embed.weight", (int(positions), hidden), 1
-    merged = hidden * int(vision.get("spatial_merge_size", 1)) ** 2
-    deep = vision.get("deepstack_visual_indexes")
-    if isinstance(deep, list) and deep:  # Qwen3-VL: a merger for each of these layers
-        yield "vision_tower.deepstack_merger_list.*.linear_fc1.weight", (merged, merged), len(deep)
-        yield "vision_tower.deepstack_merger_list.*.linear_fc2.weight", (model.hidden_size, merged), len(deep)
-    if merged != hidden:
-        yield "vision_tower.merger.linear_a.weight", (merged, merged), 1
-    yield "vision_tower.merger.linear_b.weight", (model.hidden_size, merged), 1

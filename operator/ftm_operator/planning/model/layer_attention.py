@@ -88,6 +88,8 @@ def _kinds_of_hybrid(text: Mapping[str, Any], model_type: str, layers: int) -> l
         return ["full" if layer % period == offset else "state" for layer in every]
     if isinstance(indices := text.get("attn_layer_indices"), list):
         return ["full" if layer in indices else "state" for layer in every]
+    if isinstance(indices := text.get("full_attn_idxs"), list):  # LFM2
+        return ["full" if layer in indices else "state" for layer in every]
     if isinstance(listed := linear_attention(text).get("full_attn_layers"), list):  # counted from 1
         return ["full" if layer + 1 in listed else "state" for layer in every]
     if "linear_num_value_heads" in text:
@@ -117,8 +119,13 @@ def _kinds_of_family(text: Mapping[str, Any], model_type: str, layers: int) -> l
 
 
 def linear_attention(text: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of linear_attn_config (Kimi Linear), an object of its own or as facts carry it."""
-    prefix = "linear_attn_config."
-    inner = text.get(prefix[:-1])
+    """Returns the fields of linear_attn_config (Kimi Linear)."""
+    return inner_object(text, "linear_attn_config")
+
+
+def inner_object(text: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns the fields of an object inside the language model's, one of its own or as facts carry it."""
+    prefix = f"{name}."
+    inner = text.get(name)
     carried = {name.removeprefix(prefix): value for name, value in text.items() if name.startswith(prefix)}
     return {**inner, **carried} if isinstance(inner, Mapping) else carried

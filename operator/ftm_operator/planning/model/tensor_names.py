@@ -4,9 +4,10 @@ A name like model.layers.*.mlp.down_proj.weight says which layer a tensor belong
 model (mlp), whether it is in every decoder layer, and so how vLLM divides it (weights.py).
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 
-from ftm_jobs.contract.facts import of_encoder
+from ftm_jobs.contract.facts import TensorGroup, of_encoder
 
 VOCABULARY = {
     "embed_tokens",
@@ -16,6 +17,7 @@ VOCABULARY = {
     "word_embeddings",
     "tok_embeddings",
     "embedding",
+    "embeddings",
 }
 OUTPUT = {"lm_head", "embed_out", "output_layer"}
 """The output layer, whose rows are the vocabulary's like the embedding's."""
@@ -31,6 +33,8 @@ OUTPUTS_SPLIT = {
     "c_fc",
     "dense_h_to_4h",
     "linear_fc1",
+    "input_linear",
+    "linear_1",
     "q_b_proj",
     "f_b_proj",
     "g_b_proj",
@@ -65,6 +69,8 @@ INPUTS_SPLIT = {
     "dense",
     "dense_4h_to_h",
     "linear_fc2",
+    "output_linear",
+    "linear_2",
     "wo",
     "proj",
     "x_proj",
@@ -85,6 +91,18 @@ NOT_PACKED = {"conv1d", "dt_proj", "A", "in_proj_ba"}
 """Modules that quantization leaves as they are."""
 LAYER_LISTS = {"layers", "h", "blocks", "layer", "block"}
 PACKED_SUFFIXES = ("_blocks", "_scales", "_bias")
+
+
+def loaded(groups: Iterable[TensorGroup]) -> tuple[TensorGroup, ...]:
+    """Returns the groups that an engine loads, by their plain names.
+
+    A base's own files may have adapters (Phi-4-multimodal), which vLLM leaves out: models/phi4mm.py, hf_to_vllm_mapper.
+    """
+    return tuple(
+        each.model_copy(update={"name": each.name.replace(".base_layer.", ".")})
+        for each in groups
+        if not {"lora_A", "lora_B"}.intersection(each.name.split("."))
+    )
 
 
 def part_of(name: str) -> str:

@@ -7,10 +7,12 @@ from ftm_operator.planning.sizing.outcome import Sizing, gpus, requests_of
 
 TITLES = {
     "activations": "activations",
+    "encoder": "encoder",
     "cudaGraphs": "CUDA graphs",
     "nonTorch": "NCCL and the like",
     "rotary": "rotary table",
     "deepstack": "deepstack buffers",
+    "chosenTokens": "chosen tokens",
     "slack": "slack",
     "lora": "LoRA slots",
     "speculation": "draft heads",
@@ -137,7 +139,9 @@ def _reserves_reason(sizing: Sizing) -> str:
 def _asked_reasons(sizing: Sizing) -> list[str]:
     """Says what LoRA slots and speculation take, and what of them is not known."""
     reserves, engine = sizing.option.memory.reserves, sizing.request.engine
-    said = []
+    said: list[str] = []
+    if engine.slots and sizing.request.room:
+        said += sizing.request.room.reasons(engine.slots.count)
     if engine.slots:
         rank = f"{engine.slots.count} of rank {engine.slots.rank}"
         said.append(f"LoRA slots, {rank}: {_ends(reserves['lora'])}, with those of the embedding and the output layer")

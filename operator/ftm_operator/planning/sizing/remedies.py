@@ -57,7 +57,7 @@ def _less(model: Architecture, request: Request, classes: Sequence[AcceleratorCl
 
 
 def _fewer_bits(model: Architecture, request: Request, classes: Sequence[AcceleratorClass]) -> Iterator[str]:
-    if (request.scheme or model.quantization).packs or request.dtype == "float32":
+    if request.room or (request.scheme or model.quantization).packs or request.dtype == "float32":
         return
     for group in (128, 64, 32):
         packed = size(model, replace(request, scheme=replace(AWQ, group=group)), classes)
@@ -87,10 +87,11 @@ def _more_nodes(model: Architecture, request: Request, classes: Sequence[Acceler
     spread = size(model, replace(request, several_nodes=True), classes)
     if isinstance(spread, Sizing):
         option = spread.option
-        yield (
-            f"{option.layout.gpus} x {option.accelerator.name} on {option.layout.nodes} nodes hold it, which takes "
-            "LeaderWorkerSet: install it (its CRD and controller), or choose larger GPUs"
-        )
+        hold = f"{option.layout.gpus} x {option.accelerator.name} on {option.layout.nodes} nodes hold it, which"
+        if request.room:
+            yield f"{hold} mode Dynamic does not span: set spec.mode to Merged, or choose larger GPUs"
+        else:
+            yield f"{hold} takes LeaderWorkerSet: install it (its CRD and controller), or choose larger GPUs"
 
 
 def _placed(sizing: Sizing) -> str:

@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ftm_jobs.contract.facts import AdapterFacts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
 from ftm_operator.planning.memory.engine_setup import DEFAULT_VERSION, ENGINE, AdapterSlots, Draft, EngineSetup, Version
 from ftm_operator.planning.memory.reserves import UTILIZATION
 from ftm_operator.planning.model.quantization import Scheme
+from ftm_operator.planning.sizing.adapter_room import AdapterRoom
 
 CONCURRENCY = 8
 """Sequences at the full context that must fit at once, by default."""
@@ -51,6 +53,8 @@ class KnownEngine:
     """None: its image's tag names none."""
     corrections: tuple[Correction, ...] = ()
     """Measurements of the same model; of several with the same sizes the last counts."""
+    adapters: tuple[AdapterFacts, ...] = ()
+    """Adapters that it is to hold beside the base, besides those of the spec."""
 
 
 DEFAULT_ENGINE = KnownEngine()
@@ -84,6 +88,8 @@ class Request:
     """Each rank holds whole experts."""
     several_nodes: bool = True
     """True if a replica may span nodes, which takes LeaderWorkerSet in a cluster."""
+    room: AdapterRoom | None = None
+    """The room for adapters beside the base; None in mode Merged."""
     corrections: tuple[Correction, ...] = ()
     """Measurements of the same model; of several with the same sizes the last counts."""
 
@@ -92,7 +98,7 @@ def request_of(spec: FineTunedModelSpec) -> Request:
     """Returns the request that the spec makes by its fields and flags."""
     serving = spec.serving
     flags = _flags(serving.extra_args)
-    cache_dtype = flags.get("--kv-cache-dtype", "auto")
+    cache_dtype = kv_cache_dtype(serving.extra_args)
     recurrent_dtype, state_dtype = flags.get("--mamba-ssm-cache-dtype"), flags.get("--mamba-cache-dtype")
     return Request(
         context=serving.max_model_len,
@@ -114,6 +120,11 @@ def request_of(spec: FineTunedModelSpec) -> Request:
         prefix_caching=_prefix_caching(serving.extra_args),
         expert_parallel="--enable-expert-parallel" in serving.extra_args or "-ep" in serving.extra_args,
     )
+
+
+def kv_cache_dtype(arguments: Sequence[str]) -> str:
+    """Returns the dtype that vLLM is told to keep keys and values in."""
+    return _flags(arguments).get("--kv-cache-dtype", "auto")
 
 
 def _prefix_caching(arguments: Sequence[str]) -> bool | None:

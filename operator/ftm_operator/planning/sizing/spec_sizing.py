@@ -1,7 +1,8 @@
 """Sizes a model for what its spec asks and a cluster offers; says what would fit where nothing does. Pure.
 
 AWQ's groups must divide what each rank holds, so a smaller group may allow a size that a larger one forbids: of the
-groups that may be, the one that takes the fewest GPUs is chosen, and of those the largest.
+groups that may be, the one that takes the fewest GPUs is chosen, and of those the largest. So it is with the slots for
+adapters: as many as take no GPU more than one slot would.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from dataclasses import dataclass, replace
 from ftm_jobs.contract.facts import BaseFacts
 from ftm_operator.api.v1alpha1 import FineTunedModelSpec
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
-from ftm_operator.planning.memory.engine_setup import version_of_image
+from ftm_operator.planning.memory.engine_setup import AdapterSlots, EngineSetup, version_of_image
 from ftm_operator.planning.model.architecture import Architecture, architecture
 from ftm_operator.planning.rules.awq import GROUP_SIZES, AwqChoice
 from ftm_operator.planning.rules.rejection import Rejection
+from ftm_operator.planning.sizing.adapter_room import AdapterRoom
 from ftm_operator.planning.sizing.choice import size
 from ftm_operator.planning.sizing.offered_classes import nothing_offered, offered
 from ftm_operator.planning.sizing.outcome import NoFit, RejectedLayout, Sizing
@@ -28,6 +30,8 @@ class Offer:
     classes: tuple[AcceleratorClass, ...]
     several_nodes: bool = True
     engine: KnownEngine = DEFAULT_ENGINE
+    room: AdapterRoom | None = None
+    """The room for adapters that is wanted beside the base; None in mode Merged."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ def size_spec(spec: FineTunedModelSpec, base: BaseFacts, awq: AwqChoice | None, 
     fitting = [answer for answer in answers if isinstance(answer, Sizing)]
     if fitting:
         return min(fitting, key=lambda sizing: (sizing.option.layout.gpus, sizing.option.layout.nodes))
-    return _refusal(model, requests[0], classes, answers[0])
+    closest = -1 if offer.room else 0
+    return _refusal(model, requests[closest], classes, answers[closest])
 
 
 def _refusal(
@@ -70,13 +75,19 @@ def _requests(spec: FineTunedModelSpec, awq: AwqChoice | None, offer: Offer) -> 
     asked, engine, image = request_of(spec), offer.engine, spec.serving.image
     request = replace(
         asked,
-        several_nodes=offer.several_nodes,
+        several_nodes=offer.several_nodes and not offer.room,
         corrections=engine.corrections,
         engine=replace(asked.engine, version=version_of_image(image) if image else engine.version),
     )
+    if room := offer.room:
+        return [replace(request, room=room, engine=_with_slots(request.engine, room, count)) for count in room.slots]
     if awq is None:
         return [request]
     groups = [awq.group_size]
     if spec.quantization.awq.group_size is None:
         groups += [group for group in GROUP_SIZES if group < awq.group_size]
     return [replace(request, scheme=awq.scheme(group)) for group in groups]
+
+
+def _with_slots(engine: EngineSetup, room: AdapterRoom, count: int) -> EngineSetup:
+    return replace(engine, slots=AdapterSlots(count, room.max_rank))

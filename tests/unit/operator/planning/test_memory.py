@@ -1,7 +1,7 @@
 """Bytes of one rank against what is published and what the formulae's own examples say."""
 
 from dataclasses import replace
-from math import ceil
+from math import ceil, prod
 
 import pytest
 
@@ -17,15 +17,15 @@ from ftm_operator.planning.memory.engine_setup import (
 from ftm_operator.planning.memory.kv_cache import CacheOptions, kv_cache
 from ftm_operator.planning.memory.llama_cpp import cache_bytes
 from ftm_operator.planning.memory.lora import slot_bytes
-from ftm_operator.planning.memory.reserves import Batch, Reserve, activations, default_batch, reserves
+from ftm_operator.planning.memory.reserves import Batch, Reserve, activations, default_batch, reserves, rotary_table
 from ftm_operator.planning.memory.speculation import draft_bytes, with_draft_layers
-from ftm_operator.planning.memory.weights import rank_weights, stage_layers
-from ftm_operator.planning.model.architecture import Indexer
+from ftm_operator.planning.memory.weights import rank_shape, rank_weights, stage_layers
+from ftm_operator.planning.model.architecture import Indexer, architecture
 from ftm_operator.planning.model.layer_attention import LayerAttention
 from ftm_operator.planning.model.quantization import AWQ, FP8, NONE, Scheme
 from ftm_operator.planning.rules.layout import Layout
 from ftm_operator.planning.rules.tensor_parallel import Split, first_rejection
-from tests.unit.operator.planning.catalogue import model_of
+from tests.unit.operator.planning.catalogue import base_facts_of, model_of
 
 H100 = Batch(8192, 1024)
 PUBLISHED = [
@@ -242,9 +242,64 @@ def test_cuda_graphs_need_a_block_for_each_sequence_where_layers_keep_a_state() 
 
 
 def test_an_index_is_kept_beside_the_latent() -> None:
-    model = replace(model_of("deepseek-v3"), indexer=Indexer(64, 128, 61))
+    model = replace(model_of("deepseek-v3"), indexer=Indexer(64, 128, 61, 2048))
     assert kv_cache(model, 8, 1, "bfloat16", 2048).pool_block_bytes == 64 * 61 * (576 * 2 + 132)
     assert kv_cache(model, 8, 1, "fp8", 2048).pool_block_bytes == 64 * 61 * (656 + 132)
+
+
+def test_the_tokens_that_an_index_chooses_have_a_buffer() -> None:
+    found = reserves(model_of("glm-5"), Layout(8, 1, 1), "bfloat16", H100, EngineSetup((0, 20)))
+    assert found["chosenTokens"] == Reserve(8192 * 2048 * 4, 8192 * 2048 * 4)
+
+
+def test_a_packed_projection_of_latents_is_held_unpacked_too() -> None:
+    model = model_of("deepseek-v3")
+    held = rank_weights(model, 8, 1, "bfloat16", model.quantization).attention
+    scheme = replace(model.quantization, experts_only=True)
+    as_stored = [each for each in model.tensors if ".self_attn." in each.name and len(each.shape) == 2]
+    packed = sum(each.count * model.quantization.linear_bytes(*rank_shape(each, model, 8)) for each in as_stored)
+    norms = sum(2 * each.count * each.shape[0] for each in model.tensors if "_a_layernorm" in each.name)
+    assert held - packed - norms == 61 * 16 * (128 + 128) * 512 * 2
+    assert rank_weights(model, 8, 1, "bfloat16", scheme).attention == sum(
+        2 * each.count * prod(rank_shape(each, model, 8)) for each in model.tensors if ".self_attn." in each.name
+    )
+
+
+def test_adapters_in_a_bases_own_files_are_not_loaded() -> None:
+    """As in Phi-4-multimodal's."""
+    facts = base_facts_of("phi-4-multimodal")
+    assert facts.tensors
+    wrapped = [
+        each.model_copy(update={"name": each.name.replace("_proj.weight", "_proj.base_layer.weight")})
+        for each in facts.tensors
+    ]
+    matrices = [
+        TensorGroup(name=f"model.layers.*.mlp.down_proj.lora_{side}.{mode}.weight", shape=shape, dtype="BF16", count=32)
+        for mode in ("vision", "speech")
+        for side, shape in (("A", (256, 8192)), ("B", (3072, 256)))
+    ]
+    found = architecture(facts.model_copy(update={"tensors": (*wrapped, *matrices)}))
+    plain = model_of("phi-4-multimodal")
+    for tp in (1, 2):
+        assert rank_weights(found, tp, 1, "bfloat16", NONE) == rank_weights(plain, tp, 1, "bfloat16", NONE)
+
+
+def test_the_layers_of_a_merger_are_divided_by_either_name() -> None:
+    model = model_of("qwen2-vl-7b")
+    renamed = [
+        each.model_copy(update={"name": each.name.replace("linear_fc1", "mlp.*").replace("linear_fc2", "mlp.*")})
+        for each in model.tensors
+    ]
+    assert renamed != list(model.tensors)
+    found = rank_weights(replace(model, tensors=tuple(renamed)), 4, 1, "bfloat16", NONE)
+    assert found == rank_weights(model, 4, 1, "bfloat16", NONE)
+
+
+def test_a_table_of_frames_is_longer_and_by_version_may_not_be() -> None:
+    found = {name: rotary_table(model_of(name), "bfloat16") for name in ("qwen2-vl-7b", "qwen3-vl-8b", "gpt-oss-20b")}
+    assert found["qwen2-vl-7b"] == Reserve(4 * 32768 * 128 * 2, 4 * 32768 * 128 * 2)
+    assert found["qwen3-vl-8b"] == Reserve(262144 * 128 * 2, 4 * 262144 * 128 * 2)
+    assert found["gpt-oss-20b"] == Reserve(131072 * 64 * 4, 131072 * 64 * 4)
 
 
 def test_whole_experts_are_on_each_rank_where_experts_are_parallel() -> None:

@@ -14,7 +14,7 @@ from ftm_jobs.stores.file import FileStore
 from ftm_operator.planning.model.architecture import architecture
 from ftm_operator.planning.model.config_facts import facts_of_config
 from tests.unit.jobs.files import Shapes, header
-from tests.unit.operator.planning.catalogue import MODELS, config
+from tests.unit.operator.planning.catalogue import MODELS, NEWER, config
 
 CHATGLM: dict[str, Any] = {
     "architectures": ["ChatGLMModel"],
@@ -46,7 +46,7 @@ def inspected(content: dict[str, Any], planned: BaseFacts) -> BaseFacts:
     return base_facts(base).model_copy(update={"uri": planned.uri})
 
 
-@pytest.mark.parametrize("name", [*MODELS, "chatglm3-6b"])
+@pytest.mark.parametrize("name", [*MODELS, *NEWER, "chatglm3-6b"])
 def test_the_inspect_job_and_the_planner_read_the_same_facts(name: str) -> None:
     content = CHATGLM if name == "chatglm3-6b" else config(name)
     planned = facts_of_config("hf://models/x", "sha256:0", content)
@@ -93,3 +93,42 @@ def test_blocks_that_are_named_one_by_one_are_states_attention_or_neither() -> N
     content = {**config("llama-3-8b"), "layers_block_type": ["mamba", "mlp", "attention", "moe", "hybrid"]}
     model = architecture(facts_of_config("hf://models/x", "sha256:0", content))
     assert [layer.kind for layer in model.attention] == ["state", "full", "full", "state"]
+
+
+def test_short_convolutions_are_known_by_lfm2s_own_fields() -> None:
+    content = {**config("lfm2-1.2b"), "block_ff_dim": 6656, "conv_L_cache": 4, "full_attn_idxs": [2, 5, 8, 10, 12, 14]}
+    del content["layer_types"]
+    model = architecture(facts_of_config("hf://models/x", "sha256:0", content))
+    assert (model.mlp_width, model.state and model.state.kernel) == (6656, 4)
+    assert [number for number, layer in enumerate(model.attention) if layer.kind == "full"] == [2, 5, 8, 10, 12, 14]
+    widths = {group.shape[0] for group in model.tensors if group.name.endswith("up_proj.weight")}
+    assert widths == {4608}
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "width"),
+    [
+        ("qwen3-next-80b-a3b", {}, 64),
+        ("qwen3-next-80b-a3b", {"partial_rotary_factor": 0.5}, 128),
+        ("qwen3-next-80b-a3b", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 1.0}}, 256),
+        ("minimax-m2", {}, 64),
+        ("glm-4.5-air", {}, 64),
+        ("granite-4.0-h-1b", {}, 0),
+        ("granite-4.0-h-1b", {"position_embedding_type": "rope"}, 128),
+        ("llama-3-8b", {}, 128),
+        ("llama-3-8b", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 128),
+    ],
+)
+def test_the_numbers_of_a_head_that_are_turned(name: str, changed: dict[str, Any], width: int) -> None:
+    planned = facts_of_config("hf://models/x", "sha256:0", {**config(name), **changed})
+    model = architecture(planned)
+    assert model.rotary.width_of(model.head_size) == width
+
+
+@pytest.mark.parametrize("name", ["qwen3-next-80b-a3b", "minimax-m2", "granite-4.0-h-1b"])
+def test_all_of_a_head_counts_where_an_older_inspection_left_out_how_much_is_turned(name: str) -> None:
+    planned = facts_of_config("hf://models/x", "sha256:0", config(name))
+    new = ("partial_rotary_factor", "rotary_dim", "position_embedding_type")
+    kept = {field: value for field, value in (planned.config or {}).items() if field not in new}
+    model = architecture(planned.model_copy(update={"config": kept}))
+    assert model.rotary.width_of(model.head_size) == model.head_size

@@ -1,6 +1,6 @@
 """Predictions against what vLLM logged when it started the same models.
 
-Weights are right within 1.5 %, the KV cache's bytes for each token within 1 %, and no verdict is wrong. Tokens are
+Weights are right within 1.2 %, the KV cache's bytes for each token within 1 %, and no verdict is wrong. Tokens are
 never promised where there are none: at most 3 % too many, however many too few, since the reserves take the safe end.
 """
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.operator.planning.vllm_logs import LOGS, Log
 
-WITHIN = {"weights": 0.015, "kv_bytes": 0.01, "kv_tokens": 0.03, "verdict": 0}
+WITHIN = {"weights": 0.012, "kv_bytes": 0.01, "kv_tokens": 0.03, "verdict": 0}
 FAULTS: set[tuple[str, str]] = set()
 """Logs and items that are predicted wrong, and are to be mended."""
 ITEMS = [(log, item) for log in LOGS for item in log.fields["compare"]]
