@@ -17,6 +17,7 @@ from ftm_jobs.stores.source import parse_source
 from tests.places import Place
 
 KEPT, UNUSED, CUT = (f"merge-{digit * 32}" for digit in "123")
+ADAPTER = f"adapter-{'4' * 32}"
 WEIGHTS = b"weights" * 1000
 
 
@@ -96,6 +97,12 @@ def test_gc_takes_what_a_killed_merge_left_after_a_day(store: Place) -> None:
     assert CUT not in gc(store, days=0.9)
     assert gc(store, days=2.5, delete=True)[CUT] == ("it has no manifest", "nothing was written to it for 2 days")
     assert {path.partition("/")[0] for path in store.built()} == {KEPT, "notes"}
+
+
+def test_gc_leaves_a_kept_adapter_a_day_since_no_resource_names_it_before_its_job_has_ended(store: Place) -> None:
+    build(store, ADAPTER)
+    assert ADAPTER not in gc(store, days=0.9)
+    assert gc(store, days=1.1)[ADAPTER] == ("nothing refers to it",)
 
 
 def test_gc_removes_a_manifest_before_its_files(store: Place, monkeypatch: pytest.MonkeyPatch) -> None:

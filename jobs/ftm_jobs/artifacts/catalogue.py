@@ -1,7 +1,8 @@
 """`artifacts list|show|verify|gc`: what a store of artifacts holds, for people.
 
 Only folders that are named like an artifact are looked at. A folder without a manifest is a merge that runs or that was
-killed; gc takes it once nothing in it was written for a day. An artifact loses its manifest first, so that whatever
+killed; gc takes it once nothing in it was written for a day. A kept adapter has a day, too: no resource can name its
+key before its Job has ended. An artifact loses its manifest first, so that whatever
 stops gc, nothing half removed looks complete.
 """
 
@@ -11,7 +12,7 @@ from datetime import datetime, timedelta
 
 from ftm_jobs.artifacts.manifest import list_artifact, read_manifest
 from ftm_jobs.contract.byte_counts import format_bytes
-from ftm_jobs.contract.keys import ARTIFACT_KEY
+from ftm_jobs.contract.keys import ADAPTER_PREFIX, ARTIFACT_KEY
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Catalogue, Manifest, ManifestFile, StoredArtifact
 from ftm_jobs.contract.steps import Outcome
 from ftm_jobs.errors import InvalidInput, Reason
@@ -145,10 +146,11 @@ def _garbage(artifact: StoredArtifact, keep: Collection[str], now: datetime) -> 
     """The artifact with the reason why it goes; None when it stays."""
     if artifact.key in keep:
         return None
+    young = artifact.written is not None and now - artifact.written < ABANDONED_AFTER
+    if young and (not artifact.complete or artifact.key.startswith(ADAPTER_PREFIX)):
+        return None
     if artifact.complete:
         return artifact.model_copy(update={"notes": ("nothing refers to it",)})
-    if artifact.written and now - artifact.written < ABANDONED_AFTER:
-        return None
     days = f"{(now - artifact.written).days} days" if artifact.written else "an unknown time"
     return artifact.model_copy(update={"notes": (*artifact.notes[:1], f"nothing was written to it for {days}")})
 

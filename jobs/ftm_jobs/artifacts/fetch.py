@@ -1,14 +1,16 @@
 """Fetches an artifact's files into a local folder, each proven by its sha256, its manifest last.
 
+Blocks come by ranges, many at a time, into memory that is used again, and are written and hashed in the file's order.
+The readers are shared out by size: a model of one file gets as many as one of many.
+
 Runs in an image without torch, numpy and safetensors. A file appears by rename once its sha256 is right, so whoever
 reads the folder never sees half a file; a second run keeps what is right and fetches the rest.
 """
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from ftm_jobs.artifacts.manifest import artifact, corrupt, list_artifact, read_manifest
@@ -18,14 +20,18 @@ from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.runtime.os_errors import explain
-from ftm_jobs.runtime.pipeline import in_order
+from ftm_jobs.runtime.pipeline import Stage, in_order
 from ftm_jobs.runtime.progress import Progress
-from ftm_jobs.stores import Store, open_store
+from ftm_jobs.stores import Stat, Store, open_store
 from ftm_jobs.stores.source import Source
+from ftm_jobs.stores.transfer import read_through
 
 FILES_AT_ONCE = 3
-READERS_PER_FILE = 6
-BLOCKS_PER_FILE = 8
+"""As many files are hashed at the same time, each by one thread."""
+READERS = 18
+"""Ranges that are read at the same time, of all files together."""
+FEWEST_READERS = 6
+"""Readers of each file, however small its share: so there may be READERS and FILES_AT_ONCE - 1 times as many more."""
 
 
 def fetch(source: Source, folder: Path) -> Report:
@@ -34,6 +40,48 @@ def fetch(source: Source, folder: Path) -> Report:
     Raises InvalidInput when it is missing, incomplete or corrupt, Failed when a retry may help.
     """
     store = open_store(source)
+    manifest, text, result = open_artifact(store, source)
+    return fetch_files(store, manifest.files, folder.absolute(), text, result)
+
+
+def fetch_files(
+    store: Store, files: Sequence[ManifestFile], folder: Path, manifest: bytes, artifact: Artifact
+) -> Report:
+    """Fills the folder with these files of an artifact, and with its manifest once all of them are right."""
+    total_bytes = sum(file.size for file in files)
+
+    def fetch_one(file: ManifestFile) -> bool:
+        return fetch_file(store, folder, progress, file, readers=readers_of(file.size, total_bytes))
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        progress = Progress("fetch", total_bytes)
+        kept = sum(in_order(fetch_one, files, threads=FILES_AT_ONCE, ahead=2 * FILES_AT_ONCE))
+        progress.close()
+        _write_manifest(folder, manifest)
+    except OSError as error:
+        raise explain(error, str(folder)) from error
+    return fetched(folder, store.uri, [file.size for file in files], kept, artifact)
+
+
+def fetched(folder: Path, uri: str, sizes: Sequence[int], kept: int, artifact: Artifact | None = None) -> Report:
+    """Returns the report of files of these sizes that a folder holds; `kept` of them were there before."""
+    done = "all of them were there already" if kept == len(sizes) else f"{len(sizes) - kept} of them fetched"
+    return Report(
+        step=Step.FETCH,
+        outcome=Outcome.DONE,
+        reason=Reason.FETCHED,
+        message=f"{folder} holds {len(sizes)} files, {format_bytes(sum(sizes))}, of {uri}; {done}",
+        artifact=artifact,
+        reused=kept == len(sizes),
+    )
+
+
+def open_artifact(store: Store, source: Source) -> tuple[Manifest, bytes, Artifact]:
+    """Returns the manifest of the artifact in the store, its bytes, and the artifact, as `checked_artifact` proves it.
+
+    Raises InvalidInput when it is missing, incomplete or not the one that `source` says.
+    """
     files = store.list()
     written = read_manifest(store, files)
     if written is None:
@@ -42,27 +90,7 @@ def fetch(source: Source, folder: Path) -> Report:
             f"{store.uri} has no {MANIFEST_NAME}, so no complete artifact is there: merge first, or correct the URI",
         )
     manifest, text = written
-    result = checked_artifact(store, source, files, manifest, text)
-    folder = folder.absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        progress = Progress("fetch", sum(file.size for file in manifest.files))
-        fetch_one = partial(fetch_file, store, folder, progress)
-        kept = sum(in_order(fetch_one, manifest.files, threads=FILES_AT_ONCE, ahead=2 * FILES_AT_ONCE))
-        progress.close()
-        _write_manifest(folder, text)
-    except OSError as error:
-        raise explain(error, str(folder)) from error
-    reused = kept == len(manifest.files)
-    fetched = "all of them were there already" if reused else f"{len(manifest.files) - kept} of them fetched"
-    return Report(
-        step=Step.FETCH,
-        outcome=Outcome.DONE,
-        reason=Reason.FETCHED,
-        message=f"{folder} holds {result.files} files, {format_bytes(result.total_bytes)}, of {store.uri}; {fetched}",
-        artifact=result,
-        reused=reused,
-    )
+    return manifest, text, checked_artifact(store, source, files, manifest, text)
 
 
 def checked_artifact(
@@ -87,29 +115,27 @@ def checked_artifact(
     return result
 
 
-def fetch_file(store: Store, folder: Path, progress: Progress, file: ManifestFile) -> bool:
+def readers_of(size: int, total_bytes: int) -> int:
+    """Returns how many ranges of a file of this size are read at once, beside the rest of `total_bytes`."""
+    return max(FEWEST_READERS, READERS * size // max(1, total_bytes))
+
+
+def fetch_file(
+    store: Store, folder: Path, progress: Progress, file: ManifestFile, *, readers: int = FEWEST_READERS
+) -> bool:
     """Fetches one file and proves its sha256; returns True when it was there already and right."""
     target = folder / file.path
-    if _is_right(target, file):
+    if is_right(target, file):
         progress.add(file.size)
         return True
     aside = target.with_name(f".{target.name}.{file.sha256[:16]}.partial")
-    digest = hashlib.sha256()
-
-    def read(offset: int) -> bytearray:
-        return store.read(file.path, offset, min(store.block_bytes, file.size - offset))
-
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside.unlink(missing_ok=True)
         with aside.open("xb", buffering=0) as output:
-            offsets = range(0, file.size, store.block_bytes)
-            for data in in_order(read, offsets, threads=READERS_PER_FILE, ahead=BLOCKS_PER_FILE):
-                digest.update(data)
-                _write(output.fileno(), data)
-                progress.add(len(data))
-        if digest.hexdigest() != file.sha256:
-            raise corrupt(store.describe(file.path), f"has sha256 {digest.hexdigest()}, not {file.sha256}")
+            sha256 = _transfer(store, file, output.fileno(), progress, readers)
+        if sha256 != file.sha256:
+            raise corrupt(store.describe(file.path), f"has sha256 {sha256}, not {file.sha256}")
         aside.replace(target)
     finally:
         with suppress(OSError):
@@ -117,17 +143,29 @@ def fetch_file(store: Store, folder: Path, progress: Progress, file: ManifestFil
     return False
 
 
-def _is_right(target: Path, file: ManifestFile) -> bool:
+def _transfer(store: Store, file: ManifestFile, output: int, progress: Progress, readers: int) -> str:
+    """Writes the file's bytes to the descriptor and returns their sha256, in hex."""
+    digest = hashlib.sha256()
+
+    def write(data: memoryview) -> None:
+        while len(data):
+            data = data[os.write(output, data) :]
+
+    def see(data: memoryview) -> None:
+        digest.update(data)
+        progress.add(len(data))
+
+    stages = Stage(write, ordered=True), Stage(see, ordered=True)
+    read_through(store, Stat(file.path, file.size, ""), stages, readers=readers)
+    return digest.hexdigest()
+
+
+def is_right(target: Path, file: ManifestFile) -> bool:
+    """Tells whether a file is there with its size and its sha256; it is read whole."""
     if target.is_symlink() or not target.is_file() or target.stat().st_size != file.size:
         return False
     with target.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest() == file.sha256
-
-
-def _write(descriptor: int, data: bytearray) -> None:
-    view = memoryview(data)
-    while len(view):
-        view = view[os.write(descriptor, view) :]
 
 
 def _write_manifest(folder: Path, text: bytes) -> None:

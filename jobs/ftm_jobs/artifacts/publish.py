@@ -34,7 +34,31 @@ def complete(target: WritableStore, key: str) -> Artifact | None:
     return artifact(target, manifest, text)
 
 
-def completed_by_another_run(target: WritableStore, key: str) -> Artifact | None:
+def published_once(
+    target: WritableStore,
+    key: str,
+    make: Callable[[], Manifest],
+    remove_journal: Callable[[WritableStore], None] | None = None,
+) -> tuple[Artifact, bool]:
+    """Returns the artifact, and whether it was complete before or another run completed it meanwhile.
+
+    `make` writes its files and returns its manifest. What `make` raises is raised where no other run was done first.
+    """
+    if artifact := complete(target, key):
+        remove_leftovers(target, remove_journal)
+        return artifact, True
+    try:
+        artifact, reused = publish(target, make())
+    except StepError:
+        meanwhile = _completed_by_another_run(target, key)
+        if meanwhile is None:
+            raise
+        artifact, reused = meanwhile, True
+    remove_leftovers(target, remove_journal)
+    return artifact, reused
+
+
+def _completed_by_another_run(target: WritableStore, key: str) -> Artifact | None:
     """Returns the artifact that another run completed meanwhile; None when there is none that can be read."""
     try:
         return complete(target, key)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 SHA256_METADATA = "sha256"
+READ_BYTES = 1024 * 1024
+"""Bytes to take from a response at once: urllib3 copies them, which is cheap only while they are in the processor's
+cache."""
 _BODY_ERRORS = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError, OSError)
 
 
@@ -98,7 +101,7 @@ class S3Store(WritableStore):
         with answer["Body"] as body:
             try:
                 while done < len(buffer):
-                    count = body.readinto(buffer[done:])  # type: ignore[arg-type]  # the stub asks for a file
+                    count = body.readinto(buffer[done : done + READ_BYTES])  # type: ignore[arg-type]  # the stub asks for a file
                     if not count:
                         raise TransientError(f"answered {done} of {len(buffer)} bytes from {offset}")
                     done += count

@@ -7,7 +7,7 @@ that were read have the sha256 that the source declares.
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -26,8 +26,12 @@ BLOCKS_AHEAD = 6
 """With fewer, threads wait for each other; with more, blocks leave the processors' cache before they are written."""
 
 
-def copy(source: Store, stat: Stat, target: WritableStore, progress: Progress) -> ManifestFile:
+def copy(
+    source: Store, stat: Stat, target: WritableStore, progress: Progress, *, readers: int | None = None
+) -> ManifestFile:
     """Copies the file as it is. Raises InvalidInput (CorruptSource, SourceChanged) and what stores raise.
+
+    `readers` is as for `read_through`.
 
     Every byte is read from the source and hashed, so the digest that is returned was proven here, or is sealed. Where
     both sides are one store that copies by itself, the bytes are not sent back to it: it copies the version that was
@@ -43,15 +47,19 @@ def copy(source: Store, stat: Stat, target: WritableStore, progress: Progress) -
             progress.add(size)
 
         try:
-            return _copy(source, stat, copier, count)
+            return _copy(source, stat, copier, count, readers)
         except NotCopied as refusal:
             _LOG.warning("%s: %s; it is streamed instead", target.describe(stat.path), refusal)
             progress.add(-read)
-    return _copy(source, stat, target.writer(stat.path, stat.size), progress.add)
+    return _copy(source, stat, target.writer(stat.path, stat.size), progress.add, readers)
 
 
 def _copy(
-    source: Store, stat: Stat, target: AbstractContextManager[Writer], count: Callable[[int], None]
+    source: Store,
+    stat: Stat,
+    target: AbstractContextManager[Writer],
+    count: Callable[[int], None],
+    readers: int | None,
 ) -> ManifestFile:
     digest = None if stat.sealed else hashlib.sha256()
     with target as writer:
@@ -61,7 +69,7 @@ def _copy(
             count(len(data))
 
         hashed = [Stage[memoryview](digest.update, ordered=True)] if digest else []
-        _read(source, stat, *hashed, Stage(write, ordered=True))
+        read_through(source, stat, [*hashed, Stage(write, ordered=True)], readers=readers)
         if digest:
             check_sha256(source, stat, digest.hexdigest())
     sha256 = digest.hexdigest() if digest else stat.sha256
@@ -77,7 +85,7 @@ def sha256_of(store: Store, path: str, size: int, progress: Progress) -> str:
         digest.update(data)
         progress.add(len(data))
 
-    _read(store, Stat(path, size, ""), Stage(see, ordered=True))
+    read_through(store, Stat(path, size, ""), [Stage(see, ordered=True)])
     return digest.hexdigest()
 
 
@@ -111,8 +119,11 @@ class Buffers:
         data.release()
 
 
-def _read(source: Store, stat: Stat, *stages: Stage[memoryview]) -> None:
-    """Sends the file's bytes through the stages, in blocks."""
+def read_through(source: Store, stat: Stat, stages: Sequence[Stage[memoryview]], *, readers: int | None = None) -> None:
+    """Sends the file's bytes through the stages, in blocks.
+
+    `readers` is how many ranges are read at once, where the source says otherwise; never of a local file.
+    """
     buffers = Buffers(source.block_bytes)
 
     def read(offset: int) -> memoryview:
@@ -121,10 +132,12 @@ def _read(source: Store, stat: Stat, *stages: Stage[memoryview]) -> None:
         return data
 
     offsets = range(0, stat.size, source.block_bytes)
-    through(offsets, read, [*stages, Stage(buffers.give_back)], **at_once(source))
+    through(offsets, read, [*stages, Stage(buffers.give_back)], **at_once(source, readers))
 
 
-def at_once(source: Store) -> dict[str, int]:
+def at_once(source: Store, readers: int | None = None) -> dict[str, int]:
+    if readers and source.readers:
+        return {"threads": readers + 1, "ahead": readers + 2}
     threads = PROCESSORS + source.readers
     return {"threads": threads, "ahead": max(BLOCKS_AHEAD, threads + 2)}
 

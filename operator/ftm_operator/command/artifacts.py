@@ -5,8 +5,9 @@ The Jobs' own command does the work; this asks the cluster for the artifacts tha
 
 import asyncio
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from ftm_jobs.contract.byte_counts import format_bytes_in_column as column
 from ftm_jobs.contract.keys import QuantizedBase
 from ftm_jobs.contract.manifest import Catalogue, Manifest, StoredArtifact
 from ftm_jobs.contract.steps import Outcome, Step
+from ftm_operator.api import fine_tuned_adapter
 from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.command.options import OutputFormat, OutputOption, WholeSummary
 from ftm_operator.command.sources import source
@@ -22,13 +24,15 @@ from ftm_operator.local import steps as local
 from ftm_operator.local.errors import LocalError, StepFailed, WrongUse
 from ftm_operator.observe.references import references
 from ftm_operator.resources.serving.leader_worker_set import KIND as LEADER_WORKER_SET
-from ftm_operator.runtime.cluster import OPTIONAL, ApiError, Cluster, NoCluster
+from ftm_operator.resources.versions.controller_revision import KIND as CONTROLLER_REVISION
+from ftm_operator.runtime.cluster import ApiError, Cluster, NoCluster
+from ftm_operator.runtime.kinds import OPTIONAL
 
 artifacts = typer.Typer(
     help="List, show, verify or remove what a store of artifacts holds.", no_args_is_help=True, rich_markup_mode=None
 )
-REFERRING = ("Deployment", LEADER_WORKER_SET, "Pod")
-"""Kinds of children whose pods fetch artifacts."""
+REFERRING = ("Deployment", LEADER_WORKER_SET, "Pod", CONTROLLER_REVISION)
+"""Kinds of children whose pods fetch artifacts, or would if their version served again."""
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE_URI", help="s3://bucket/prefix or a path.")]
 
 
@@ -75,8 +79,8 @@ def gc(
 ) -> None:
     """Remove artifacts that nothing refers to, and what killed merges left a day ago or before.
 
-    What refers to artifacts are the FineTunedModels of the cluster that kubeconfig points to, in all namespaces, and
-    their Pods. If several clusters share the store, name what to keep with --keep.
+    What refers to artifacts are the FineTunedModels and FineTunedAdapters of the cluster that kubeconfig points to, in
+    all namespaces, and their Pods. If several clusters share the store, name what to keep with --keep.
     """
     kept = sorted(set(keep) if keep else _referred_to())
     _show(_run("gc", store, *(["--delete"] if delete else []), "--keep", *kept), output)
@@ -153,25 +157,39 @@ def _show(catalogue: Catalogue, output: OutputFormat) -> None:
 def _referred_to() -> set[str]:
     """Raises LocalError when the cluster cannot be asked, or refers to nothing."""
     try:
-        models, children = asyncio.run(_observe())
+        observed = asyncio.run(_observe())
     except (ApiError, NoCluster) as error:
         message = (
             f"the cluster cannot be asked which artifacts it refers to: {error}; name the artifacts to keep: --keep KEY"
         )
         raise WrongUse(message) from None
-    keys = references(models, children)
+    keys = references(observed.models, observed.adapters, observed.children)
+    resources = f"{len(observed.models)} FineTunedModels"
+    if observed.adapters:
+        resources += f" and {len(observed.adapters)} FineTunedAdapters"
     if not keys:
         raise WrongUse(
-            f"the cluster's {len(models)} FineTunedModels refer to no artifact, so all would go; if this is the right "
+            f"the cluster's {resources} refer to no artifact, so all would go; if this is the right "
             "cluster, name the artifacts to keep: --keep KEY"
         )
-    local.say(f"{len(models)} FineTunedModels refer to {len(keys)} artifacts")
+    local.say(f"{resources} refer to {len(keys)} artifacts")
     return keys
 
 
-async def _observe() -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+@dataclass(frozen=True)
+class _Observed:
+    """The objects of a cluster that may refer to artifacts."""
+
+    models: list[Any]
+    adapters: list[Any]
+    children: list[Any]
+
+
+async def _observe() -> _Observed:
     async with Cluster.connect() as cluster:
         models = (await cluster.list(KIND)).items
+        has_adapters = await cluster.serves(fine_tuned_adapter.KIND)
+        adapters = (await cluster.list(fine_tuned_adapter.KIND)).items if has_adapters else []
         kinds = [kind for kind in REFERRING if kind not in OPTIONAL or await cluster.serves(kind)]
         children = [item for kind in kinds for item in (await cluster.list(kind)).items]
-    return models, children
+    return _Observed(models, adapters, children)
