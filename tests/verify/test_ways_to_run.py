@@ -72,7 +72,8 @@ def test_models_are_read_and_reports_are_written_in_s3(s3: S3, run: Run, small: 
     )
     assert not failed(report)
     assert report.artifact
-    assert {path.rpartition("/")[2] for path in s3.built()} == {"manifest.json", "report.html", "verification.json"}
+    written = {path.rpartition("/")[2] for path in s3.built()}
+    assert written == {"manifest.json", "reference.json", "report.html", "verification.json"}
 
 
 def test_a_model_that_computes_between_its_layers_is_noticed(

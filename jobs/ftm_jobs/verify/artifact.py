@@ -1,8 +1,9 @@
 """Verifies that what would be served is what was trained, as an artifact.
 
 Base, adapters, the merged model and the quantized one are measured against each other. The figures, each beside its
-bound, become an artifact: verification.json for programs, report.html for people, manifest.json last. The step is done
-whatever it finds: a check that failed is a result, and what follows from it is the operator's policy.
+bound, become an artifact: verification.json for programs, report.html for people, manifest.json last. What an engine
+is held against once it serves the model is an artifact beside it. The step is done whatever it finds: a check that
+failed is a result, and what follows from it is the operator's policy.
 The key says what was compared with what settings, so a second run finds the artifact and repeats its verdict.
 """
 
@@ -16,11 +17,11 @@ from typing import Any
 
 from ftm_jobs.artifacts.manifest import corrupt
 from ftm_jobs.artifacts.publish import complete, publish, put
-from ftm_jobs.contract.keys import VERIFY_RECIPE, verify_key
+from ftm_jobs.contract.keys import REFERENCE_RECIPE, VERIFY_RECIPE, reference_key, verify_key
 from ftm_jobs.contract.manifest import Artifact, Manifest, ManifestInput
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
-from ftm_jobs.contract.verification import HELD_OUT_TOKENS, Verification
+from ftm_jobs.contract.verification import HELD_OUT_TOKENS, REFERENCE_FILE, ServedReference, Verification
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.merge.inputs import Inputs, load_inputs
 from ftm_jobs.merge.plan import AS_THE_BASE, MergeChoices
@@ -90,13 +91,16 @@ def _verify(request: VerifyRequest, folder: Path) -> Report:
     sources = _inputs(inputs, merged, quantized, calibration, prompts_digest)
     settings = {"maxDivergence": request.max_divergence, "tokens": request.tokens}
     key = verify_key([(each.role, each.digest, each.scale) for each in sources], settings)
-    target = open_artifacts(request.artifacts).child(key)
+    store = open_artifacts(request.artifacts)
+    target, kept_key = store.child(key), reference_key(key)
     if artifact := complete(target, key):
-        return _repeated(target, artifact)
+        reference = complete(store.child(kept_key), kept_key)  # a verification of an older version kept none
+        return _repeated(target, artifact, reference)
     with scratch(key, quantized.gguf_bytes if quantized else 0) as kept:
         gguf = bring_gguf(quantized, kept) if quantized else None
         task = VerificationTask(inputs, merged, quantized, calibration, questions, request.tokens, folder, gguf)
-        content, page = _compute(task, request.max_divergence)
+        content, page, served = _compute(task, request.max_divergence)
+    reference = _keep_reference(store.child(kept_key), kept_key, sources, served)
     files = [put(target, VERIFICATION_FILE, _encoded(content)), put(target, REPORT_FILE, page.encode())]
     manifest = Manifest(
         key=key,
@@ -105,11 +109,28 @@ def _verify(request: VerifyRequest, folder: Path) -> Report:
         inputs=tuple(sources),
         quantized_base=inputs.choices.quantized_base,
         files=tuple(sorted(files, key=lambda file: file.path)),
-        tools={name: tool for name in _TOOLS if (tool := _version(name))},
+        tools=_tools(),
         measurements={check["name"]: check["value"] for check in content["checks"]},
         notes=tuple(content["notes"]),
     )
-    return _report(publish(target, manifest)[0], content, reused=False)
+    return _report(publish(target, manifest)[0], content, reference, reused=False)
+
+
+def _keep_reference(
+    target: WritableStore, key: str, sources: Sequence[ManifestInput], reference: ServedReference
+) -> Artifact:
+    """Writes the reference, before the verdict: whoever finds the verdict finds it too."""
+    text = (json.dumps(reference.to_json(), ensure_ascii=False, allow_nan=False) + "\n").encode()
+    manifest = Manifest(
+        key=key,
+        step=Step.VERIFY,
+        recipe=REFERENCE_RECIPE,
+        inputs=tuple(sources),
+        files=(put(target, REFERENCE_FILE, text),),
+        tools=_tools(),
+        notes=reference.notes,
+    )
+    return publish(target, manifest)[0]
 
 
 def _inputs(
@@ -129,8 +150,8 @@ def _inputs(
     return sources
 
 
-def _compute(task: VerificationTask, max_divergence: float | None) -> tuple[dict[str, Any], str]:
-    """Returns the content of verification.json and report.html."""
+def _compute(task: VerificationTask, max_divergence: float | None) -> tuple[dict[str, Any], str, ServedReference]:
+    """Returns the content of verification.json, of report.html and of reference.json."""
     with torch_threads(cores()):
         measured = measure(task)
     inputs, merged, quantized = task.inputs, task.merged, task.quantized
@@ -142,22 +163,22 @@ def _compute(task: VerificationTask, max_divergence: float | None) -> tuple[dict
         "quantized": quantized.uri if quantized else None,
     }
     content = verification_content(measured, names, notes, max_divergence)
-    return content, render_page(content)
+    return content, render_page(content), measured.reference
 
 
-def _repeated(target: WritableStore, artifact: Artifact) -> Report:
+def _repeated(target: WritableStore, artifact: Artifact, reference: Artifact | None) -> Report:
     size = target.list()[VERIFICATION_FILE]
     label = target.describe(VERIFICATION_FILE)
     if size > LARGEST_VERIFICATION_BYTES:
         raise corrupt(label, f"has {size} bytes")
     try:
         content = json.loads(bytes(target.read(VERIFICATION_FILE, 0, size)))
-        return _report(artifact, content, reused=True)
+        return _report(artifact, content, reference, reused=True)
     except (ValueError, KeyError, TypeError) as error:
         raise corrupt(label, f"cannot be read ({error})") from error
 
 
-def _report(artifact: Artifact, content: dict[str, Any], *, reused: bool) -> Report:
+def _report(artifact: Artifact, content: dict[str, Any], reference: Artifact | None, *, reused: bool) -> Report:
     return Report(
         step=Step.VERIFY,
         outcome=Outcome.DONE,
@@ -166,12 +187,17 @@ def _report(artifact: Artifact, content: dict[str, Any], *, reused: bool) -> Rep
         artifact=artifact,
         notes=tuple(content["notes"]),
         verification=Verification.model_validate({"passed": content["passed"], "checks": content["checks"]}),
+        reference=reference,
         reused=reused,
     )
 
 
 def _encoded(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _tools() -> dict[str, str]:
+    return {name: tool for name in _TOOLS if (tool := _version(name))}
 
 
 def _version(package: str) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftm_jobs.checkpoint.source_files import copy_companions
+from ftm_jobs.contract.verification import ReferenceText, ServedReference
 from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.text.chat_template import load_template
 from ftm_jobs.text.prompts import TokenizedQuestion, TokenizedText, held_out, tokenize_questions
@@ -13,6 +14,7 @@ from ftm_jobs.verify.figures.difference import Difference
 from ftm_jobs.verify.figures.divergence import Divergence, total
 from ftm_jobs.verify.figures.model_names import ADAPTED, BASE, COARSE, MERGED, PAIRS, QUANTIZED
 from ftm_jobs.verify.measurements.files import FileComparison, compare_files, ends_of_answers, write_expected_files
+from ftm_jobs.verify.measurements.reference import reference_texts, served_reference
 from ftm_jobs.verify.measurements.task import VerificationTask
 from ftm_jobs.verify.models.answers import MOST_TOKENS, Answer, answer
 from ftm_jobs.verify.models.groups import (
@@ -64,9 +66,21 @@ class VerificationMeasurements:
     yardstick: str
     engine: str
     notes: Sequence[str]
+    reference: ServedReference
+    """It is held against an engine once one serves the model."""
 
     def kl(self, reference: str, other: str) -> float:
         return self.comparisons[reference, other].total.kl
+
+
+@dataclass(frozen=True)
+class ComparedModels:
+    """All that is read from the logits of the models."""
+
+    answers: Mapping[str, list[Answer]]
+    """Those of a model that llama.cpp runs."""
+    comparisons: Mapping[tuple[str, str], Comparison]
+    texts: Sequence[ReferenceText]
 
 
 def measure(task: VerificationTask) -> VerificationMeasurements:
@@ -85,7 +99,9 @@ def measure(task: VerificationTask) -> VerificationMeasurements:
     texts = held_out(task.calibration, tokenizer, template, task.tokens)
     for question, given in zip(questions, answers[ADAPTED], strict=True):
         texts.append(TokenizedText(question.question.prompt, (*question.tokens, *given.tokens)))
-    served, comparisons = _compare_models(task, groups, texts, questions, ends)
+    compared = _compare_models(task, groups, texts, questions, ends)
+    answers |= compared.answers
+    served = answers.get(QUANTIZED if task.quantized else MERGED, [])
     coarse = base.group.models[COARSE].source
     for name in weights.unseen(coarse.names):
         coarse.read(name)  # no text runs through it: encoders of images, layers beyond the decoder
@@ -95,14 +111,22 @@ def measure(task: VerificationTask) -> VerificationMeasurements:
         tokenizer,
         texts,
         questions,
-        answers | served,
-        comparisons,
+        answers,
+        compared.comparisons,
         files,
         weights.differences(),
         weights.compared,
         quantized.yardstick,
         quantized.engine,
         [*files.tokenizer.notes, *_notes(base), *quantized.notes, *cut],
+        served_reference(
+            compared.texts,
+            quantized.engine,
+            tokenizer,
+            template,
+            list(zip(questions, served, strict=True)),
+            by_llama_cpp=task.gguf is not None,
+        ),
     )
 
 
@@ -154,8 +178,7 @@ def _compare_models(
     texts: Sequence[TokenizedText],
     questions: Sequence[TokenizedQuestion],
     ends: frozenset[int],
-) -> tuple[dict[str, list[Answer]], dict[tuple[str, str], Comparison]]:
-    """Returns the answers of a model that llama.cpp runs, and the comparison of each pair of models."""
+) -> ComparedModels:
     prompts = [text.tokens for text in texts]
     progress = Progress("verify", sum(group.total_bytes for group in groups))
     logits: dict[str, Logits] = {}
@@ -175,5 +198,6 @@ def _compare_models(
             for reference, other in PAIRS
             if reference in logits and other in logits
         }
+        kept = reference_texts(logits, texts, by_llama_cpp=task.gguf is not None)
     progress.close()
-    return answers, comparisons
+    return ComparedModels(answers, comparisons, kept)

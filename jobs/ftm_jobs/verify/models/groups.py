@@ -4,12 +4,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.errors import Failed, Reason
 from ftm_jobs.merge.inputs import Inputs
 from ftm_jobs.runtime.caller import more_memory
 from ftm_jobs.text.prompts import TokenizedQuestion
-from ftm_jobs.verify.figures.model_names import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED
+from ftm_jobs.verify.figures.model_names import ADAPTED, BASE, COARSE, MERGED, PLAIN, QUANTIZED, ROUNDED
 from ftm_jobs.verify.model_folder import ModelFolder
 from ftm_jobs.verify.models.adapted import (
     AdaptedModel,
@@ -27,13 +29,14 @@ from ftm_jobs.verify.models.answers import (
     answer,
     answer_layerwise,
 )
+from ftm_jobs.verify.models.bfloat16_products import multiply_in_fp32
 from ftm_jobs.verify.models.devices import torch_device
 from ftm_jobs.verify.models.layerwise import LayerwiseModel, Logits, NotStreamable, Tokens, WholeLogits, run
 from ftm_jobs.verify.models.memory import free_memory, whole_bytes
 from ftm_jobs.verify.models.plainly_rounded import GgufRounding, awq_rounding
 from ftm_jobs.verify.models.skeleton import Skeleton
 from ftm_jobs.verify.tensors.awq_formats import DequantizedTensors, read_format
-from ftm_jobs.verify.tensors.sources import SharedTensors, StoredTensors
+from ftm_jobs.verify.tensors.sources import SharedTensors, StoredTensors, TensorSource
 from ftm_jobs.verify.yardsticks import gguf as gguf_yardsticks
 
 OWN_ENGINE = "transformers, layer by layer, fp32"
@@ -130,9 +133,9 @@ def base_group(
 
 
 def merged_group(merged: ModelFolder) -> ModelGroup:
-    """Groups the merged model alone."""
-    stored, shared = _tensors(merged)
-    return ModelGroup(stored, shared, {MERGED: LayerwiseModel(_skeleton(merged.local, shared.names), shared)})
+    """Groups the merged model with itself as engines round it."""
+    group = _merged_alone(merged)
+    return _with(group, ROUNDED, _as_engines_round(merged.local, group.shared))
 
 
 def awq_groups(merged: ModelFolder, quantized: ModelFolder) -> QuantizedGroups:
@@ -140,27 +143,34 @@ def awq_groups(merged: ModelFolder, quantized: ModelFolder) -> QuantizedGroups:
     packing = read_format(quantized.uri, quantized.quantization)
     stored, shared = _tensors(quantized)
     source = DequantizedTensors(shared, packing)
-    group = ModelGroup(stored, shared, {QUANTIZED: LayerwiseModel(_skeleton(quantized.local, source.names), source)})
-    of_merged = merged_group(merged)
+    models = {
+        QUANTIZED: LayerwiseModel(_skeleton(quantized.local, source.names), source),
+        ROUNDED: _as_engines_round(quantized.local, source),
+    }
+    group = ModelGroup(stored, shared, models)
+    of_merged = _merged_alone(merged)
     plain = awq_rounding(of_merged.shared, source.quantized, packing.bits, packing.group_size)
     width = f"groups of {packing.group_size}" if packing.group_size > 0 else "a group per row"
     rounded = LayerwiseModel(_skeleton(merged.local, plain.names), plain)
-    return QuantizedGroups((_with_yardstick(of_merged, rounded), group), f"{packing.bits} bit in {width}", OWN_ENGINE)
+    return QuantizedGroups((_with(of_merged, PLAIN, rounded), group), f"{packing.bits} bit in {width}", OWN_ENGINE)
 
 
 def gguf_groups(merged: ModelFolder, path: Path) -> QuantizedGroups:
     """Groups the merged model with its plain rounding; the GGUF model at `path` is llama.cpp's to run."""
     from ftm_jobs.verify.models.gguf import ENGINE, kinds_of, tensor_kinds
 
-    of_merged = merged_group(merged)
+    of_merged = _merged_alone(merged)
     model = of_merged.models[MERGED]
     kinds = kinds_of(path, model.source.names, model.layers)
     rounding = GgufRounding(kinds, str(merged.config.get("model_type", "")))
     plain = rounding.tensors(of_merged.shared)
     rounded = LayerwiseModel(_skeleton(merged.local, plain.names), plain, rounding.attach)
+    inputs = LayerwiseModel(
+        _skeleton(merged.local, of_merged.shared.names), of_merged.shared, rounding.attach_as_engine
+    )
     types = gguf_yardsticks.describe(tensor_kinds(path).values())
     return QuantizedGroups(
-        (_with_yardstick(of_merged, rounded),),
+        (_with(_with(of_merged, PLAIN, rounded), ROUNDED, inputs),),
         f"tensor by tensor, {gguf_yardsticks.describe_yardsticks(kinds.values())}",
         ENGINE,
         (f"the GGUF file's tensors are {types}",),
@@ -182,8 +192,21 @@ def _tensors(folder: ModelFolder) -> tuple[StoredTensors, SharedTensors]:
     return folder.tensors, SharedTensors(folder.tensors)
 
 
-def _with_yardstick(merged: ModelGroup, rounded: LayerwiseModel) -> ModelGroup:
-    return ModelGroup(merged.stored, merged.shared, {**merged.models, PLAIN: rounded})
+def _merged_alone(merged: ModelFolder) -> ModelGroup:
+    stored, shared = _tensors(merged)
+    return ModelGroup(stored, shared, {MERGED: LayerwiseModel(_skeleton(merged.local, shared.names), shared)})
+
+
+def _as_engines_round(folder: Path, source: TensorSource) -> LayerwiseModel:
+    """Returns the model computed in bfloat16, weights and all that passes between its modules."""
+    skeleton = Skeleton(folder, source.names, torch_device(), torch.bfloat16)
+    if skeleton.device == "cpu":
+        multiply_in_fp32(skeleton.model)
+    return LayerwiseModel(skeleton, source)
+
+
+def _with(group: ModelGroup, name: str, model: LayerwiseModel) -> ModelGroup:
+    return ModelGroup(group.stored, group.shared, {**group.models, name: model})
 
 
 def _skeleton(folder: Path, names: Collection[str]) -> Skeleton:

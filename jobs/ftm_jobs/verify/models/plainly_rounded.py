@@ -15,7 +15,7 @@ from ftm_jobs.checkpoint.configs import CONV1D_MODEL_TYPES
 from ftm_jobs.verify.models.skeleton import Skeleton
 from ftm_jobs.verify.tensors.sources import ChangedTensors, TensorSource
 from ftm_jobs.verify.yardsticks import rounding
-from ftm_jobs.verify.yardsticks.gguf import Yardstick, yardstick
+from ftm_jobs.verify.yardsticks.gguf import Yardstick, engine_rounding, yardstick
 
 
 def awq_rounding(source: TensorSource, quantized: frozenset[str], bits: int, group: int) -> TensorSource:
@@ -39,9 +39,17 @@ class GgufRounding:
 
     def attach(self, skeleton: Skeleton, modules: Mapping[str, nn.Module]) -> list[Any]:
         """Rounds what enters the Linear layers that are loaded."""
+        return self._attach(skeleton, modules, yardstick)
+
+    def _attach(
+        self,
+        skeleton: Skeleton,
+        modules: Mapping[str, nn.Module],
+        rule_of: Callable[[str, str], Yardstick | None],
+    ) -> list[Any]:
         handles = []
         for name, kind in self.kinds.items():
-            rule = yardstick(name, kind)
+            rule = rule_of(name, kind)
             if rule is None:
                 continue
             handles += [
@@ -50,6 +58,10 @@ class GgufRounding:
                 if module and module in modules
             ]
         return handles
+
+    def attach_as_engine(self, skeleton: Skeleton, modules: Mapping[str, nn.Module]) -> list[Any]:
+        """Rounds what enters the Linear layers that are loaded by as many bits as llama.cpp has for it."""
+        return self._attach(skeleton, modules, engine_rounding)
 
     def _round(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         rule = yardstick(name, self.kinds[name]) if name in self.kinds else None

@@ -1,7 +1,7 @@
 """Holds transformers' own modules of a model without weights, and loads parts when they are needed.
 
 The model is built on the meta device. `load` puts the tensors of one part into it through transformers' conversion
-from names and layouts on disk to those in memory (fused experts, renamed prefixes), in fp32; `drop` takes them out
+from names and layouts on disk to those in memory (fused experts, renamed prefixes); `drop` takes them out
 again. Buffers that are computed from the config (rotary frequencies) are made once.
 """
 
@@ -22,12 +22,18 @@ from ftm_jobs.verify.tensors.sources import TensorSource
 class Skeleton:
     """Holds a model whose tensors are on the meta device except for the parts that are loaded."""
 
-    def __init__(self, folder: Path, names: Iterable[str], device: str = "cpu") -> None:
-        """Builds the modules; `folder` holds config.json, `names` are the tensors on disk. Raises InvalidInput."""
+    def __init__(
+        self, folder: Path, names: Iterable[str], device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Builds the modules, which compute in `dtype`.
+
+        `folder` holds config.json, `names` are the tensors on disk. Raises InvalidInput.
+        """
         from transformers.conversion_mapping import get_model_conversion_mapping
 
         self.device = device
-        self.model = empty_model(folder)
+        self.dtype = dtype
+        self.model = empty_model(folder, dtype)
         self.decoder: Any = self.model.get_decoder()
         self._modules = dict(self.model.named_modules())
         self._conversions: Any = get_model_conversion_mapping(self.model)
@@ -85,9 +91,7 @@ class Skeleton:
         from transformers.modeling_utils import LoadStateDictConfig
 
         tensors = {name: source.read(name) for name in self.tensors_below(modules)}
-        settings = LoadStateDictConfig(
-            dtype=torch.float32, weight_mapping=self._conversions, device_map={"": self.device}
-        )
+        settings = LoadStateDictConfig(dtype=self.dtype, weight_mapping=self._conversions, device_map={"": self.device})
         with without_progress_bars():
             loading, _ = convert_and_load_state_dict_in_model(self.model, tensors, settings)
         for problem in (loading.conversion_errors, loading.mismatched_keys, loading.error_msgs):

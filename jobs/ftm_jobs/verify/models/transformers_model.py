@@ -11,14 +11,14 @@ from torch import nn
 from ftm_jobs.errors import InvalidInput, Reason
 
 
-def empty_model(folder: Path) -> Any:
+def empty_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """Returns the model of a folder's config.json, without weights. Raises InvalidInput (UnsupportedBase)."""
     from transformers import AutoConfig
 
     config = _config(AutoConfig, folder)
     config.use_cache = False
     with torch.device("meta"):
-        model: Any = model_class(config)._from_config(config, dtype=torch.float32).eval()
+        model: Any = model_class(config)._from_config(config, dtype=dtype).eval()
     model.requires_grad_(False)
     return model
 

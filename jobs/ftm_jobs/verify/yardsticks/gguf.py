@@ -58,6 +58,15 @@ def yardstick(tensor: str, kind: str) -> Yardstick | None:
     return YARDSTICKS[kind]
 
 
+ENGINE_FLOATS = {"F32": Yardstick(10), "F16": Yardstick(10), "BF16": Yardstick(7)}
+"""The floats that llama.cpp's kernels make of what enters a layer of these types; an F32 model's cache is F16."""
+
+
+def engine_rounding(tensor: str, kind: str) -> Yardstick | None:
+    """Returns how llama.cpp rounds what enters a layer of this type. Raises InvalidInput for an unknown type."""
+    return ENGINE_FLOATS.get(kind) or yardstick(tensor, kind)
+
+
 def describe(kinds: Iterable[str]) -> str:
     """Returns `Q5_1 ×180, Q6_K ×31, F32 ×61`, the commonest first."""
     counted = sorted(Counter(kinds).items(), key=lambda each: (-each[1], each[0]))
