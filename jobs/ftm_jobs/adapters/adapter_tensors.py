@@ -12,7 +12,7 @@ from ftm_jobs.adapters.saved_modules import without_copies
 from ftm_jobs.adapters.tensor_names import plain_names
 from ftm_jobs.checkpoint.adapter_config import AdapterConfig
 from ftm_jobs.checkpoint.headers import FLOATING_DTYPES, Header, Tensor
-from ftm_jobs.contract.tasks import ClassifierTask
+from ftm_jobs.contract.keys import ClassifierTask
 from ftm_jobs.errors import InvalidInput, Reason
 
 PREFIX = "base_model.model."

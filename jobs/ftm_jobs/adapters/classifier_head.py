@@ -6,7 +6,7 @@ from ftm_jobs.adapters.changes import Replace, Update
 from ftm_jobs.adapters.mismatch import unsupported_adapter
 from ftm_jobs.checkpoint.embeddings import layer_of
 from ftm_jobs.checkpoint.headers import Tensor
-from ftm_jobs.contract.tasks import ClassifierTask
+from ftm_jobs.contract.keys import ClassifierTask
 
 HEADS = ("score", "classifier")
 """PEFT's names of heads (peft/peft_model.py, PeftModelForSequenceClassification)."""

@@ -98,7 +98,7 @@ def quantize_gguf(model: Path, out: Path, settings: GgufSettings, tools: LlamaCp
     work = out.with_name("work")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    shown = _without_code(model, work / "model")
+    shown = without_code(model, work / "model")
     result = out / MODEL_FILE
     if not settings.type.quantized:
         size = sum(tensor.elements for tensor in weights.tensors) * STORAGE[settings.type.storage].block_bytes
@@ -188,7 +188,7 @@ def _refuse_code(store: Store, sizes: dict[str, int]) -> None:
         )
 
 
-def _without_code(model: Path, folder: Path) -> Path:
+def without_code(model: Path, folder: Path) -> Path:
     """Links to the model's files without those that could run, and its config without what would load them."""
     folder.mkdir()
     for path in model.rglob("*"):

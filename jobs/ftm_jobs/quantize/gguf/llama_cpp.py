@@ -75,6 +75,23 @@ class LlamaCpp:
                 "as AWQ",
             )
 
+    def convert_adapter(self, base: Path, adapter: Path, to: Path, expected_bytes: int) -> None:
+        """Converts an adapter's folder to one GGUF file of 32-bit numbers; of the base its config is read alone.
+
+        Raises InvalidInput (UnsupportedModel) in the converter's own words when it cannot read one of them.
+        """
+        script = self.folder / "convert/convert_lora_to_gguf.py"
+        if not script.exists():
+            raise Failed(Reason.INTERNAL_ERROR, f"{self.folder} has no {script.name}: run `make llama-cpp`")
+        command = [sys.executable, "-s", str(script), str(adapter), "--base", str(base), "--outfile", str(to)]
+        done = _run([*command, "--outtype", "f32"], "convert", to, expected_bytes)
+        if done.code:
+            raise done.failure() or InvalidInput(
+                Reason.UNSUPPORTED_MODEL,
+                f"llama.cpp's converter cannot read the adapter: {done.last_words}; serve its base with vLLM, or set "
+                "mode to Merged",
+            )
+
     def importances(self, model: Path, text: Path, to: Path) -> None:
         """Measures on a text how much each column of each weight matters. Raises Failed and InvalidInput."""
         command = [str(self.program("llama-imatrix")), "--model", str(model), "--file", str(text)]
