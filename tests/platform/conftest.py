@@ -1,0 +1,41 @@
+"""Gives all tests of this folder one platform: the stack of the end-to-end tests with Traefik."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.assets.tenants import prepare
+from tests.cluster import stack as stacks
+from tests.cluster.progress import say, step
+from tests.cluster.unavailable import Unavailable
+from tests.e2e.story import Story
+from tests.platform.crds import install_crds
+from tests.platform.platform import Platform
+from tests.platform.traefik import Traefik
+from tests.servers.seaweedfs import MODELS
+
+NAMESPACE = "platform"
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with ExitStack() as ends:
+        try:
+            running = ends.enter_context(stacks.stack(installed=False))
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        cluster, folder = running.cluster, tmp_path_factory.mktemp("platform")
+        with step("installing the CRDs of the Gateway API"):
+            install_crds(cluster.kubectl)
+        if not cluster.kubectl.within(stacks.OPERATOR_NAMESPACE).list("deployments"):
+            running.install()
+        for name, adapter in prepare(running.assets, say).items():
+            running.s3.upload(MODELS, f"adapters/{name}", adapter)
+        story = Story(running, NAMESPACE)
+        story.begin()
+        traefik = Traefik(cluster, folder / "traefik")
+        ends.callback(traefik.stop)
+        with step("starting Traefik"):
+            traefik.start()
+        yield Platform(story, traefik)
