@@ -1,0 +1,1 @@
+"""Builds what scales a served model: KEDA's ScaledObject, or a HorizontalPodAutoscaler."""
