@@ -9,6 +9,7 @@ tomorrow, and transformers 4.51, which AutoAWQ needs, does not have it.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,10 @@ TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 DEFAULT_TEMPLATE = "default"
 TODAY = datetime(2024, 7, 26, tzinfo=UTC)
 """The date for templates that print one, so that equal inputs give equal text."""
+_ASKS_FOR_THE_DATE = re.compile(r"\bstrftime_now\b")
+_LLAMA_CPP_TELLS_THE_DATE = re.compile(r"\b(?:strftime_now|date_string|datetime)\b")
+"""Finds the names by which llama-server tells templates the day's date, unasked: date_string for Llama 3.1's, which has
+a date of its own where nobody tells it one, and datetime for FireFunction's. Source: llama.cpp, common/chat.cpp."""
 
 
 class ChatTemplate:
@@ -37,6 +42,7 @@ class ChatTemplate:
     def __init__(self, label: str, source: str, special_tokens: Mapping[str, str]) -> None:
         self._label = label
         self._tokens = dict(special_tokens)
+        self._source = source
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
         )
@@ -48,6 +54,11 @@ class ChatTemplate:
             raise InvalidInput(
                 Reason.INVALID_CONFIG, f"{label} has a chat template that cannot be read: {error}; correct it"
             ) from error
+
+    def writes_the_date(self, *, by_llama_cpp: bool) -> bool:
+        """Tells whether an engine that writes a conversation by this template may write the day's date into it."""
+        dates = _LLAMA_CPP_TELLS_THE_DATE if by_llama_cpp else _ASKS_FOR_THE_DATE
+        return dates.search(self._source) is not None
 
     def render(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = False) -> str:
         """Raises jinja2.TemplateError in the template's own words when it refuses the conversation."""

@@ -4,12 +4,11 @@ import contextlib
 import importlib.metadata
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,18 +19,23 @@ from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.engines import llama_server, vllm
 from ftm_operator.local.engine_client import EngineClient
 from ftm_operator.local.errors import LocalError
+from ftm_operator.local.ports import ADDRESS, free_port
 from ftm_operator.local.processes import running
 from ftm_operator.local.steps import cache_directory, say
 
-ADDRESS = "127.0.0.1"
 ENGINE_START_SECONDS = 900
 ENGINE_STOP_SECONDS = 30
 ATTEMPT_SECONDS = 0.5
 ATTEMPTS_UNTOLD = 10
 """Attempts to reach a starting engine between two lines about it."""
 LOG_LINES_SHOWN = 15
-CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-"""GiB of KV cache, and no pinning of threads: for vLLM's CPU build on a machine that does other things too."""
+CPU_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "TORCH_COMPILE_DISABLE": "1",
+}
+"""GiB of KV cache, no pinning of threads, and nothing that takes a C++ compiler, as log-probabilities do: for vLLM's
+CPU build on a machine that does other things too."""
 LLAMA_CPP_VARIABLE = "FTM_LLAMA_CPP"
 """Names a build of llama.cpp, as for the step that makes GGUF files."""
 
@@ -45,16 +49,21 @@ class RunningEngine:
 
 
 @contextlib.contextmanager
-def serve(model: FineTunedModel, plan: Plan, directory: Path) -> Iterator[RunningEngine]:
-    """Runs the plan's engine with the model until the block ends.
+def serve(
+    model: FineTunedModel, plan: Plan, directory: Path, guard: Path | None = None, adapters: Sequence[Path] = ()
+) -> Iterator[RunningEngine]:
+    """Runs the plan's engine with the model until the block ends; behind the guard, it loads adapters while it serves.
 
-    Raises LocalError with the end of the engine's log when it does not start.
+    `adapters` are the files of those that llama.cpp starts with. Raises LocalError with the end of the engine's log
+    when it does not start.
     """
-    with socket.socket() as listener:
-        listener.bind((ADDRESS, 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     start = _llama_server if plan.engine == llama_server.ENGINE else _vllm
     command, environment = start(model, plan, directory, port)
+    command += llama_server.adapter_arguments([str(adapter) for adapter in adapters])
+    if guard:
+        command += vllm.GUARD_FLAGS
+        environment |= {**vllm.RUNTIME_ADAPTERS, "PYTHONPATH": _python_path(guard)}
     with tempfile.TemporaryFile() as log:
         say(f"starting {plan.engine} with {directory}")
         with running(
@@ -99,6 +108,11 @@ def _flags_of_installed_vllm() -> tuple[list[str], dict[str, str]]:
     if "vllm" in installed:
         return [], {}
     return ["--enforce-eager"], {name: os.environ.get(name, value) for name, value in CPU_ENVIRONMENT.items()}
+
+
+def _python_path(folder: Path) -> str:
+    before = os.environ.get("PYTHONPATH")
+    return f"{folder}{os.pathsep}{before}" if before else str(folder)
 
 
 def _is_installed(distribution: str) -> bool:

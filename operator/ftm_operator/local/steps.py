@@ -73,7 +73,7 @@ def build(
     _refuse_claims(model)
     inputs = replace(_inputs(model), planned=planned).with_result(INSPECT.name, StepResult(facts=facts))
     rest = [step for step in steps if isinstance(step, JobStep) and step.name not in inputs.results]
-    rest = [step for step in rest if step.applies(inputs)]
+    rest = [step for step in rest if step.runs_locally and step.asked(model) and step.applies(inputs)]
     for step in rest:
         _python(step.image(inputs))
     for step in rest:
@@ -91,8 +91,13 @@ def build(
 
 
 def _inputs(model: FineTunedModel) -> StepInputs:
+    return StepInputs(without_secrets(model), store_of(model))
+
+
+def store_of(model: FineTunedModel) -> SourceArgument:
+    """Returns the manifest's store of artifacts, or the cache's."""
     uri = model.spec.artifacts.uri if model.spec.artifacts else (cache_directory() / "artifacts").as_uri()
-    return StepInputs(_without_secrets(model), SourceArgument("artifacts", uri, None))
+    return SourceArgument("artifacts", uri, None)
 
 
 def _run(step: JobStep, inputs: StepInputs) -> Report:
@@ -173,7 +178,8 @@ def _refuse_claims(model: FineTunedModel) -> None:
             raise WrongUse(f"{field}: {uri} is a volume of a cluster, which is not mounted here; write file:///path")
 
 
-def _without_secrets(model: FineTunedModel) -> FineTunedModel:
+def without_secrets(model: FineTunedModel) -> FineTunedModel:
+    """Returns the model with sources whose credentials come from the environment."""
     spec = model.spec
     base = spec.base.model_copy(update={"secret_name": None})
     adapters = tuple(adapter.model_copy(update={"secret_name": None}) for adapter in spec.adapters)

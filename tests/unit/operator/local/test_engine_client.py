@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
@@ -111,3 +112,9 @@ def test_an_engine_that_does_not_get_ready_is_given_up(
     monkeypatch.setattr(local_engine, "ENGINE_START_SECONDS", 0)
     with pytest.raises(LocalError, match=r"not ready after 0 s; its last lines:\nstill compiling"):
         local_engine._await_engine(RunningEngine(SILENT, process), io.BytesIO(b"still compiling\n"))
+
+
+def test_an_adapter_of_llama_cpp_is_asked_by_its_number(client: EngineClient) -> None:
+    replace(client, adapter=1).ask("Where?")
+    client.ask("Where?")
+    assert [body.get("lora") for _, body in Endpoint.asked] == [[{"id": 1, "scale": 1}], None]

@@ -1,0 +1,1 @@
+"""What benchmarks compute and put in the place of a node, without an engine."""
