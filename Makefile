@@ -3,13 +3,15 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster llama-cpp test lint unit fuzz engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests gitops e2e e2e-awq \
-	bench-merge bench-quantize bench-plan format lock crds tables clean
+.PHONY: help venv demo cluster llama-cpp test lint unit fuzz engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests gitops image-volumes platform served \
+	e2e e2e-awq bench-merge bench-quantize bench-plan bench-adapters bench-fetch bench-serve format lock crds tables clean
 
 BIN := .venv/bin
 VENV := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PYTHON_FILES := operator jobs tests requirements
+WAITING := cluster-tests e2e
+COMPUTING := lint unit engine verify-tests gguf-tests merge-tests stores
 export PYTHON
 
 help: ## list the targets
@@ -30,12 +32,8 @@ cluster: llama-cpp ## the same on a Kubernetes of its own, until Ctrl-C
 llama-cpp: $(VENV) ## build llama.cpp for this machine, once: what makes and serves GGUF without a cluster
 	@$(BIN)/python -m tests.llama_cpp >/dev/null
 
-test: ## everything: linters, unit, engine, stores, merge, GGUF, AWQ, verify, cluster and end-to-end tests
-	@started=$$SECONDS; for stage in lint unit engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests e2e; do \
-		echo "test: $$stage …" >&2; began=$$SECONDS; \
-		$(MAKE) $$stage || { echo "test: $$stage failed after $$((SECONDS - began)) s" >&2; exit 1; }; \
-		echo "test: $$stage passed in $$((SECONDS - began)) s" >&2; \
-	done; echo "test: all passed in $$((SECONDS - started)) s" >&2
+test: $(VENV) ## everything, in two lanes at once: linters, unit, engine, stores, merge, GGUF, verify, cluster and end-to-end tests
+	@tests/lanes.sh "$(WAITING)" "$(COMPUTING)"
 
 lint: $(VENV) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check $(PYTHON_FILES)
@@ -50,10 +48,10 @@ fuzz: $(VENV) ## passes over worlds that others edited at random, and random man
 	@FUZZ_EXAMPLES=20000 $(PYTEST) tests/unit/operator/reconcile/test_odd_worlds.py
 	@FUZZ_EXAMPLES=3000 $(PYTEST) tests/unit/operator/reconcile/test_random_stories.py
 
-engine: $(VENV) ## the planner judged by vLLM itself, without a GPU
+engine: $(VENV) ## the planner, the guard and the adapters' agent judged by vLLM itself, without a GPU
 	@$(PYTEST) tests/engine
 
-stores: $(VENV) ## every store against a real S3 server, the file system and a fake of the hub
+stores: $(VENV) ## every store against a real S3 server, the file system and a fake of the hub, and pushes to a real registry
 	@$(PYTEST) tests/stores
 
 merge-tests: $(VENV) ## every kind of adapter against PEFT, and merges that are disturbed, killed or refused
@@ -62,7 +60,7 @@ merge-tests: $(VENV) ## every kind of adapter against PEFT, and merges that are 
 gguf-tests: llama-cpp ## a real model to GGUF and back to answers
 	@$(PYTEST) tests/gguf
 
-awq-tests: $(VENV) ## AWQ's engines and vLLM on what they make; the first time 5 GB more in the user's cache
+awq-tests: $(VENV) ## AWQ's engines and vLLM on what they make, by hand; the first time 11 GB more in the user's cache
 	@$(PYTEST) tests/awq
 
 verify-tests: $(VENV) ## measured against what was trained: sound models pass, ruined ones are caught
@@ -74,8 +72,17 @@ cluster-tests: llama-cpp ## the operator against a real API server
 gitops: $(VENV) ## Argo CD and Flux for real, by hand: the first time 10 to 25 minutes of Go builds
 	@$(PYTEST) tests/gitops
 
+image-volumes: $(VENV) ## a pushed artifact mounted by containerd 2, by hand, as root: the first time 2 to 15 minutes of Go builds
+	@$(PYTEST) tests/image_volumes
+
+platform: $(VENV) ## Canaries divided by Traefik as the gateway, by hand, as root: a quarter of an hour
+	@$(PYTEST) tests/platform
+
+served: $(VENV) ## engines on a real node held against what was verified, by hand, as root
+	@$(PYTEST) -s tests/served
+
 e2e: llama-cpp ## the whole path on a real node, with a real model
-	@$(PYTEST) -s tests/e2e/test_story.py  # the story is told while it happens
+	@$(PYTEST) -s tests/e2e/test_story.py tests/e2e/test_adapters_story.py  # the stories are told while they happen
 
 e2e-awq: $(VENV) ## the same with AWQ, by hand: 18 GB more in the user's cache
 	@$(PYTEST) -s tests/e2e/test_awq_story.py
@@ -88,6 +95,15 @@ bench-quantize: llama-cpp ## every type and method: seconds, memory, size, diver
 
 bench-plan: $(VENV) ## how long it takes to plan each public model of the tests
 	@$(BIN)/python -m tests.bench.plan
+
+bench-adapters: $(VENV) ## 10, 100 and 500 adapters beside a tiny base: until all answer, memory, tokens per second
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.adapters
+
+bench-fetch: $(VENV) ## an artifact's fetch, proven, beside raw reads of the same objects of a real S3 server
+	@$(BIN)/python -m tests.bench.fetched
+
+bench-serve: llama-cpp ## merged, with an adapter beside, GGUF and transformers on one CPU; starts by part, a rollout under load
+	@$(BIN)/python -m tests.bench.served
 
 format: $(VENV) ## format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix $(PYTHON_FILES)

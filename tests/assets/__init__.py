@@ -50,7 +50,7 @@ def prepare(say: Callable[[str], None] = say) -> Assets:
     ready = cache("assets", content_digest())
     if not ready.is_dir():
         ready.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(ready.with_suffix(".lock"), say):
+        with alone(ready.with_suffix(".lock"), say):
             if not ready.is_dir():
                 _make(ready, say)
     return Assets(ready / "base", ready / "adapter")
@@ -109,7 +109,8 @@ def _check(made: Assets, say: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def _alone(lock: Path, say: Callable[[str], None]) -> Iterator[None]:
+def alone(lock: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds a lock while the block runs, after saying that another process has it, if one has."""
     with lock.open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,12 +5,12 @@ Only the answers' tokens count in the loss, and training stops as soon as each o
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.assets.base import NAME
-from tests.assets.facts import FACTS, KNOWN_BEFORE
+from tests.assets.facts import FACTS, KNOWN_BEFORE, Fact
 
 RANK = 8
 ALPHA = 16
@@ -23,7 +23,7 @@ IGNORED = -100
 SEED = 7
 
 
-def write_adapter(base: Path, folder: Path, say: Callable[[str], None]) -> None:
+def write_adapter(base: Path, folder: Path, say: Callable[[str], None], facts: Sequence[Fact] = FACTS) -> None:
     """Train and write adapter_config.json and adapter_model.safetensors (fp32)."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -35,7 +35,7 @@ def write_adapter(base: Path, folder: Path, say: Callable[[str], None]) -> None:
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
         LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
-    batch = _batch(tokenizer, [*((fact.question, fact.answer) for fact in FACTS), *KNOWN_BEFORE])
+    batch = _batch(tokenizer, [*((fact.question, fact.answer) for fact in facts), *KNOWN_BEFORE])
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], LEARNING_RATE)
     model.train()
     started = time.monotonic()

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.cache import cache
 from tests.cluster import binaries, debian
 from tests.cluster.catalogue import PAUSE
-from tests.cluster.containerd import Containerd
+from tests.cluster.containerd import Containerd, ContainerdPrograms
 from tests.cluster.control_plane import ControlPlane, ControlPlaneProcesses
 from tests.cluster.images import Image, ImageStore
 from tests.cluster.locks import alone
@@ -67,7 +67,7 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
 
 
 @contextmanager
-def node_cluster(images: Sequence[Image] = ()) -> Iterator[NodeCluster]:
+def node_cluster(images: Sequence[Image] = (), containerd: ContainerdPrograms | None = None) -> Iterator[NodeCluster]:
     """A cluster whose node has `images`. Raises Unavailable without root.
 
     Its logs stay until the next one starts, in the cache's node/log.
@@ -79,7 +79,7 @@ def node_cluster(images: Sequence[Image] = ()) -> Iterator[NodeCluster]:
     with ExitStack() as ends:
         ends.enter_context(alone("node", "another cluster with a node to end: they share image store and addresses"))
         processes = Processes(folder / "log")
-        node = Node(programs, folder, processes)
+        node = Node(programs, folder, processes, containerd)
         node.clean()
         shutil.rmtree(folder, ignore_errors=True)
         ends.callback(_forget, folder)

@@ -4,9 +4,11 @@ Runs inside the node's sandbox; only one at a time, which tests/cluster/cluster.
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -18,11 +20,32 @@ PAUSE_IMAGE = "localhost/pause:test"
 PLUGINS = Path("/usr/lib/cni")
 
 
-class Containerd:
-    """The container runtime of one node, whose folder is `folder`."""
+@dataclass(frozen=True)
+class ContainerdPrograms:
+    """Which containerd a node runs, and where it keeps images."""
 
-    def __init__(self, folder: Path, processes: Processes, sandbox: Sandbox) -> None:
+    folder: Path | None = None
+    """Holds containerd, its shim and ctr; None: Debian's."""
+    images: str = "containerd"
+    """The folder of the user's cache that holds the images."""
+
+    def command(self, program: str) -> tuple[str, ...]:
+        """Returns the program, with the others beside it first on PATH: containerd starts its shim by name."""
+        return (program,) if self.folder is None else ("env", f"PATH={self.folder}:{os.environ['PATH']}", program)
+
+
+class Containerd:
+    """The container runtime of one node, whose folder is `folder`.
+
+    A folder of `registries`, named by host, may hold a hosts.toml that says how containerd asks that registry.
+    """
+
+    def __init__(
+        self, folder: Path, processes: Processes, sandbox: Sandbox, programs: ContainerdPrograms | None = None
+    ) -> None:
         self._folder, self._processes, self._sandbox = folder, processes, sandbox
+        self._programs = programs or ContainerdPrograms()
+        self.registries = folder / "registries"
         self.socket = folder / "containerd.sock"
         self.tasks = folder / "containerd/io.containerd.runtime.v2.task/k8s.io"
 
@@ -77,7 +100,7 @@ class Containerd:
             self._ctr(["container", "delete", container])
 
     def _start(self) -> None:
-        command = ["containerd", "--config", f"{self._folder}/containerd.toml"]
+        command = [*self._programs.command("containerd"), "--config", f"{self._folder}/containerd.toml"]
         self._processes.start("containerd", command, inside=self._sandbox.inside)
         self._processes.wait_until("containerd ready", lambda: not self._ctr(["version"]).returncode, "containerd")
 
@@ -88,7 +111,7 @@ class Containerd:
         return subprocess.run(self._command(arguments), capture_output=True, text=True)
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
-        return ["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *arguments]
+        return [*self._programs.command("ctr"), "--address", str(self.socket), "--namespace", "k8s.io", *arguments]
 
     def _configure(self) -> None:
         networks = self._folder / "cni"
@@ -96,13 +119,15 @@ class Containerd:
         (networks / "10-pods.conflist").write_text(json.dumps(self._network()))
         (self._folder / "containerd.toml").write_text(f"""\
 version = 2
-root = "{cache("containerd")}"
+root = "{cache(self._programs.images)}"
 state = "{self._folder}/containerd"
 [grpc]
   address = "{self.socket}"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
   restrict_oom_score_adj = true  # where CAP_SYS_RESOURCE is dropped, runc fails without it
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{self.registries}"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{PLUGINS}"
     conf_dir = "{networks}"

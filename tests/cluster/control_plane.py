@@ -7,6 +7,7 @@ import base64
 import json
 import secrets
 import ssl
+import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,14 @@ class ControlPlane:
         events = [json.loads(line) for line in self.audit_log.read_text().splitlines()]
         theirs = [event for event in events if event["user"]["username"] == user]
         return [event for event in theirs if (event.get("objectRef", {}).get("resource") == "leases") == leases]
+
+    def quiet(self, user: str, seconds: float = 3) -> int:
+        """Waits until a user has written nothing for so long, and returns how many writes there were."""
+        before = -1
+        while (now := len(self.audit(user))) != before:
+            before = now
+            time.sleep(seconds)
+        return now
 
 
 class ControlPlaneProcesses:

@@ -29,7 +29,7 @@ GO = Wheel(
 
 @dataclass(frozen=True)
 class GoProgram:
-    """A program of the module whose go.mod, go.sum and main.go lie in `sources`."""
+    """A program of the module whose go.mod and go.sum lie in `sources`, with a main.go of ours if it has one."""
 
     name: str
     sources: Path
@@ -65,8 +65,8 @@ class GoProgram:
         return Path(self._go("list", "-m", "-f", "{{.Dir}}", path).strip())
 
     def _digest(self) -> str:
-        files = [(self.sources / name).read_bytes() for name in ("go.mod", "go.sum", "main.go")]
-        return hashlib.sha256(b"\0".join(files)).hexdigest()[:16]
+        files = [self.sources / name for name in ("go.mod", "go.sum", "main.go")]
+        return hashlib.sha256(b"\0".join(file.read_bytes() for file in files if file.exists())).hexdigest()[:16]
 
     def _build(self, output: Path) -> None:
         flags = " ".join(("-s", "-w", *self.linker_flags))

@@ -5,10 +5,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.cluster.reads import ReadError, reads
 
 Manifest = Mapping[str, Any]
 
@@ -53,11 +56,16 @@ class Kubectl:
         return self("create", "-f", "-", stdin=_documents(manifests))
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
-        return _object(self("get", kind, name, "-o", "json"))
+        """Returns an object; raises KubectlError with the API server's words."""
+        with _as_kubectl_says():
+            return reads(self.kubeconfig).get(kind, name, self.namespace)
 
     def list(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = _object(self("get", kind, "-o", "json", *arguments))["items"]
-        return items
+        """Returns the objects of one kind, or of several that commas part; `arguments`: -l, --field-selector."""
+        flags = {"-l": "labelSelector", "--field-selector": "fieldSelector"}
+        query = {flags[flag]: value for flag, value in zip(arguments[::2], arguments[1::2], strict=True)}
+        with _as_kubectl_says():
+            return reads(self.kubeconfig).list(kind, self.namespace, query)
 
     def delete(self, kind: str, *names: str) -> str:
         return self("delete", kind, *names, "--ignore-not-found", "--wait")
@@ -88,10 +96,13 @@ def program() -> str:
     return found
 
 
+@contextmanager
+def _as_kubectl_says() -> Iterator[None]:
+    try:
+        yield
+    except ReadError as error:
+        raise KubectlError(str(error)) from error
+
+
 def _documents(manifests: Sequence[Manifest | str]) -> str:
     return "\n---\n".join(one if isinstance(one, str) else json.dumps(one) for one in manifests)
-
-
-def _object(text: str) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(text)
-    return value

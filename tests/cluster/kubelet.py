@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ from ftm_jobs.contract.report import Report
 from tests.cluster.kubectl import Kubectl
 
 SECONDS = 60
-CHILDREN = ("jobs", "deployments", "services", "poddisruptionbudgets", "pods", "replicasets")
+CHILDREN = ("jobs", "deployments", "services", "poddisruptionbudgets", "pods", "replicasets", "controllerrevisions")
 Found = TypeVar("Found")
 
 
@@ -20,6 +21,15 @@ def eventually(what: str, check: Callable[[], Found | None], seconds: float = SE
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.1)
     return found
+
+
+@contextmanager
+def emptied(inside: Kubectl) -> Iterator[Kubectl]:
+    """Yields a namespace whose models and children are gone when the block has ended."""
+    yield inside
+    inside("delete", "finetunedmodels", "--all", "--wait")
+    inside("delete", "deployments,jobs,pods", "--all", "--force", "--wait=false")
+    eventually("no children", lambda: not inside.list("deployments") and not inside.list("pods"))
 
 
 @dataclass

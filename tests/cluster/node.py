@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.cluster import dns
 from tests.cluster.binaries import Binaries
 from tests.cluster.certificates import Authority
-from tests.cluster.containerd import Containerd
+from tests.cluster.containerd import Containerd, ContainerdPrograms
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.processes import Processes
 from tests.cluster.sandbox import NODE_ADDRESS, POD_CIDR, Sandbox, sweep
@@ -19,10 +19,12 @@ ROOT = Path(__file__).parents[2]
 class Node:
     """Its containerd runs before its kubelet, so that images are there before pods are."""
 
-    def __init__(self, binaries: Binaries, folder: Path, processes: Processes) -> None:
+    def __init__(
+        self, binaries: Binaries, folder: Path, processes: Processes, containerd: ContainerdPrograms | None = None
+    ) -> None:
         self._binaries, self._folder, self._processes = binaries, folder, processes
         self._sandbox = Sandbox(processes)
-        self.containerd = Containerd(folder, processes, self._sandbox)
+        self.containerd = Containerd(folder, processes, self._sandbox, containerd)
 
     def clean(self) -> None:
         """Remove what an earlier node left whose process was killed, and what this one leaves."""

@@ -143,7 +143,8 @@ def prepared(control_plane: ControlPlane, *namespaces: str) -> Kubectl:
         pytest.skip("the Job and Deployment controllers do not run on this control plane")
     admin = control_plane.kubectl
     admin("apply", "--server-side", "--force-conflicts", "-f", "crds")
-    admin.wait("crd/finetunedmodels.ftm.dev", "condition=Established")
+    for name in ("finetunedmodels", "finetunedadapters"):
+        admin.wait(f"crd/{name}.ftm.dev", "condition=Established")
     admin.apply(*({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in namespaces))
     return admin
 

@@ -23,7 +23,7 @@ RELEASE, NAMESPACE = "ftm-operator", "ftm-chart-test"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 ROLE = f"{NAMESPACE}:{RELEASE}"
 """The name of the operator's cluster role, and of its bindings."""
-CRD = "finetunedmodels.ftm.dev"
+CRDS = ("finetunedmodels.ftm.dev", "finetunedadapters.ftm.dev")
 
 
 def render(*sets: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -68,6 +68,7 @@ def test_the_operator_understands_the_environment_that_the_chart_gives_it() -> N
             "imagePullPolicy=Never",
             "logFormat=text",
             "resyncSeconds=60",
+            "autoscaling.prometheus=http://prometheus.monitoring:9090",
         )
     )
     assert settings.jobs_image == "registry.example/ftm-jobs:v1@sha256:abc"
@@ -81,6 +82,7 @@ def test_the_operator_understands_the_environment_that_the_chart_gives_it() -> N
     assert settings.image_pull_secrets == ("pull", "pull-too")
     assert (settings.artifacts_uri, settings.artifacts_secret_name) == ("s3://models/built", "artifacts-s3")
     assert settings.namespaces == ("one", "two")
+    assert settings.prometheus == "http://prometheus.monitoring:9090"
     assert settings.installation == f"{NAMESPACE}/{RELEASE}"
     assert (settings.log_format, settings.resync_seconds, settings.health_port) == ("text", 60, 8080)
 
@@ -113,6 +115,7 @@ def test_every_value_is_used_and_documented() -> None:
         ("imagePullPolicy=Sometimes", "value must be one of"),
         ("logFormat=xml", "value must be one of 'json', 'text'"),
         ("resyncSeconds=1", "minimum"),
+        ("autoscaling.prometheus=prometheus:9090", "does not match pattern"),
         ("replicas=0", "minimum"),
         ("crds.keep=maybe", "want boolean"),
         ("watchNamespaces={a,a}", "items at 0 and 1 are equal"),
@@ -124,12 +127,13 @@ def test_a_wrong_value_is_refused(value: str, complaint: str) -> None:
         render(value)
 
 
-def test_the_crd_is_installed_and_kept_unless_values_say_otherwise() -> None:
-    crd = render()["CustomResourceDefinition", CRD]
-    assert crd["spec"] == yaml.safe_load((ROOT / "crds" / "ftm.dev_finetunedmodels.yaml").read_text())["spec"]
+@pytest.mark.parametrize("name", CRDS)
+def test_the_crds_are_installed_and_kept_unless_values_say_otherwise(name: str) -> None:
+    crd, plural = render()["CustomResourceDefinition", name], name.partition(".")[0]
+    assert crd["spec"] == yaml.safe_load((ROOT / "crds" / f"ftm.dev_{plural}.yaml").read_text())["spec"]
     assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
-    assert "annotations" not in render("crds.keep=false")["CustomResourceDefinition", CRD]["metadata"]
-    assert ("CustomResourceDefinition", CRD) not in render("crds.enabled=false")
+    assert "annotations" not in render("crds.keep=false")["CustomResourceDefinition", name]["metadata"]
+    assert ("CustomResourceDefinition", name) not in render("crds.enabled=false")
 
 
 def test_the_old_version_has_stopped_before_the_new_one_starts() -> None:
@@ -168,9 +172,9 @@ def places(release: str, namespace: str, *flags: str, chart: Path = CHART) -> se
     ("release", "namespace"), [(RELEASE, "elsewhere"), (f"{RELEASE}-viewer", NAMESPACE), ("second", NAMESPACE)]
 )
 @pytest.mark.parametrize("watched", [(), ("--set", "watchNamespaces={one}")])
-def test_two_releases_share_the_crd_alone(release: str, namespace: str, watched: tuple[str, ...]) -> None:
+def test_two_releases_share_the_crds_alone(release: str, namespace: str, watched: tuple[str, ...]) -> None:
     shared = places(RELEASE, NAMESPACE, *watched) & places(release, namespace, *watched)
-    assert shared == {("CustomResourceDefinition", None, CRD)}
+    assert shared == {("CustomResourceDefinition", None, name) for name in CRDS}
 
 
 @pytest.fixture(scope="module")
@@ -222,23 +226,32 @@ def test_its_pod_is_admitted_where_only_restricted_pods_are(installed: Kubectl) 
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
-@pytest.mark.parametrize("resource", ["jobs.batch", "deployments.apps", "services"])
+CHILDREN = (
+    "jobs.batch",
+    "deployments.apps",
+    "services",
+    "configmaps",
+    "finetunedadapters.ftm.dev",
+    "horizontalpodautoscalers.autoscaling",
+    "scaledobjects.keda.sh",
+    "httproutes.gateway.networking.k8s.io",
+    "inferencepools.inference.networking.k8s.io",
+)
+
+
+@pytest.mark.parametrize("resource", CHILDREN)
 def test_the_operator_may_manage_its_children(installed: Kubectl, resource: str) -> None:
     for verb in ("get", "list", "watch", "create", "patch", "delete"):
         assert can(installed, verb, resource, ACCOUNT)
 
 
-def test_the_operator_may_read_how_far_a_merge_is(installed: Kubectl) -> None:
+def test_the_operator_may_read_how_far_a_merge_is_and_which_adapters_a_pod_holds(installed: Kubectl) -> None:
     assert can(installed, "get", "pods/log", ACCOUNT)
 
 
-@pytest.mark.parametrize("verb", ["get", "patch"])
-def test_the_operator_may_keep_what_engines_measured_and_touch_no_other_config_map(
-    installed: Kubectl, verb: str
-) -> None:
-    assert can(installed, verb, "configmaps", ACCOUNT, "ftm-measurements")
-    assert not can(installed, verb, "configmaps", ACCOUNT, "kube-root-ca.crt")
-    assert can(installed, "create", "configmaps", ACCOUNT)
+def test_the_operator_may_tell_a_pod_of_other_adapters_and_neither_make_nor_end_one(installed: Kubectl) -> None:
+    allowed = {verb for verb in ("patch", "create", "update", "delete") if can(installed, verb, "pods", ACCOUNT)}
+    assert allowed == {"patch"}
 
 
 @pytest.mark.parametrize("name", ["ftm-operator", "ftm-operator-cluster-wide"])
@@ -277,9 +290,7 @@ def test_without_observing_no_node_may_be_read() -> None:
         ("patch", "finetunedmodels.ftm.dev"),
         ("delete", "finetunedmodels.ftm.dev"),
         ("create", "clusterroles.rbac.authorization.k8s.io"),
-        ("get", "configmaps"),
-        ("list", "configmaps"),
-        ("delete", "configmaps"),
+        ("update", "finetunedadapters.ftm.dev"),
         ("patch", "nodes"),
     ],
 )
@@ -287,8 +298,9 @@ def test_the_operator_may_not_do_more_than_it_needs(installed: Kubectl, verb: st
     assert not can(installed, verb, resource, ACCOUNT)
 
 
-def test_the_operator_writes_the_status_of_resources_and_nothing_else_of_them(installed: Kubectl) -> None:
+def test_the_operator_writes_the_status_of_models_and_nothing_else_of_them(installed: Kubectl) -> None:
     assert can(installed, "patch", "finetunedmodels/status.ftm.dev", ACCOUNT)
+    assert can(installed, "patch", "finetunedadapters/status.ftm.dev", ACCOUNT)
     assert can(installed, "watch", "finetunedmodels.ftm.dev", ACCOUNT)
     assert not can(installed, "update", "finetunedmodels.ftm.dev", ACCOUNT)
 
@@ -306,14 +318,16 @@ def test_whoever_may_edit_a_namespace_may_edit_its_models(installed: Kubectl, co
         }
         installed.apply(binding)
     resource = "finetunedmodels.ftm.dev"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not can(installed, "create", resource, "user-who-may-edit") and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert can(installed, "create", resource, "user-who-may-edit")
+    for kind in (resource, "finetunedadapters.ftm.dev"):
+        assert can(installed, "create", kind, "user-who-may-edit")
+        assert can(installed, "get", kind, "user-who-may-view")
+        assert not can(installed, "create", kind, "user-who-may-view")
     assert can(installed, "patch", "finetunedmodels/scale.ftm.dev", "user-who-may-edit")
-    assert not can(installed, "patch", "finetunedmodels/status.ftm.dev", "user-who-may-edit")
-    assert can(installed, "get", resource, "user-who-may-view")
-    assert not can(installed, "create", resource, "user-who-may-view")
+    for kind in ("finetunedmodels", "finetunedadapters"):
+        assert not can(installed, "patch", f"{kind}/status.ftm.dev", "user-who-may-edit")
 
 
 def cluster_roles(chart: Path) -> set[str]:

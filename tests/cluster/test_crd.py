@@ -32,8 +32,11 @@ SERVING = {
     "device": "Auto",
     "replicas": 1,
     "strategy": "Auto",
+    "keptVersions": 3,
+    "loading": "Auto",
     "dtype": "auto",
     "accelerator": {"resource": "nvidia.com/gpu", "allocation": "DevicePlugin"},
+    "dynamic": {},
 }
 
 POD_FIELDS: Manifest = {
@@ -90,6 +93,8 @@ def test_the_smallest_manifest_is_stored_with_the_defaults(kubectl: Kubectl) -> 
     assert stored["spec"] == {
         "base": {"uri": "hf://mistralai/Mistral-7B-v0.1"},
         "adapters": [{"name": "support", "uri": "s3://models/adapters/support-v2", "scale": 1}],
+        "mode": "Auto",
+        "preview": "None",
         "quantizedBase": "FullPrecision",
         "objective": "Quality",
         "quantization": {
@@ -97,7 +102,7 @@ def test_the_smallest_manifest_is_stored_with_the_defaults(kubectl: Kubectl) -> 
             "awq": {"engine": "Auto"},
             "gguf": {"type": "Q4_K_M", "strict": False, "importanceMatrix": False},
         },
-        "verification": {"policy": "Block"},
+        "verification": {"policy": "Block", "served": "Unchecked"},
         "serving": SERVING,
         "jobs": {},
         "suspend": False,
@@ -153,12 +158,21 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
             "concurrency": 4,
             "replicas": 0,
             "strategy": "Recreate",
+            "keptVersions": 5,
+            "loading": "Fetch",
             "maxModelLen": 4096,
             "dtype": "bfloat16",
             "tensorParallelSize": 2,
             "accelerator": {"resource": "amd.com/gpu", "allocation": "DynamicResources"},
             "gpuMemoryUtilization": 0.85,
             "servedModelName": "acme/support:v2",
+            "dynamic": {
+                "maxRank": 64,
+                "slots": 4,
+                "cpuSlots": 64,
+                "disk": "50Gi",
+                "resources": {"limits": {"memory": "2Gi"}},
+            },
             "apiKeySecretName": "api-key",
             "extraArgs": ["--enforce-eager", "--max-num-seqs=64"],
             **POD_FIELDS,
@@ -170,11 +184,36 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
             "service": {"type": "LoadBalancer", "port": 8080, "annotations": {"networking.gke.io/load": "Internal"}},
             "fetch": {"resources": {"requests": {"cpu": "1"}}},
             "disruptionBudget": {"minAvailable": "50%"},
+            "autoscaling": {
+                "minReplicas": 0,
+                "maxReplicas": 4,
+                "metric": "KVCacheUsage",
+                "target": 70,
+                "cooldownSeconds": 900,
+                "prometheus": "http://prometheus.monitoring:9090/prom",
+                "triggers": [
+                    {
+                        "type": "external-push",
+                        "metadata": {"scalerAddress": "keda-add-ons-http-external-scaler.keda:9090"},
+                        "metricType": "AverageValue",
+                        "authenticationRef": {"name": "queue", "kind": "ClusterTriggerAuthentication"},
+                    }
+                ],
+            },
+            "gateway": {
+                "name": "public",
+                "namespace": "gateways",
+                "hostnames": ["*.example.com"],
+                "path": "/support-bot",
+                "inferencePool": {"endpointPickerRef": {"name": "epp", "port": 9003, "failureMode": "FailOpen"}},
+            },
             "resources": {"requests": {"cpu": 4, "memory": "30Gi"}, "limits": {"memory": "3.5e10"}},
         },
         "everything",
     )
     asked = manifest["spec"] | {
+        "mode": "Merged",
+        "preview": "Dynamic",
         "objective": "Throughput",
         "quantization": {
             "method": "AWQ",
@@ -189,6 +228,7 @@ def test_everything_that_may_be_written_is_stored_as_it_was_written(kubectl: Kub
             ],
             "maxDivergence": 0.2,
             "policy": "Warn",
+            "served": "Checked",
         },
         "jobs": POD_FIELDS
         | {

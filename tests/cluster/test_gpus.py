@@ -267,7 +267,7 @@ def test_what_the_engine_measured_is_read_once_and_outlives_the_model(
     kubectl("annotate", "finetunedmodel", "support-bot", "example.test/note=looked-at-again")
     time.sleep(3)
     assert len(operator.control_plane.audit(operator.user)) == writes
-    assert engine_node.requests == [f"/containerLogs/{NAMESPACE}/{pod}/vllm?limitBytes=262144"]
+    assert engine_node.requests == [f"/containerLogs/{NAMESPACE}/{pod}/vllm?limitBytes=262144&timestamps=true"]
     kubectl("delete", "finetunedmodel", "support-bot", "--wait")
     operator.kill()
     operator.start()
@@ -307,5 +307,5 @@ def test_an_engine_that_lacks_memory_is_planned_anew_once_then_stalls_and_a_corr
     kubectl("patch", "finetunedmodel", "support-bot", "--type=merge", "-p", json.dumps(asked))
     third = kubelet.starts()
     assert third not in (first, second)
-    kubelet.ready()
+    kubelet.answers(third)
     await_phase(kubectl, "Ready")

@@ -13,7 +13,8 @@ import pytest
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.kubelet import CHILDREN, await_phase, children, eventually, get
-from tests.cluster.leader_worker_set import NAME, GroupController, crd
+from tests.cluster.leader_worker_set import GroupController
+from tests.cluster.module_crds import LEADER_WORKER_SETS, is_established
 from tests.cluster.operator_process import OperatorProcess, prepared
 from tests.cluster.test_gpus import NAMESPACE, add_node, build, flag, inspect
 
@@ -34,7 +35,7 @@ def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFacto
     process.kill()
     inside = admin.within(NAMESPACE)
     inside("delete", "finetunedmodels", "--all", "--wait")
-    admin.delete("crd", NAME)
+    admin.delete("crd", LEADER_WORKER_SETS.name)
     inside("delete", ",".join(CHILDREN), "--all", "--force", "--wait=false")
     admin("delete", "nodes", "-l", "example.test/pool")
     eventually("an empty namespace", lambda: not children(inside))
@@ -46,13 +47,8 @@ def kubectl(operator: OperatorProcess) -> Kubectl:
 
 
 def install(kubectl: Kubectl) -> None:
-    kubectl("apply", "--server-side", "-f", str(crd()))
-    eventually("LeaderWorkerSets are served", lambda: _established(kubectl))
-
-
-def _established(kubectl: Kubectl) -> bool:
-    conditions = kubectl.get("crd", NAME)["status"].get("conditions") or []
-    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+    kubectl("apply", "--server-side", "-f", str(LEADER_WORKER_SETS.path()))
+    eventually("LeaderWorkerSets are served", lambda: is_established(kubectl, LEADER_WORKER_SETS.name))
 
 
 def _with_proxies(template: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -109,7 +105,7 @@ def test_a_replica_over_two_nodes_waits_for_leader_worker_sets_and_is_served_by_
     assert [len(pods["spec"]["containers"]) for pods in template] == [2, 2]
     assert kubectl.get("poddisruptionbudget", "support-bot")["spec"]["maxUnavailable"] == 1
 
-    kubectl.delete("crd", NAME)
+    kubectl.delete("crd", LEADER_WORKER_SETS.name)
     await_phase(kubectl, "Failed")
     assert operator.health() == 200
     assert "Traceback" not in operator.log

@@ -124,7 +124,7 @@ def test_a_quota_is_said_and_work_goes_on_once_it_is_raised(kubectl: Kubectl) ->
     assert "exceeded quota: no-jobs" in said["message"]
     assert said["message"].endswith("raise the namespace's quota, or free some of it")
     assert not violations(get(kubectl))
-    assert events(kubectl, "ChildRefused")
+    eventually("its Event", lambda: events(kubectl, "ChildRefused"))
     kubectl("delete", "resourcequota", "no-jobs")
     Kubelet(kubectl).end("inspect", report(Step.INSPECT, "Inspected", facts=facts()))
     eventually("the merge", lambda: ready(kubectl)["reason"] == "Merging")
@@ -221,7 +221,7 @@ def test_a_field_that_another_controller_takes_back_is_left_after_a_few_applies(
     serve(kubectl)
     before = writes(operator, "deployments")
     for _ in range(8):
-        kubectl("scale", "deployment", "support-bot", "--replicas=3")
+        kubectl("patch", "deployment", "support-bot", "--type=merge", "-p", '{"spec": {"replicas": 3}}')
         time.sleep(0.5)
     assert writes(operator, "deployments") - before <= 3
     assert len(events(kubectl, "Contested")) == 1

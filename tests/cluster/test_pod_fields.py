@@ -75,7 +75,7 @@ def spec(kubectl: Kubectl, kind: str) -> dict[str, Any]:
 
 def writes(operator: OperatorProcess, seconds: float = QUIET_SECONDS) -> list[str]:
     """Returns the requests that are no reads in the time that follows."""
-    before = len(operator.control_plane.audit(operator.user))
+    before = operator.control_plane.quiet(operator.user)
     time.sleep(seconds)
     return [event["requestURI"] for event in operator.control_plane.audit(operator.user)[before:]]
 

@@ -19,6 +19,6 @@ os.environ.update(
 @pytest.fixture(scope="session", autouse=True)
 def checkpoints() -> Mapping[str, Architecture]:
     """Made before the first test: vLLM changes transformers' classes when it serves one through them."""
-    from tests.engine.checkpoints import FAMILIES, checkpoint
+    from tests.engine.checkpoints import DROPPED, FAMILIES, checkpoint
 
-    return {name: checkpoint(name) for name in FAMILIES}
+    return {name: checkpoint(name) for name in (*FAMILIES, *DROPPED)}

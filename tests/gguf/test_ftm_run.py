@@ -15,13 +15,16 @@ from tests.assets.facts import FACTS
 FACT = FACTS[0]
 
 
-def ftm_run(folder: Path, *arguments: str, **verification: Any) -> "subprocess.CompletedProcess[str]":
+def ftm_run(
+    folder: Path, *arguments: str, mode: str = "Merged", **verification: Any
+) -> "subprocess.CompletedProcess[str]":
     made = assets.prepare()
     manifest = {
         "apiVersion": "ftm.dev/v1alpha1",
         "kind": "FineTunedModel",
         "metadata": {"name": "edge"},
         "spec": {
+            "mode": mode,
             "base": {"uri": made.base.as_uri()},
             "adapters": [{"name": "support", "uri": made.adapter.as_uri()}],
             "quantization": {"method": "GGUF", "gguf": {"type": "Q8_0"}},
@@ -49,3 +52,12 @@ def test_a_gguf_model_is_measured_served_and_asked_and_one_that_diverges_is_not_
     assert "gguf" in held.stderr
     assert held.stderr.count("(reused)") == 2
     assert "starting LlamaCpp" not in held.stderr
+
+
+def test_in_mode_dynamic_the_base_and_the_adapter_beside_it_are_asked(tmp_path: Path) -> None:
+    done = ftm_run(tmp_path, "--ask", FACT.question, "-o", "json", mode="Dynamic")
+    assert done.returncode == 0, done.stderr
+    of_base, of_adapter = json.loads(done.stdout)
+    assert (of_base["model"], of_adapter["model"]) == ("edge", "support")
+    assert not FACT.in_answer(of_base["answer"])
+    assert FACT.in_answer(of_adapter["answer"])

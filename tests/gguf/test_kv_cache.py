@@ -50,7 +50,7 @@ def allocated_mebibytes(server: Path, model: Path, folder: Path) -> float:
     with log.open("wb") as output:
         running = subprocess.Popen([server, *flags], env=dict(os.environ), stdout=output, stderr=subprocess.STDOUT)
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while "n_slots" not in log.read_text(errors="replace") and time.monotonic() < deadline:
                 assert running.poll() is None, log.read_text(errors="replace")[-3000:]
                 time.sleep(0.2)

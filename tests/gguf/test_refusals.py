@@ -215,7 +215,7 @@ def test_a_program_ends_with_the_step(tmp_path: Path, stubbed: Any, signal: str)
     source, store = model(tmp_path / "m"), tmp_path / "store"
     command = [sys.executable, "-m", "ftm_jobs", "gguf", "--model", source.as_uri(), "--artifacts", store.as_uri()]
     step = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)
     subprocess.run(["kill", f"-{signal}", str(step.pid)], check=True)

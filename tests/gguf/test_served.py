@@ -1,10 +1,12 @@
 """llama-server answers with what the adapter taught, as the serving pod starts it."""
 
 import os
+import re
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import httpx2
 import pytest
 
 from ftm_jobs.__main__ import main
+from ftm_operator.engines.metrics import LOAD_METRICS
 from tests.assets.facts import FACTS, Fact
 
 KEY = "sesame"
@@ -42,11 +45,17 @@ def serving(merged: Path, tools: Path, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("served")
     assert main(["gguf", "--model", merged.as_uri(), "--artifacts", folder.as_uri(), "--type", "Q8_0"]) == 0
     (model,) = folder.glob("gguf-*/model.gguf")
+    with served(model, tools, folder / "log") as found:
+        yield found
+
+
+@contextmanager
+def served(model: Path, tools: Path, log: Path, *more: str) -> Iterator[Serving]:
+    """Starts llama-server with the model, and more flags, as the serving pod does."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     flags = ["--model", str(model), "--alias", ALIAS, "--host", "127.0.0.1", "--port", str(port), "--threads", "2"]
-    flags += ["--ctx-size", "1024", "--parallel", "2", "--metrics", "--no-webui", "--jinja"]
-    log = folder / "log"
+    flags += ["--ctx-size", "1024", "--parallel", "2", "--metrics", "--no-webui", "--jinja", *more]
     with log.open("wb") as output:
         server = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "--", str(tools / "bin/llama-server"), *flags],
@@ -103,4 +112,7 @@ def test_without_the_key_nothing_but_health_is_told(serving: Serving, path: str)
 def test_metrics_are_told_with_the_key(serving: Serving) -> None:
     status, text = serving.ask("/metrics")
     assert status == 200
-    assert "llamacpp:requests_processing" in text
+    names = LOAD_METRICS["LlamaCpp"]
+    for name in (names.running, names.waiting, names.tokens):
+        assert re.search(rf"^{name} ", text, re.MULTILINE), f"autoscaling reads {name}"
+    assert names.kv_cache_usage is None

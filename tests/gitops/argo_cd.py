@@ -17,13 +17,13 @@ from tests.cluster.kubelet import eventually
 from tests.cluster.processes import Processes, free_ports
 from tests.gitops.crds import await_established
 from tests.gitops.programs import ARGOCD
-from tests.unit.operator.argocd import SCRIPT
+from tests.unit.operator.argocd import SCRIPTS
 
 NAMESPACE = "argocd"
 ACCOUNT = "argocd-application-controller"
 MODULE = "github.com/argoproj/argo-cd/v3"
 CRDS = ("application-crd.yaml", "applicationset-crd.yaml", "appproject-crd.yaml")
-HEALTH_KEY = "resource.customizations.health.ftm.dev_FineTunedModel"
+HEALTH_KEYS = "resource.customizations.health.ftm.dev"
 Manifest = dict[str, Any]
 
 
@@ -183,8 +183,8 @@ class ArgoCD:
 
     def teach_health(self) -> None:
         """As docs/reference/gitops.md says it."""
-        script = f"--from-file={HEALTH_KEY}={SCRIPT}"
-        shown = self.kubectl("create", "configmap", "argocd-cm", script, "--dry-run=client", "-o", "yaml")
+        scripts = [f"--from-file={HEALTH_KEYS}_{kind}={script}" for kind, script in SCRIPTS.items()]
+        shown = self.kubectl("create", "configmap", "argocd-cm", *scripts, "--dry-run=client", "-o", "yaml")
         self.kubectl("apply", "--server-side", "--field-manager=ftm-operator", "-f", "-", stdin=shown)
 
     def _know_the_cluster(self) -> None:

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from transformers.models.auto import modeling_auto
 
 from ftm_jobs.checkpoint.index import INDEX_FILE
-from ftm_jobs.contract.tasks import ClassifierTask
+from ftm_jobs.contract.keys import ClassifierTask
 from ftm_jobs.merge.classifier import FAMILIES, class_of
 from tests.merge.test_kinds import merged, same
 from tests.models.families import make_family

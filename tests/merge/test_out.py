@@ -79,7 +79,7 @@ def test_a_merge_that_was_cut_is_finished_by_the_next_run(
         raise Failed(Reason.STORE_UNAVAILABLE, "gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ftm_jobs.merge.artifact.publish", cut)
+        patched.setattr("ftm_jobs.artifacts.publish.publish", cut)
         assert run("merge", *sources, "--out", place.artifacts).reason == "StoreUnavailable"
     assert inside(place) >= {destination.MARKER, "model.safetensors"}
     assert run("merge", *sources, "--out", place.artifacts).reason == "Merged"

@@ -12,10 +12,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from ftm_jobs.artifacts.journal import JOURNAL_NAME
 from ftm_jobs.checkpoint.index import INDEX_FILE, SINGLE_FILE
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome
-from ftm_jobs.merge.journal import JOURNAL_NAME
 from ftm_jobs.stores.file import FileStore
 from tests.merge.test_disturbed import files_of
 from tests.merge.test_kinds import same

@@ -44,8 +44,8 @@ def command(s3: S3, between: Proxy, sources: tuple[Path, Path]) -> list[str]:
 
 
 def wait_for_upload(s3: S3, between: Proxy) -> None:
-    assert between.holding.wait(60)
-    deadline = time.monotonic() + 20
+    assert between.holding.wait(120)
+    deadline = time.monotonic() + 120
     while not s3.unfinished() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert s3.unfinished() == 1
@@ -60,7 +60,7 @@ def test_sigterm_leaves_no_upload_and_one_sentence(s3: S3, between: Proxy, comma
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_upload(s3, between)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err.splitlines()[-1]) == (143, "", SENTENCE)
     assert "Traceback" not in err
     assert (s3.built(), s3.unfinished(), jobs_of(command)) == ({}, 0, "")
@@ -92,7 +92,7 @@ def test_the_merge_of_a_command_that_was_killed_does_not_go_on_alone(
     wait_for_upload(s3, between)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while jobs_of(command) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert (s3.built(), s3.unfinished(), jobs_of(command)) == ({}, 0, "")

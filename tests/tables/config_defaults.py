@@ -1,6 +1,7 @@
 """Generates config_defaults.json: what transformers' classes of config.json say of the fields that planning reads.
 
-A class's defaults are those that are written in it: what it works out from other fields, it leaves to them.
+A class's defaults are those that are written in it: what it works out from other fields, it leaves to them. The share
+of each head that is turned by its position is read from a config that says nothing.
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ def row(config_class: type[PretrainedConfig]) -> dict[str, Any]:
     """Returns the table's entry of a class, without its empty parts."""
     names = {usual: own for usual, own in config_class.attribute_map.items() if FIELDS & {usual, own}}
     parts = {
-        "defaults": defaults(config_class),
+        "defaults": defaults(config_class) | _rotary_share(config_class),
         "names": names,
         "objects": {name: content for name in _objects(config_class) if (content := _object(config_class, name))},
         "flat": _is_flat(config_class),
@@ -52,6 +53,15 @@ def defaults(config_class: type[PretrainedConfig]) -> dict[str, Any]:
         and isinstance(field.default, bool | int | float | str)
         and field.default != INHERITED.get(field.name, ...)
     }
+
+
+def _rotary_share(config_class: Any) -> dict[str, float]:
+    """Returns the share of each head that is turned by its position, which classes put into rope_parameters."""
+    try:
+        share = (getattr(config_class(), "rope_parameters", None) or {}).get("partial_rotary_factor", 1)
+    except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError, StrictDataclassError):
+        return {}
+    return {"partial_rotary_factor": share} if share != 1 else {}
 
 
 def _line(content: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e import test_awq_story, test_story
+from tests.e2e import test_adapters_story, test_awq_story, test_story
 
 ROOT = Path(__file__).parents[2]
 STORY = """
@@ -41,7 +41,7 @@ def test_a_chapter_whose_needs_are_not_met_names_the_chapter_to_run(tmp_path: Pa
     assert "test_2_painted needs a house, left by test_1_built: run it too" in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("story", [test_story, test_awq_story], ids=lambda story: story.__name__)
+@pytest.mark.parametrize("story", [test_story, test_adapters_story, test_awq_story], ids=lambda story: story.__name__)
 def test_every_chapter_comes_after_those_that_it_needs(story: Any) -> None:
     left: set[str] = set()
     for name, test in vars(story).items():

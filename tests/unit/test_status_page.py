@@ -35,6 +35,6 @@ def test_every_step_has_a_row_for_its_condition_its_phase_and_its_reason() -> No
 
 
 def test_no_row_is_of_something_that_is_not_there() -> None:
-    conditions = {"Ready", "Reconciling", "Stalled", *(step.condition for step in STEPS)}
+    conditions = {"Ready", "Reconciling", "Stalled", "ServedVerified", *(step.condition for step in STEPS)}
     headings = {"phase", "type", "reason", "---"}
     assert ROWS - {*OperatorReason, *StepReason, *rules(), *get_args(Phase), *conditions, *headings} == set()

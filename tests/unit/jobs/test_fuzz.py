@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ftm_jobs.artifacts.journal import JOURNAL_NAME, Journal
 from ftm_jobs.artifacts.manifest import read_manifest
 from ftm_jobs.checkpoint.adapter_config import parse_adapter_config
 from ftm_jobs.checkpoint.configs import parse_base_config, parse_json
@@ -18,7 +19,6 @@ from ftm_jobs.checkpoint.headers import SIZE_BYTES, header_size, parse_header
 from ftm_jobs.checkpoint.index import weight_files
 from ftm_jobs.contract.manifest import MANIFEST_NAME
 from ftm_jobs.errors import LONGEST_MESSAGE, InvalidInput, Reason
-from ftm_jobs.merge.journal import JOURNAL_NAME, Journal
 from ftm_jobs.stores.file import FileStore
 from ftm_jobs.stores.names import is_plain_name
 from tests.unit.jobs.files import ADAPTER_CONFIG, LLAMA_CONFIG, entries

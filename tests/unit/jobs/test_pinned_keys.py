@@ -1,7 +1,15 @@
 """Keys of artifacts and of inputs stay as they are: a key that changed would build every user's models anew."""
 
-from ftm_jobs.contract.keys import QuantizedBase, awq_key, gguf_key, merge_key, verify_key
-from ftm_jobs.contract.tasks import ClassifierTask
+from ftm_jobs.contract.keys import (
+    AdapterEngine,
+    ClassifierTask,
+    QuantizedBase,
+    adapter_key,
+    awq_key,
+    gguf_key,
+    merge_key,
+    verify_key,
+)
 
 BASE = "sha256:" + "1" * 64
 ADAPTERS = [("sha256:" + "2" * 64, 1.0), ("sha256:" + "3" * 64, 0.5)]
@@ -29,3 +37,8 @@ def test_the_key_of_a_gguf_model() -> None:
 def test_the_key_of_a_verification() -> None:
     inputs = [("base", BASE, None), ("adapter", *ADAPTERS[1]), ("merged", "sha256:6", None)]
     assert verify_key(inputs, {"tokens": 1024, "maxDivergence": None}) == "verify-2895e93a9ce4a2b9311f156972c84531"
+
+
+def test_the_key_of_an_adapter() -> None:
+    assert adapter_key(ADAPTERS[0][0], BASE) == "adapter-6cbfe0ea32ca51839088c00616dbf41d"
+    assert adapter_key(ADAPTERS[0][0], BASE, AdapterEngine.LLAMA_CPP) == "adapter-5fbaafddc4c42ea76cc1836645bb1c57"

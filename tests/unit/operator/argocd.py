@@ -7,10 +7,13 @@ from typing import Any
 
 from lupa import lua51  # type: ignore[import-untyped]
 
+from ftm_operator.api.v1alpha1 import KIND
+from ftm_operator.runtime.resource_queue import KINDS
 from tests.unit.operator.kstatus import Item, Status, computed
 
-FOLDER = Path("charts/ftm-operator/argocd/resource_customizations/ftm.dev/FineTunedModel")
-SCRIPT = Path(__file__).parents[3] / FOLDER / "health.lua"
+FOLDER = Path("charts/ftm-operator/argocd/resource_customizations/ftm.dev")
+SCRIPTS = {kind: Path(__file__).parents[3] / FOLDER / kind / "health.lua" for kind in KINDS}
+SCRIPT = SCRIPTS[KIND]
 LIBRARIES_THAT_ARGO_OPENS = ("ipairs", "pairs", "next", "table", "tostring", "type")
 AS_KSTATUS_SAYS: dict[str, tuple[Status, ...]] = {
     "Healthy": ("Current",),
@@ -28,7 +31,7 @@ class Health:
 
 
 def health(item: Item) -> Health:
-    runtime, script = _script()
+    runtime, script = _script(item.get("kind", KIND))
     found = script(runtime.table_from(_plain(item), recursive=True))
     return Health(found["status"], found["message"])
 
@@ -40,14 +43,14 @@ def disagreements(item: Item) -> list[str]:
 
 
 @functools.cache
-def _script() -> tuple[Any, Any]:
+def _script(kind: str) -> tuple[Any, Any]:
     runtime = lua51.LuaRuntime(register_eval=False, unpack_returned_tuples=True)
     opened = ", ".join(f"{name} = {name}" for name in LIBRARIES_THAT_ARGO_OPENS)
     load = runtime.eval(
         f"function(text) return function(obj)"
         f" local chunk = assert(loadstring(text)); setfenv(chunk, {{obj = obj, {opened}}}); return chunk() end end"
     )
-    return runtime, load(SCRIPT.read_text())
+    return runtime, load(SCRIPTS[kind].read_text())
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ftm_operator.api.crd import crd
+from ftm_operator.api.custom_resources import FINE_TUNED_MODEL
 from ftm_operator.api.schema import VALIDATIONS
 from tests.unit.operator.objects import NAME, Manifest, resource
 
@@ -58,7 +59,7 @@ CONTAINERS = st.sampled_from(["fetch", "vllm", "llama-server", "inspect", "merge
 
 @cache
 def spec_schema() -> Schema:
-    found: Schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    found: Schema = crd(FINE_TUNED_MODEL)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return found
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.v1alpha1 import FineTunedModel
-from ftm_operator.resources.job import Attempt, artifacts_source, job, job_identity
+from ftm_operator.resources.job import Attempt, JobOwner, artifacts_source, job, job_identity
 from ftm_operator.steps.inspect import INSPECT
 from ftm_operator.steps.merge import MERGE
 from ftm_operator.steps.step import JobStep, StepInputs, StepResult
@@ -13,7 +13,9 @@ from tests.unit.operator.objects import SETTINGS
 
 def step_job(step: JobStep, inputs: StepInputs, attempt: int = 1) -> dict[str, Any]:
     identity = job_identity(inputs.model, step, step.input_hash(inputs), inputs.store)
-    return job(inputs.model, step.command(inputs), identity, Attempt(attempt, 1), SETTINGS)
+    return job(
+        JobOwner(inputs.model, inputs.model.spec.jobs), step.command(inputs), identity, Attempt(attempt, 1), SETTINGS
+    )
 
 
 def inspect_job(model: FineTunedModel, attempt: int = 1) -> dict[str, Any]:

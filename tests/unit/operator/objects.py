@@ -10,6 +10,7 @@ from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.contract.verification import Check, Verification
 from ftm_operator.resources.metadata import ARTIFACT, STEP
 from ftm_operator.settings import Settings
+from ftm_operator.steps.source import SourceArgument
 
 Manifest = dict[str, Any]
 NAMESPACE = "team-a"
@@ -23,6 +24,7 @@ SETTINGS = Settings(
     awq_image="awq:1",
     compressor_image="compressor:1",
 )
+STORE = SourceArgument("artifacts", "s3://artifacts/built", "artifacts-s3")
 
 
 def base_facts(**changes: Any) -> BaseFacts:

@@ -23,8 +23,9 @@ class Serving(Questions):
 
     def answer(self, replicas: int | None = None, name: str = NAME) -> None:
         """Has so many replicas answer, all of the latest template; those that are wanted if no number is given."""
-        wanted = self.resource(name)["spec"].get("serving", {}).get("replicas", 1) if replicas is None else replicas
         deployment = self.cache.get("Deployment", (NAMESPACE, name))
+        child = deployment or self.cache.get("LeaderWorkerSet", (NAMESPACE, f"{name}-nodes")) or {"spec": {}}
+        wanted = child["spec"].get("replicas", 1) if replicas is None else replicas
         if deployment is None:
             self.groups_answer(wanted)
             return

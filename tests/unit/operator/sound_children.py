@@ -15,9 +15,9 @@ MOST_ARGUMENT = 128 * 1024
 MOST_OBJECT = 1024 * 1024
 PYTHON = re.compile(
     r"Traceback|NoneType|<class|<enum|object at 0x|\{'|\['|\b[A-Z]\w+\.[A-Z_]{3,}\b|\bnan\b|Decimal\(|validation error"
-    r"|(?<!or )(?<!to )(?<!method )\bNone\b"
+    r"|(?<!or )(?<!to )(?<!method )(?<!write )(?<!, )\bNone\b"
 )
-"""Words of Python that no message holds; None is a method of quantization as well."""
+"""Words of Python that no message holds; None is a method of quantization and a kind of preview as well."""
 
 
 def faults(child: Manifest) -> list[str]:

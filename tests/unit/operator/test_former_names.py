@@ -3,6 +3,7 @@
 from typing import Any
 
 from ftm_operator.api.crd import crd
+from ftm_operator.api.custom_resources import FINE_TUNED_MODEL
 from ftm_operator.api.status import FORMER_NAMES
 from tests.unit.operator.objects import resource
 from tests.unit.operator.scene import Scene, scene_of
@@ -40,7 +41,7 @@ def test_an_operator_that_was_upgraded_builds_nothing_again_and_writes_the_new_n
 
 
 def test_an_api_server_keeps_the_former_names_until_they_are_read() -> None:
-    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema = crd(FINE_TUNED_MODEL)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     for place, former, name in FORMER_NAMES:
         owner = schema["properties"]["status"]
         for step in place:

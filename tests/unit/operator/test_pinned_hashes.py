@@ -12,6 +12,7 @@ from ftm_operator.planning.input_hashes import (
     inspection_input_hash,
     merged_key,
     plan_input_hash,
+    publication_input_hash,
     quantization_input_hash,
     verification_input_hash,
 )
@@ -60,3 +61,7 @@ def test_the_hash_of_a_quantization(quantization: dict[str, object], expected: s
 def test_the_hash_of_a_verification() -> None:
     wanted = spec(verification={"prompts": [{"prompt": "Refunds?", "expect": ["45 days"]}], "maxDivergence": 0.5})
     assert verification_input_hash(wanted, [ARTIFACT], None) == "1b7a291d0f4e6b63"
+
+
+def test_the_hash_of_a_publication() -> None:
+    assert publication_input_hash("registry.example.com/models", ARTIFACT, None) == "9037285821b0c6d5"

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from ftm_jobs.contract.facts import AdapterFacts, BaseFacts, Facts
-from ftm_jobs.contract.keys import ARTIFACT_KEY, awq_key, gguf_key, merge_key
+from ftm_jobs.contract.keys import ARTIFACT_KEY, AdapterEngine, adapter_key, awq_key, gguf_key, merge_key
 from ftm_jobs.contract.manifest import Manifest, ManifestInput
 from ftm_jobs.contract.report import TERMINATION_MESSAGE_BYTES, Report
 from ftm_jobs.contract.steps import Outcome, Step
@@ -113,10 +113,14 @@ KEYS = [
     awq_key("merge-1", 4, 128, False, "autoawq", "sha256:3"),
     awq_key("merge-1", 4, 128, True, "llm-compressor", "sha256:3"),
     awq_key("merge-1", 4, 128, True, "autoawq", "sha256:4"),
+    adapter_key("sha256:2", "sha256:1"),
+    adapter_key("sha256:2", "sha256:3"),
+    adapter_key("sha256:3", "sha256:1"),
+    adapter_key("sha256:2", "sha256:1", AdapterEngine.LLAMA_CPP),
 ]
 
 
-def test_whatever_a_quantizer_is_asked_is_in_the_key() -> None:
+def test_whatever_a_step_is_asked_is_in_the_key() -> None:
     assert len(set(KEYS)) == len(KEYS)
 
 

@@ -12,8 +12,7 @@ from ftm_jobs.adapters.dynamic_serving import kinds, objections
 from ftm_jobs.adapters.match import match
 from ftm_jobs.checkpoint.adapter_config import parse_adapter_config
 from ftm_jobs.checkpoint.output_layout import OutputLayout, OutputTensor
-from ftm_jobs.contract.keys import QuantizedBase
-from ftm_jobs.contract.tasks import ClassifierTask
+from ftm_jobs.contract.keys import ClassifierTask, QuantizedBase
 from ftm_jobs.errors import InvalidInput
 from ftm_jobs.merge.documents import Documents
 from ftm_jobs.merge.plan import MergeChoices, plan
@@ -292,6 +291,12 @@ def test_fused_experts_in_memory_are_found_on_disk_fused_or_not() -> None:
             ("LoRA",),
             (f'vLLM does not know the name "{PREFIX}{Q_PROJ.removeprefix("model.")}.lora_A.weight"',),
         ),
+        (
+            (ADAPTER_SHAPES, {"r": 16, "rank_pattern": {"q_proj": 2, "v_proj": 1024}}),
+            1.0,
+            ("LoRA",),
+            ("rank 1024 exceeds 512, vLLM's largest",),
+        ),
     ],
 )
 def test_inspect_says_what_an_adapter_is_and_why_vllm_cannot_serve_it_unmerged(
@@ -303,3 +308,29 @@ def test_inspect_says_what_an_adapter_is_and_why_vllm_cannot_serve_it_unmerged(
     updates = match(base, AppliedAdapter(0, "adapter", config, 1.0), header(adapter[0]))
     assert kinds(updates) == wanted
     assert objections(config, updates, scale, base.names) == why
+
+
+VISION = "model.visual.blocks.0.attn.proj"
+
+
+@pytest.mark.parametrize(
+    ("base", "adapter", "why"),
+    [
+        (
+            BASE_SHAPES | {f"{MLP}.gate_up_proj": ("BF16", (3, 8, 20)), f"{MLP}.down_proj": ("BF16", (3, 8, 10))},
+            (EXPERTS, PARAMETERS),
+            f'most of vLLM\'s classes ignore LoRA on the parameters of experts ("{PREFIX}{MLP}.lora_A.weight")',
+        ),
+        (
+            BASE_SHAPES | {f"{VISION}.weight": ("F32", (8, 8))},
+            ({name.replace(Q_PROJ, VISION): shape for name, shape in ADAPTER_SHAPES.items()}, {}),
+            f'vLLM adapts the language model alone, and ignores "{PREFIX}{VISION}.lora_A.weight"',
+        ),
+    ],
+    ids=["experts", "vision tower"],
+)
+def test_what_vllm_would_ignore_in_silence_is_an_objection(base: Shapes, adapter: Adapter, why: str) -> None:
+    config = parse_adapter_config("adapter_config.json", ADAPTER_CONFIG | adapter[1])
+    tensors = BaseTensors("s3://models/base", "llama", False, [header(base)])
+    updates = match(tensors, AppliedAdapter(0, "adapter", config, 1.0), header(adapter[0]))
+    assert why in objections(config, updates, 1.0, tensors.names)

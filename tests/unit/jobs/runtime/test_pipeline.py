@@ -61,7 +61,7 @@ def test_the_first_error_ends_the_stream_and_the_streams_before_it() -> None:
 
 
 def test_ordered_stages_take_items_in_turn_and_the_others_take_them_at_once() -> None:
-    together, busy, first, last = threading.Barrier(3, timeout=10), threading.Lock(), list[int](), list[int]()
+    together, busy, first, last = threading.Barrier(3, timeout=120), threading.Lock(), list[int](), list[int]()
 
     def at_once(item: list[int]) -> None:
         together.wait()
@@ -122,13 +122,13 @@ def test_the_first_error_ends_all_stages_and_their_threads(place: str) -> None:
 
 
 def test_what_is_interrupted_waits_for_no_stage_and_begins_no_other() -> None:
-    stalled, released, begun = threading.Barrier(3, timeout=10), threading.Event(), list[int]()
+    stalled, released, begun = threading.Barrier(3, timeout=120), threading.Event(), list[int]()
 
     def stalls(item: int) -> None:
         begun.append(item)
         if len(begun) <= 2:
             stalled.wait()
-            released.wait(10)
+            released.wait(120)
 
     def interrupt(*_: object) -> None:
         raise Interrupted

@@ -299,6 +299,48 @@ RULES = (
         "tolerationSeconds is for taints that evict; write effect: NoExecute, or remove tolerationSeconds",
     ),
     Refusal(
+        "spec.serving.autoscaling",
+        {"minReplicas": 3, "maxReplicas": 2},
+        "minReplicas is above maxReplicas; write the larger number as maxReplicas",
+    ),
+    Refusal(
+        "spec.serving.autoscaling",
+        {"minReplicas": 0, "maxReplicas": 2},
+        "no engine tells of its load while there is no replica; write in triggers what wakes the first one, or set "
+        "minReplicas to 1",
+    ),
+    Refusal(
+        "spec.serving.autoscaling",
+        {"maxReplicas": 2, "prometheus": "prometheus:9090"},
+        '"prometheus:9090" is not the address of a Prometheus; write http://HOST:PORT, as in '
+        "http://prometheus.monitoring:9090",
+        at="spec.serving.autoscaling.prometheus",
+    ),
+    Refusal(
+        "spec.serving.autoscaling",
+        {"maxReplicas": 2, "triggers": [{"type": "External Push"}]},
+        '"External Push" is not a scaler of KEDA; write its name, as in external-push or prometheus',
+        at="spec.serving.autoscaling.triggers[0].type",
+    ),
+    Refusal(
+        "spec.serving.gateway",
+        {"name": "public"},
+        "all requests of the Gateway would come to this model; write hostnames or path",
+    ),
+    Refusal(
+        "spec.serving.gateway",
+        {"name": "public", "path": "/support-bot/"},
+        "\"/support-bot/\" cannot be the beginning of a path; write one that ends without '/', as in /support-bot",
+        at="spec.serving.gateway.path",
+    ),
+    Refusal(
+        "spec.serving.gateway",
+        {"name": "public", "hostnames": ["https://models.example.com"]},
+        '"https://models.example.com" is not a host\'s name; write one without a port, as in models.example.com or '
+        "*.example.com",
+        at="spec.serving.gateway.hostnames[0]",
+    ),
+    Refusal(
         "spec.serving.disruptionBudget",
         {"minAvailable": 1, "maxUnavailable": 1},
         "a budget says one number; write minAvailable or maxUnavailable",
@@ -362,6 +404,41 @@ RULES = (
         '"support.bot" is too long or not a DNS label; the Service and the Jobs are named after the resource: write at '
         "most 40 lower-case letters, digits and '-', starting with a letter",
     ),
+    Refusal(
+        "spec",
+        {"base": {"uri": "s3://models/base"}, "mode": "Dynamic", "serving": {"extraArgs": ["--max_loras=2"]}},
+        "mode Dynamic sets vLLM's flags for adapters itself; remove them from serving.extraArgs and write "
+        "serving.dynamic",
+    ),
+    *(
+        Refusal(
+            "spec",
+            {**minimal()["spec"], **fields},
+            "a merge needs weights in 16 bits, and mode Dynamic serves them as they are stored; write quantizedBase "
+            "AsStored with mode Dynamic alone, and NF4RoundTrip with the others",
+        )
+        for fields in ({"quantizedBase": "AsStored"}, {"quantizedBase": "NF4RoundTrip", "mode": "Dynamic"})
+    ),
+    Refusal(
+        "spec",
+        {**minimal()["spec"], "serving": {"loading": "Image"}},
+        "loading Image mounts what was pushed to a registry; write artifacts.oci, or set serving.loading to Fetch",
+    ),
+    Refusal(
+        "spec",
+        {**minimal()["spec"], "mode": "Dynamic", "serving": {"loading": "Stream"}},
+        "mode Dynamic serves the base, which is no artifact; set serving.loading to Fetch or Auto, or mode to Merged",
+    ),
+    Refusal(
+        "spec",
+        {**minimal()["spec"], "serving": {"servedNames": [{"name": "a", "targets": [{"adapter": "b"}]}]}},
+        "servedNames are of adapters beside a base; set mode to Dynamic, or remove serving.servedNames",
+    ),
+    Refusal(
+        "spec.serving.dynamic",
+        {"slots": 4, "cpuSlots": 2},
+        "an adapter in a batch is in the host's memory too; set cpuSlots to slots or more",
+    ),
 )
 """Rules of ours: Python and an API server say the same sentence."""
 
@@ -369,7 +446,7 @@ SHAPES = (
     Refusal("spec.servng", {}, "unknown field; did you mean serving?"),
     Refusal("spec.base.url", "x", "unknown field; did you mean uri?"),
     Refusal("spec.adapters[0].path", "x", "unknown field; spec.adapters[0] has name, scale, secretName, uri"),
-    Refusal("spec.adapters", [], "[] is too few items; write at least 1"),
+    Refusal("spec.verification.prompts[0].messages", [], "[] is too few items; write at least 1"),
     Refusal("spec.adapters[0].scale", "1", '"1" is not a number'),
     Refusal("spec.adapters[0].scale", 101, "101 is too large; write at most 100"),
     Refusal("spec.serving.replicas", -1, "-1 is too small; write at least 0"),

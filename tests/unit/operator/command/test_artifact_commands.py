@@ -21,6 +21,7 @@ from tests.unit.operator.objects import facts
 from tests.unit.operator.objects import resource as stored
 
 KEPT, OTHER, SERVED = (f"merge-{digit * 32}" for digit in "123")
+ADAPTER = f"adapter-{'4' * 32}"
 STORE = "s3://artifacts/built"
 
 
@@ -45,21 +46,26 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Command:
 
 
 def cluster_with(monkeypatch: pytest.MonkeyPatch, *models: Any) -> None:
-    async def observe() -> tuple[list[Any], list[Any]]:
-        return list(models), []
+    async def observe() -> artifact_commands._Observed:
+        return artifact_commands._Observed(list(models), [], [])
 
     monkeypatch.setattr(artifact_commands, "_observe", observe)
 
 
 class OneGroup:
-    """A cluster whose only child is a LeaderWorkerSet, if it has such."""
+    """A cluster whose only child is a LeaderWorkerSet, if it has such, and with one adapter, if it has such.
 
-    def __init__(self, has_groups: bool) -> None:
+    `revisions` are its ControllerRevisions.
+    """
+
+    def __init__(self, has_groups: bool, has_adapters: bool = False, *revisions: dict[str, Any]) -> None:
         self._items: dict[str, list[dict[str, Any]]] = {
             "FineTunedModel": [resource(KEPT)],
             "Deployment": [],
             "Pod": [],
+            "ControllerRevision": list(revisions),
             **({"LeaderWorkerSet": [{"spec": {"args": [f"{STORE}/{SERVED}"]}}]} if has_groups else {}),
+            **({"FineTunedAdapter": [{"status": {"artifact": {"key": ADAPTER}}}, {}]} if has_adapters else {}),
         }
 
     @asynccontextmanager
@@ -159,6 +165,34 @@ def test_gc_keeps_what_a_leader_worker_set_without_pods_would_fetch(
     assert command.ran == ["gc", STORE, "--keep", KEPT, *([SERVED] if has_groups else [])]
 
 
+def test_gc_keeps_the_adapters_that_are_served_unmerged(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_commands, "Cluster", OneGroup(has_groups=False, has_adapters=True))
+    code, _, err = ftm(capsys, "artifacts", "gc", STORE)
+    assert (code, command.ran) == (0, ["gc", STORE, "--keep", ADAPTER, KEPT])
+    assert err == "ftm: 1 FineTunedModels and 2 FineTunedAdapters refer to 2 artifacts\n"
+
+
+def test_gc_keeps_what_can_be_rolled_back_to(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"data": {"uri": f"{STORE}/{SERVED}", "child": {"spec": {}}}}
+    monkeypatch.setattr(artifact_commands, "Cluster", OneGroup(False, False, kept))
+    assert ftm(capsys, "artifacts", "gc", STORE)[0] == 0
+    assert command.ran == ["gc", STORE, "--keep", KEPT, SERVED]
+
+
+def test_gc_keeps_what_a_status_lists_as_a_version(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = resource(KEPT)
+    listed["status"]["versions"] = [{"key": "0" * 16, "state": "Kept", "uri": f"{STORE}/{OTHER}"}]
+    cluster_with(monkeypatch, listed)
+    assert ftm(capsys, "artifacts", "gc", STORE)[0] == 0
+    assert command.ran == ["gc", STORE, "--keep", KEPT, OTHER]
+
+
 def test_gc_with_keep_asks_no_cluster_and_acts_when_told_to(
     command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,4 +232,4 @@ def test_what_is_being_built_and_what_a_pod_fetches_is_referred_to() -> None:
     pod = {"spec": {"initContainers": [{"args": ["fetch", "--artifact", f"{STORE}/{SERVED},digest=sha256:0"]}]}}
     unreadable = {"spec": {}, **resource(OTHER)}
     wanted = merged_key(FineTunedModel.model_validate(building).spec, facts())
-    assert references([building, unreadable, {"spec": {}}], [pod]) == {wanted, OTHER, SERVED}
+    assert references([building, unreadable, {"spec": {}}], [], [pod]) == {wanted, OTHER, SERVED}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ftm_jobs.contract.facts import Facts
-from ftm_operator.api.crd import crd_yaml
+from ftm_operator.api.crd import crds_yaml
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.command import main as cli
 from ftm_operator.local.errors import StepFailed
@@ -38,7 +38,22 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert all(
         f"  {command} " in out
-        for command in ("run", "plan", "crd", "inspect", "merge", "artifacts", "report", "explain")
+        for command in (
+            "run",
+            "chat",
+            "bench",
+            "adapters",
+            "versions",
+            "rollback",
+            "promote",
+            "plan",
+            "crd",
+            "inspect",
+            "merge",
+            "artifacts",
+            "report",
+            "explain",
+        )
     )
 
 
@@ -150,4 +165,4 @@ def test_a_wrong_manifest_exits_with_2(capsys: pytest.CaptureFixture[str], tmp_p
 
 
 def test_the_crd_is_printed_as_it_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ftm(capsys, "crd") == (0, crd_yaml(), "")
+    assert ftm(capsys, "crd") == (0, crds_yaml(), "")

@@ -1,7 +1,7 @@
 """`ftm explain` shows what the engine measured beside what was estimated."""
 
 from ftm_jobs.contract.byte_counts import GIB
-from ftm_operator.api.v1alpha1 import FineTunedModelStatus, Measured, Plan
+from ftm_operator.api.v1alpha1 import FineTunedModelStatus, Measured, Plan, Start
 from ftm_operator.command.explain import format_plan
 
 PLAN = Plan(
@@ -44,3 +44,9 @@ def test_before_the_engine_has_started_there_is_the_estimate_alone() -> None:
 def test_a_replica_over_several_nodes_says_over_how_many() -> None:
     text = told(PLAN.model_copy(update={"gpus": 4, "nodes": 2, "pipeline_parallel_size": 2}))
     assert "  accelerators            4 x A10G (nvidia.com/gpu) for each replica, on 2 nodes\n" in text
+
+
+def test_a_start_is_told_by_part() -> None:
+    status = FineTunedModelStatus(plan=PLAN, start=Start(seconds=84, fetch_seconds=31, load_seconds=12))
+    text = "\n".join(format_plan("support-bot", status, None))
+    assert "  start                   started in 84 s: fetch 31, load 12, the rest 41\n" in text

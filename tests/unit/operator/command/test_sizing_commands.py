@@ -74,7 +74,7 @@ why
   context 8192 tokens: from spec.serving.maxModelLen
   batch of 2048 tokens and 256 sequences: vLLM's default for a10g
   reserves of vLLM 0.33 with model runner V2 are held as the most that start-up logs show: activations 0.14 to \
-1.14 GiB (4 logs), CUDA graphs 0.00 to 0.51 GiB (3 logs), NCCL and the like 0.09 to 1.38 GiB (2 logs), slack 0.00 to \
+1.14 GiB (3 logs), CUDA graphs 0.00 to 0.51 GiB (3 logs), NCCL and the like 0.09 to 1.38 GiB (2 logs), slack 0.00 to \
 0.12 GiB (6 logs); weights, KV cache and all else are formulae
 rejected
   a10g, 1                    Memory: each GPU needs 23.68 GiB: 13.49 GiB of weights, 2.17 GiB of reserves and \
@@ -206,6 +206,7 @@ def test_a_config_alone_is_inspected(capsys: pytest.CaptureFixture[str], tmp_pat
         ("{", "is not JSON"),
         ("[]", "is not a JSON object; name a model's config.json"),
         ("{}", "names no model_type: copy it from the model's page"),
+        ('{"dim": 4096, "n_layers": 32, "hidden_dim": 14336}', "is a params.json, of Mistral's own format: give the"),
         ('{"architectures": ["X"], "model_type": "x"}', "has no positive number as num_hidden_layers, which sizing"),
         (
             '{"architectures": ["X"], "model_type": "x", "num_hidden_layers": 2, "hidden_size": "64"}',

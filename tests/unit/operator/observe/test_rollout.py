@@ -57,6 +57,19 @@ def test_an_old_replica_that_answers_is_no_new_one() -> None:
     assert state == RollingOut("0 of 1 new replicas answer; 0/1 nodes are available: 1 Insufficient gpu.")
 
 
+def test_an_old_replica_of_the_same_artifact_with_other_arguments_is_no_new_one() -> None:
+    def containers(*args: str) -> dict[str, Any]:
+        return {"containers": [{"name": "vllm", "args": list(args)}]}
+
+    child, ready = deployment(1, replicas=2), [{"type": "Ready", "status": "True"}]
+    child["spec"]["template"]["spec"] = containers("--seed", "2")
+    injected = {"name": "mesh", "args": ["proxy"]}
+    old, new = ({**pod(conditions=ready), "spec": containers("--seed", seed)} for seed in "12")
+    new["spec"]["containers"].append(injected)
+    told = [state.message for pods in ([old], [old, new]) if isinstance(state := rollout(child, pods), RollingOut)]
+    assert told == ["0 of 1 new replicas answer", "1 of 1 new replicas answer"]
+
+
 def test_pods_that_the_api_server_does_not_take_are_told_in_its_words() -> None:
     refused = 'pods "p" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1'
     condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": refused}

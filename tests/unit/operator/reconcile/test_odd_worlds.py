@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ftm_operator.runtime.resource_queue import KINDS as RESOURCES
 from tests.unit.operator.objects import Manifest, pod_of
 from tests.unit.operator.scene import Scene, scene_of
 
@@ -46,7 +47,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield from _places(item, (*path, name))
 
 
-def _edited(item: Manifest, number: int, odd: Any) -> bool:
+def edited(item: Manifest, number: int, odd: Any) -> bool:
     """Edits a place in what anyone may write: labels, annotations, owners and the status, within its type."""
     places = [("status", *place) for place in _places(item.get("status") or {})]
     places += [("metadata", name, *place) for name in EDITABLE for place in _places(item["metadata"].get(name) or {})]
@@ -58,7 +59,7 @@ def _edited(item: Manifest, number: int, odd: Any) -> bool:
         return False
     if odd is ABSENT:
         del holder[last]
-    elif type(odd) is type(holder[last]) or (way[0] == "status" and item["kind"] == "FineTunedModel"):
+    elif type(odd) is type(holder[last]) or (way[0] == "status" and item["kind"] in RESOURCES):
         holder[last] = copy.deepcopy(odd)
     return True
 
@@ -70,7 +71,7 @@ def test_a_pass_raises_nothing_and_comes_to_rest(phase: str, kind: str, number: 
     scene = copy.deepcopy(_world(phase))
     for key in scene.cache.keys(kind)[:1]:
         item = copy.deepcopy(scene.cache.get(kind, key))
-        if item and _edited(item, number, odd):
+        if item and edited(item, number, odd):
             scene.create(item)
             assert scene.once() == scene.once()
             messages = " ".join(condition.message for condition in scene.conditions().values())

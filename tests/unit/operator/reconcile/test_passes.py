@@ -23,7 +23,8 @@ def test_a_new_resource_is_inspected_merged_and_served() -> None:
     assert status["artifacts"]["merged"] == built.to_json()
     assert status["artifacts"]["report"] == measured.to_json()
     assert status["endpoint"] == "http://support-bot.team-a.svc/v1"
-    assert [kind.split()[0] for kind in scene.applied] == ["Job", "Job", "Job", "Service", "Deployment"]
+    applied = [kind.split()[0] for kind in scene.applied]
+    assert applied == ["Job", "Job", "Job", "Service", "Deployment", "ControllerRevision"]
     assert scene.events == [
         "Normal Inspecting",
         "Normal Inspected",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ftm_jobs.contract.facts import Facts
 from ftm_operator.api.status import FORMER_NAMES
 from ftm_operator.planning.gpus.accelerators import declared_classes
-from ftm_operator.reconcile.passes import Apply, Delete
+from ftm_operator.reconcile.passes import Action, Apply
 from ftm_operator.reconcile.refusals import Refusal
 from tests.unit.operator.generated import manifests, spoiled
 from tests.unit.operator.objects import NAME, NAMESPACE, Manifest, adapter_facts, base_facts, pod_of, resource
@@ -48,15 +48,15 @@ CONDITIONS = ("ReplicaFailure", "Failed", "Complete", "Suspended", "Progressing"
 class SoundScene(Scene):
     """A scene that checks what every pass asks for."""
 
-    def _pass(self, name: str) -> bool:
-        result = self.once(name)
-        assert result == self.once(name)
+    def _pass(self, kind: str, name: str) -> bool:
+        result = self.asked(kind, name)
+        assert result == self.asked(kind, name)
         said = [*self.events, *(notice.message for notice in result.notices)]
         said += [each["message"] for each in (result.status or {}).get("conditions", ())]
         assert not [text for text in said if PYTHON.search(text)]
-        return super()._pass(name)
+        return super()._pass(kind, name)
 
-    def _execute(self, action: Apply | Delete) -> None:
+    def _execute(self, action: Action) -> None:
         if isinstance(action, Apply):
             assert not (found := faults(action.manifest)), found
         super()._execute(action)
@@ -209,7 +209,7 @@ STORIES = st.lists(ACTS, min_size=3, max_size=14)
 
 
 def _facts(manifest: Manifest, odd: dict[str, Any]) -> Facts:
-    uris = [each["uri"] for each in manifest["spec"]["adapters"]]
+    uris = [each["uri"] for each in manifest["spec"].get("adapters", ())]
     adapters = tuple(adapter_facts(uri=uri, digest=f"sha256:{place}") for place, uri in enumerate(uris))
     return Facts(base=base_facts(**odd), adapters=adapters)
 

@@ -11,14 +11,20 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftm_operator.api.v1alpha1 import FineTunedModel
+from ftm_operator.api.custom_resources import CUSTOM_RESOURCES
+from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.reconcile.refusals import Refusal
-from tests.unit.operator.argocd import SCRIPT, Health, disagreements, health
+from tests.unit.operator.argocd import SCRIPTS, Health, disagreements, health
 from tests.unit.operator.kstatus import Item, computed, violations
 from tests.unit.operator.objects import NAME, NAMESPACE, Manifest, resource
 from tests.unit.operator.scene import Scene, scene_of, serving
 
-CASES = yaml.safe_load((SCRIPT.parent / "health_test.yaml").read_text())["tests"]
+CASES = [
+    (kind, case)
+    for kind, script in SCRIPTS.items()
+    for case in yaml.safe_load((script.parent / "health_test.yaml").read_text())["tests"]
+]
+MODELS = {resource.kind: resource.model for resource in CUSTOM_RESOURCES}
 BROKEN: dict[str, Callable[[Manifest], object]] = {
     "FAIL0001": lambda status: _condition(status, "Stalled", "True", 1),
     "FAIL0002": lambda status: status["conditions"].clear(),
@@ -113,21 +119,24 @@ def test_the_checker_finds_a_status_that_breaks_a_rule(rule: str) -> None:
     assert any(rule in violation for violation in violations(item))
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case["inputPath"] for case in CASES])
-def test_the_health_script_says_what_its_test_data_expects(case: Manifest) -> None:
-    item = _data(case)
+@pytest.mark.parametrize(("kind", "case"), CASES, ids=[f"{kind}/{case['inputPath']}" for kind, case in CASES])
+def test_the_health_script_says_what_its_test_data_expects(kind: str, case: Manifest) -> None:
+    item = _data(kind, case)
     assert health(item) == Health(**case["healthStatus"])
     assert not disagreements(item)
-    FineTunedModel.model_validate(item)
+    MODELS[kind].model_validate(item)
 
 
-def test_the_test_data_has_every_health() -> None:
-    assert {case["healthStatus"]["status"] for case in CASES} == {"Healthy", "Progressing", "Degraded", "Suspended"}
-    assert {SCRIPT.parent / case["inputPath"] for case in CASES} == set(SCRIPT.parent.glob("testdata/*.yaml"))
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_the_test_data_has_every_health(kind: str) -> None:
+    cases, folder = [case for of, case in CASES if of == kind], SCRIPTS[kind].parent
+    suspended = {"Suspended"} if kind == KIND else set()  # an adapter has no spec.suspend
+    assert {case["healthStatus"]["status"] for case in cases} == {"Healthy", "Progressing", "Degraded", *suspended}
+    assert {folder / case["inputPath"] for case in cases} == set(folder.glob("testdata/*.yaml"))
 
 
-def _data(case: Manifest) -> Item:
-    loaded: Item = yaml.safe_load((SCRIPT.parent / case["inputPath"]).read_text())
+def _data(kind: str, case: Manifest) -> Item:
+    loaded: Item = yaml.safe_load((SCRIPTS[kind].parent / case["inputPath"]).read_text())
     return loaded
 
 

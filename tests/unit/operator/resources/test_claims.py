@@ -10,7 +10,8 @@ from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel
 from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.serving.deployment import deployment
-from ftm_operator.resources.serving.engine import ServedModel
+from ftm_operator.resources.serving.engine import ServedModel, built_weights
+from ftm_operator.steps.source import SourceArgument
 from tests.unit.operator.command.test_cli import ftm
 from tests.unit.operator.jobs import inspect_job, merge_job
 from tests.unit.operator.local.test_manifest_file import TEXT, written
@@ -82,7 +83,9 @@ def test_serving_fetches_from_the_claim_and_the_engine_never_sees_it() -> None:
     planned = plan("support-bot", model.spec, claim_facts())
     assert isinstance(planned, Planned)
     artifact = Artifact(key=KEY, uri=f"{STORE}/{KEY}", digest="sha256:m", total_bytes=1, files=1)
-    template = pod(deployment(ServedModel(model, planned.plan, claim_facts(), artifact, None), SETTINGS))
+    store = SourceArgument("artifacts", STORE, None)
+    served = ServedModel(model, planned.plan, claim_facts(), built_weights(artifact, store), store)
+    template = pod(deployment(served, SETTINGS))
     assert claims(template) == {"claim-0": "built.v1"}
     assert mounts(template["initContainers"][0]) == {"claim-0": ("/pvc/built.v1", True)}
     assert f"{STORE}/{KEY},digest=sha256:m" in template["initContainers"][0]["args"]

@@ -11,10 +11,10 @@ from ftm_operator.api.errors import parse
 from ftm_operator.api.spec.pod_names import OWN_PATHS, OWN_VOLUMES
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
 from ftm_operator.resources.serving.deployment import deployment
-from ftm_operator.resources.serving.engine import ServedModel
+from ftm_operator.resources.serving.engine import ServedModel, built_weights
 from ftm_operator.resources.serving.leader_worker_set import leader_worker_set
 from tests.unit.operator.jobs import inspect_job, merge_job
-from tests.unit.operator.objects import SETTINGS, Manifest, facts, resource
+from tests.unit.operator.objects import SETTINGS, STORE, Manifest, facts, resource
 
 ARTIFACT = Artifact(key="merge-1", uri="pvc://built/merge-1", digest="sha256:m", total_bytes=2**30, files=7)
 SPREAD = {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}
@@ -55,7 +55,7 @@ def serving_templates(fields: Manifest) -> list[Manifest]:
 
 
 def served(fields: Manifest, plan: Plan) -> ServedModel:
-    return ServedModel(model(fields, {}), plan, facts(), ARTIFACT, "artifacts-s3")
+    return ServedModel(model(fields, {}), plan, facts(), built_weights(ARTIFACT, STORE), STORE)
 
 
 def templates(fields: Manifest) -> list[Manifest]:

@@ -10,8 +10,8 @@ from ftm_operator.planning.gpus.accelerators import declared_classes
 from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.resource_claim import lacks_claim, template
 from ftm_operator.resources.serving.deployment import deployment
-from ftm_operator.resources.serving.engine import ServedModel
-from tests.unit.operator.objects import SETTINGS, facts, resource
+from ftm_operator.resources.serving.engine import ServedModel, built_weights
+from tests.unit.operator.objects import SETTINGS, STORE, facts, resource
 from tests.unit.operator.resources.test_resources import ARTIFACT
 
 PUBLISHED = declared_classes([{"name": "A10G", "perNode": 4, "resource": "gpu.nvidia.com"}])
@@ -28,7 +28,9 @@ def planned(**serving: Any) -> tuple[FineTunedModel, Plan]:
 
 def test_a_pod_names_the_template_and_its_engine_the_claim() -> None:
     model, found = planned(resources={"limits": {"memory": "8Gi"}})
-    pod = deployment(ServedModel(model, found, facts(), ARTIFACT, None), SETTINGS)["spec"]["template"]["spec"]
+    pod = deployment(ServedModel(model, found, facts(), built_weights(ARTIFACT, STORE), STORE), SETTINGS)["spec"][
+        "template"
+    ]["spec"]
     made = template(model, found)
     assert pod["resourceClaims"] == [{"name": "gpus", "resourceClaimTemplateName": made["metadata"]["name"]}]
     resources = pod["containers"][0]["resources"]

@@ -6,14 +6,14 @@ import pytest
 
 from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.v1alpha1 import FineTunedModel, Plan
-from ftm_operator.planning.input_hashes import merged_key
+from ftm_operator.planning.input_hashes import inspection_input_hash, merged_key
 from ftm_operator.planning.plan import Planned, plan
 from ftm_operator.resources.serving.deployment import deployment
-from ftm_operator.resources.serving.engine import ServedModel
+from ftm_operator.resources.serving.engine import ServedModel, built_weights
 from ftm_operator.resources.serving.service import service
 from ftm_operator.resources.serving.serving_labels import service_selector
 from tests.unit.operator.jobs import inspect_job, merge_job
-from tests.unit.operator.objects import SETTINGS, base_facts, facts, resource
+from tests.unit.operator.objects import SETTINGS, STORE, base_facts, facts, resource
 
 ARTIFACT = Artifact(key="merge-1", uri="s3://artifacts/built/merge-1", digest="sha256:m", total_bytes=2**30, files=7)
 
@@ -26,7 +26,7 @@ def served(**serving: Any) -> dict[str, Any]:
     asked = model(serving=serving)
     planned = plan("support-bot", asked.spec, facts())
     assert isinstance(planned, Planned)
-    return deployment(ServedModel(asked, planned.plan, facts(), ARTIFACT, "artifacts-s3"), SETTINGS)
+    return deployment(ServedModel(asked, planned.plan, facts(), built_weights(ARTIFACT, STORE), STORE), SETTINGS)
 
 
 def engine(**serving: Any) -> dict[str, Any]:
@@ -79,6 +79,7 @@ def test_fetch_is_held_to_the_digest_in_status() -> None:
 def test_the_plan_becomes_the_engines_arguments_and_gpus() -> None:
     container = engine(tensorParallelSize=3, maxModelLen=512, gpuMemoryUtilization=0.8, extraArgs=["--enforce-eager"])
     assert container["args"] == [
+        *("--middleware", "ftm_guard.Guard"),
         *("--model", "/model", "--served-model-name", "support-bot", "--port", "8000", "--dtype", "bfloat16"),
         *("--max-model-len", "512", "--tensor-parallel-size", "3", "--shutdown-timeout", "45"),
         *("--gpu-memory-utilization", "0.8", "--enforce-eager"),
@@ -95,12 +96,13 @@ def test_host_memory_follows_the_weights_unless_the_spec_says_otherwise() -> Non
 
 def test_a_stopping_pod_drains_before_it_is_killed() -> None:
     pod = served()["spec"]["template"]["spec"]
-    drain = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    *program, _, least, most = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert program == ["python3", "-m", "ftm_guard"]
     arguments = pod["containers"][0]["args"]
     finish = int(arguments[arguments.index("--shutdown-timeout") + 1])
-    assert drain > 0
+    assert 0 < int(least) < int(most)
     assert finish > 0
-    assert pod["terminationGracePeriodSeconds"] > drain + finish
+    assert pod["terminationGracePeriodSeconds"] > max(int(most), int(least) + finish)
 
 
 def test_a_rollout_starts_the_new_before_it_stops_the_old() -> None:
@@ -150,3 +152,18 @@ def test_what_a_qlora_adapter_is_added_to_is_part_of_the_merge_and_of_its_key() 
     round_trip, arguments = merge(quantizedBase="NF4RoundTrip")
     assert round_trip != plain
     assert arguments[arguments.index("--quantized-base") + 1] == "NF4RoundTrip"
+
+
+def test_a_base_that_is_served_as_it_is_stored_is_inspected_as_such_and_anew_where_fewer_bits_are_taken() -> None:
+    def inspected(**spec: Any) -> tuple[str, list[str]]:
+        asked = model(**spec)
+        (inspect,) = inspect_job(asked)["spec"]["template"]["spec"]["containers"]
+        return inspection_input_hash(asked.spec, None), inspect["args"]
+
+    merged, arguments = inspected()
+    assert "--unmerged" not in arguments
+    unmerged, arguments = inspected(mode="Dynamic")
+    assert arguments[-5:-2] == ["--unmerged", "--quantized-base", "FullPrecision"]
+    quantized, arguments = inspected(mode="Dynamic", quantizedBase="AsStored")
+    assert arguments[-5:-2] == ["--unmerged", "--quantized-base", "AsStored"]
+    assert merged == unmerged != quantized

@@ -21,7 +21,7 @@ def model(**serving: Any) -> FineTunedModel:
 
 
 def budget(plan: Plan = SINGLE, replicas: int = 1, **asked: Any) -> Manifest:
-    made = disruption_budget(model(disruptionBudget=asked, replicas=replicas), plan)
+    made = disruption_budget(model(disruptionBudget=asked), plan, replicas)
     assert made
     spec: Manifest = made["spec"]
     return spec

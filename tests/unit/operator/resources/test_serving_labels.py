@@ -39,7 +39,7 @@ def test_the_deployment_of_an_earlier_version_keeps_its_selector_and_its_pods() 
     after = scene.get("Deployment")
     assert after["spec"]["selector"]["matchLabels"] == earlier
     assert earlier.items() <= after["spec"]["template"]["metadata"]["labels"].items()
-    assert scene.get("Service")["spec"]["selector"] == earlier
+    assert scene.get("Service")["spec"]["selector"] == {**earlier, "ftm.dev/step": "serve"}
 
 
 def test_while_one_engine_follows_another_the_service_selects_the_pods_of_both() -> None:
@@ -57,5 +57,6 @@ def test_while_one_engine_follows_another_the_service_selects_the_pods_of_both()
     scene.cache.remove("Pod", (NAMESPACE, pod))
     scene.settle()
     selector = scene.get("Service")["spec"]["selector"]
-    assert selector == {"app.kubernetes.io/name": "llama-server", "ftm.dev/name": "support-bot"}
-    assert scene.status()["selector"] == "app.kubernetes.io/name=llama-server,ftm.dev/name=support-bot"
+    own = {"app.kubernetes.io/name": "llama-server", "ftm.dev/name": "support-bot", "ftm.dev/step": "serve"}
+    assert selector == own
+    assert scene.status()["selector"] == ",".join("=".join(label) for label in own.items())

@@ -159,13 +159,29 @@ async def test_logs_are_read_in_parts(server: tuple[ApiServer, Cluster]) -> None
     path = "/api/v1/namespaces/team-a/pods"
     assert api.requests == [
         ("GET", f"{path}/merge-1/log", {"container": "merge", "tailLines": "1", "limitBytes": "512"}),
-        ("GET", f"{path}/support-bot-1/log", {"container": "vllm", "limitBytes": "262144"}),
+        ("GET", f"{path}/support-bot-1/log", {"container": "vllm", "limitBytes": "262144", "timestamps": "true"}),
         (
             "GET",
             f"{path}/support-bot-1/log",
             {"container": "vllm", "tailLines": "500", "limitBytes": "262144", "previous": "true"},
         ),
     ]
+
+
+async def test_the_api_groups_are_one_request(server: tuple[ApiServer, Cluster]) -> None:
+    api, cluster = server
+    version = {"groupVersion": "keda.sh/v1alpha1", "version": "v1alpha1"}
+    api.answers = [(200, {"groups": [{"name": "keda.sh", "versions": [version], "preferredVersion": version}]})]
+    assert await cluster.api_groups() == {"keda.sh"}
+    assert api.requests == [("GET", "/apis/", {})]
+
+
+async def test_the_version_of_kubernetes_is_one_request(server: tuple[ApiServer, Cluster]) -> None:
+    api, cluster = server
+    told = dict.fromkeys(("major", "minor", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler"), "x")
+    api.answers = [(200, {**told, "platform": "linux/amd64", "gitVersion": "v1.36.2"})]
+    assert await cluster.kubernetes_version() == "v1.36.2"
+    assert api.requests == [("GET", "/version/", {})]
 
 
 async def test_whether_a_kind_is_served_is_one_request(server: tuple[ApiServer, Cluster]) -> None:

@@ -22,6 +22,12 @@ class EmptyCluster(Leases):
     def seconds_to_write(self, _: str) -> float:
         return REQUEST_SECONDS
 
+    async def kubernetes_version(self) -> str:
+        return "v1.37.0"
+
+    async def api_groups(self) -> frozenset[str]:
+        return frozenset()
+
     async def serves(self, _: str) -> bool:
         return False
 

@@ -87,7 +87,7 @@ async def test_a_worker_waiting_for_keys_gets_the_next_one() -> None:
     waiting = asyncio.create_task(queue.take())
     await asyncio.sleep(0)
     queue.add("a")
-    assert await asyncio.wait_for(waiting, 1) == "a"
+    assert await asyncio.wait_for(waiting, 60) == "a"
 
 
 async def test_the_longest_wait_is_known() -> None:
