@@ -3,7 +3,7 @@
 # llama-cpp-python, which carries a whole llama.cpp tree: build.sh SOURCE.tar.gz PREFIX [JOBS]
 #
 #   PREFIX/bin      llama-server, llama-quantize, llama-imatrix, llama-perplexity, llama-tokenize and their libraries
-#   PREFIX/convert  convert_hf_to_gguf.py and what it imports
+#   PREFIX/convert  convert_hf_to_gguf.py, convert_lora_to_gguf.py and what they import
 #   PREFIX/python   llama_cpp
 #
 # One build serves all x86-64 processors: the arithmetic is compiled for several of them (libggml-cpu-*.so), and the
@@ -37,7 +37,7 @@ basename "$source" .tar.gz > "$prefix/VERSION"
 for tool in $tools; do cp "$tree/build/bin/$tool" "$prefix/bin"; done
 cp -P "$tree"/build/bin/*.so* "$prefix/bin"
 strip --strip-unneeded "$prefix"/bin/*
-cp -R "$llama/convert_hf_to_gguf.py" "$llama/conversion" "$llama/gguf-py" "$prefix/convert"
+cp -R "$llama/convert_hf_to_gguf.py" "$llama/convert_lora_to_gguf.py" "$llama/conversion" "$llama/gguf-py" "$prefix/convert"
 rm -rf "$prefix"/convert/gguf-py/tests "$prefix"/convert/gguf-py/examples
 cp -R "$tree/llama_cpp" "$prefix/python"
 rm -rf "$prefix/python/llama_cpp/server"

@@ -14,6 +14,7 @@ from typing import NoReturn
 from ftm_jobs.contract.manifest import Catalogue, MergePreview
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import EXIT_CODES, Outcome, Step
+from ftm_jobs.contract.verification import ServedVerification
 from ftm_jobs.errors import Interrupted, Reason, StepError
 from ftm_jobs.runtime.caller import more_memory
 from ftm_jobs.runtime.logs import LOGGER, log_to_stderr
@@ -80,7 +81,7 @@ def _parse(arguments: Sequence[str], commands: Sequence[Command]) -> tuple[Comma
     return parsed.command, parsed
 
 
-def _report(command: Command, parsed: argparse.Namespace) -> Report | Catalogue | MergePreview:
+def _report(command: Command, parsed: argparse.Namespace) -> Report | Catalogue | MergePreview | ServedVerification:
     """Returns the step's report, whatever happens."""
     start = time.monotonic()
     step = command.step

@@ -28,6 +28,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         artifacts_secret_name=environment.get("FTM_ARTIFACTS_SECRET_NAME") or None,
         namespaces=_names(environment.get("FTM_NAMESPACES", "")),
         accelerators=_classes(environment, "FTM_ACCELERATORS"),
+        prometheus=environment.get("FTM_PROMETHEUS") or None,
         rollout_on_upgrade=environment.get("FTM_ROLLOUT_ON_UPGRADE") == "true",
         observe_accelerators=environment.get("FTM_OBSERVE_ACCELERATORS") == "true",
         resync_seconds=_number(environment, "FTM_RESYNC_SECONDS", 300.0),

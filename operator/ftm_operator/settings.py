@@ -25,6 +25,8 @@ class Settings:
     """Empty means all."""
     accelerators: tuple[AcceleratorClass, ...] = ()
     """Kinds of GPU that count even while no node shows them."""
+    prometheus: str | None = None
+    """The address of the Prometheus that reads the engines' metrics."""
     rollout_on_upgrade: bool = False
     """True if pods that serve follow the images and the builders of a newer installation by themselves."""
     observe_accelerators: bool = False

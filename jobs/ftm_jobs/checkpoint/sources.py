@@ -9,7 +9,7 @@ from ftm_jobs.checkpoint.configs import CONFIG_FILE, parse_base_config
 from ftm_jobs.checkpoint.embeddings import is_output_layer
 from ftm_jobs.checkpoint.headers import Header
 from ftm_jobs.checkpoint.index import INDEX_FILE, SINGLE_FILE
-from ftm_jobs.checkpoint.quantized_base import CARD_FILE, refuse_quantized
+from ftm_jobs.checkpoint.quantized_base import CARD_FILE, AcceptedWeights, refuse_quantized
 from ftm_jobs.checkpoint.refusals.empty_tensors import refuse_empty_adapter, refuse_empty_base
 from ftm_jobs.checkpoint.refusals.missing_files import Contents, missing_adapter_file, missing_base_file
 from ftm_jobs.checkpoint.small_files import refuse_broken_files
@@ -104,14 +104,18 @@ class StoredAdapter:
         return self.store.describe(ADAPTER_FILE)
 
 
-def load_base(store: Store, source: Source) -> StoredBase:
-    """Opens a base. Raises InvalidInput when it is missing, malformed, quantized or not that of `source.digest`."""
+def load_base(store: Store, source: Source, accepted: AcceptedWeights = AcceptedWeights.UNQUANTIZED) -> StoredBase:
+    """Opens a base.
+
+    Raises InvalidInput when it is missing, malformed, quantized beyond what is accepted, or not that of
+    `source.digest`.
+    """
     files, folders = list_files(store), folders_of(store)
     for wanted, alternatives in ((CONFIG_FILE, ()), (SINGLE_FILE, (INDEX_FILE,))):
         if wanted not in files and not any(name in files for name in alternatives):
             raise missing_base_file(_contents(store, files), wanted, _base_of_adapter(store, files))
     content = read_json(store, files, CONFIG_FILE)
-    refuse_quantized_config(store, files, content)
+    refuse_quantized_config(store, files, content, accepted)
     config = parse_base_config(store.describe(CONFIG_FILE), content)
     weights = read_weight_files(store, files)
     refuse_empty_base(store.uri, weights.tensors)
@@ -169,10 +173,15 @@ def _base_of_adapter(store: Store, files: Mapping[str, int]) -> str:
     return ""
 
 
-def refuse_quantized_config(store: Store, files: Mapping[str, int], content: Mapping[str, object]) -> None:
-    """Raises InvalidInput (UnsupportedBase) when config.json says that the weights are quantized."""
+def refuse_quantized_config(
+    store: Store,
+    files: Mapping[str, int],
+    content: Mapping[str, object],
+    accepted: AcceptedWeights = AcceptedWeights.UNQUANTIZED,
+) -> None:
+    """Raises InvalidInput (UnsupportedBase) when config.json says that the weights are quantized otherwise."""
     if content.get("quantization_config"):
-        refuse_quantized(store.describe(CONFIG_FILE), store.uri, content, _card(store, files))
+        refuse_quantized(store.describe(CONFIG_FILE), store.uri, content, _card(store, files), accepted)
 
 
 def _card(store: Store, files: Mapping[str, int]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from ftm_jobs.artifacts.fetch import FILES_AT_ONCE, checked_artifact, fetch_file
+from ftm_jobs.artifacts.fetch import FILES_AT_ONCE, checked_artifact, fetch_file, readers_of
 from ftm_jobs.artifacts.manifest import corrupt, read_manifest
 from ftm_jobs.checkpoint.configs import CONFIG_FILE, parse_base_config
 from ftm_jobs.checkpoint.headers import Header
@@ -134,8 +134,9 @@ def bring_file(model: StoredModel, folder: Path, progress: Progress, file: Stat)
         (folder / file.path).unlink(missing_ok=True)
         (folder / file.path).symlink_to(model.store.root / file.path)
     elif model.manifest and file.sha256:
-        fetch_file(model.store, folder, progress, ManifestFile(path=file.path, size=file.size, sha256=file.sha256))
-    elif not _is_there(folder / file.path, file, progress):
+        listed = ManifestFile(path=file.path, size=file.size, sha256=file.sha256)
+        fetch_file(model.store, folder, progress, listed, readers=readers_of(file.size, model.total_bytes))
+    elif not is_there(folder / file.path, file, progress):
         copy(model.store, file, FileStore(folder), progress)
 
 
@@ -148,7 +149,8 @@ def _gguf_file(store: Store, files: Mapping[str, int]) -> str | None:
     return names[0] if names else None
 
 
-def _is_there(path: Path, file: Stat, progress: Progress) -> bool:
+def is_there(path: Path, file: Stat, progress: Progress) -> bool:
+    """Returns whether the file lies at `path` and has the sha256 that its store declares."""
     if file.sha256 is None or not path.is_file() or path.stat().st_size != file.size:
         return False
     with path.open("rb") as opened:

@@ -28,6 +28,8 @@ _LARGEST_NUMBER = 2**40
 _NUMBERS = [fact for fact in SPELLINGS if fact not in ("dtype", "tied_embeddings")]
 _LAYER_LISTS = ("layers_block_type", "layer_types", "block_types", "hybrid_override_pattern")
 """Fields that have an item, or a letter, for each layer: classes that have them may name no number of layers."""
+_MISTRAL_FIELDS = {"dim", "n_layers", "hidden_dim"}
+"""Fields of a params.json, which names no model_type."""
 _USUAL_NAMES = {"layers": "num_hidden_layers", "vocabulary_size": "vocab_size"}
 """config.json's usual name of each field, where it is not the first of SPELLINGS."""
 
@@ -84,6 +86,8 @@ def read_config(config: Mapping[str, Any]) -> ModelConfig:
     architectures, model_type = config.get("architectures"), config.get("model_type")
     architecture = architectures[0] if isinstance(architectures, list) and architectures else None
     if not isinstance(model_type, str):
+        if config.keys() >= _MISTRAL_FIELDS:
+            raise UnreadableConfig("is a params.json, of Mistral's own format: give the model's config.json instead")
         raise UnreadableConfig("names no model_type: copy it from the model's page")
     numbers = {fact: _number(text, spellings(fact, text_type(config))) for fact in _NUMBERS}
     hidden_size, heads = numbers["hidden_size"], numbers["attention_heads"]

@@ -16,7 +16,7 @@ from typing import Any
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "layers": ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers"),
     "hidden_size": ("hidden_size", "n_embd", "n_embed", "d_model"),
-    "intermediate_size": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),
+    "intermediate_size": ("block_ff_dim", "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),
     "attention_heads": ("num_attention_heads", "n_head", "n_heads"),
     "key_value_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"),
     "head_size": ("head_dim", "kv_channels"),
@@ -33,7 +33,7 @@ TEXT_OBJECTS = ("text_config", "llm_config", "language_config")
 CONFIG_OBJECTS = (*TEXT_OBJECTS, "vision_config", "quantization_config")
 """Objects in a config.json that describe a part of the architecture."""
 
-INNER_OBJECTS = ("linear_attn_config",)
+INNER_OBJECTS = ("linear_attn_config", "rope_parameters", "rope_scaling")
 """Objects inside the description of a language model."""
 
 _OTHER_FIELDS = """
@@ -50,6 +50,8 @@ index_topk index_head_dim index_n_heads index_topk_freq index_topk_pattern index
 q_lora_rank kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim num_nextn_predict_layers
 full_attention_interval linear_num_key_heads linear_num_value_heads linear_key_head_dim linear_value_head_dim
 linear_conv_kernel_dim full_attn_layers kda_layers short_conv_kernel_size
+conv_L_cache full_attn_idxs block_auto_adjust_ff_dim block_multiple_of block_ffn_dim_multiplier
+partial_rotary_factor rotary_pct rotary_emb_fraction rotary_dim mrope_section position_embedding_type
 attn_layer_period attn_layer_offset attn_layer_indices hybrid_override_pattern layers_block_type
 expert_layer_period expert_layer_offset
 mamba_ssm_dtype mamba_ssm_cache_dtype mamba_d_state mamba_d_conv mamba_expand mamba_n_heads mamba_d_head mamba_n_groups

@@ -75,7 +75,7 @@ class AdapterFacts(Contract):
     digest: str
     """`sha256:…` over names, sizes and content identities of the files that a merge reads."""
     rank: int
-    """The inner width of the low-rank matrices."""
+    """The inner width of the low-rank matrices; the largest that its config names, where layers differ."""
     alpha: float
     """PEFT's lora_alpha."""
     scaling: float

@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Any
 
 from ftm_jobs.contract.steps import Step
-from ftm_jobs.contract.tasks import ClassifierTask
 
 MERGE_RECIPE = 2
 
@@ -24,7 +23,15 @@ GGUF_RECIPE = 1
 VERIFY_RECIPE = 2
 
 
-ARTIFACT_KEY = r"(?:merge|awq|gguf|verify)-[0-9a-f]{32}"
+REFERENCE_RECIPE = 1
+
+
+ADAPTER_RECIPE = 1
+
+
+ADAPTER_PREFIX = "adapter-"
+"""Begins the names of kept adapters' folders."""
+ARTIFACT_KEY = r"(?:merge|awq|gguf|verify|reference|adapter)-[0-9a-f]{32}"
 """Pattern of the names of artifacts' folders."""
 
 
@@ -37,12 +44,30 @@ class QuantizedBase(StrEnum):
     """The base as 4-bit NormalFloat leaves it, which is what the adapter was trained on."""
 
 
+class AdapterEngine(StrEnum):
+    """The engines that serve an adapter unmerged, as spec.serving.engine names them."""
+
+    VLLM = "vLLM"
+    """It reads the files as PEFT saves them."""
+    LLAMA_CPP = "LlamaCpp"
+    """It reads one GGUF file."""
+
+
 class OutputDtype(StrEnum):
     """The dtype of all floating tensors of a merged model, by torch's name."""
 
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
     FLOAT32 = "float32"
+
+
+class ClassifierTask(StrEnum):
+    """The kinds of classifiers that PEFT trains on a language model, as task_type in adapter_config.json."""
+
+    SEQUENCE = "SEQ_CLS"
+    """A label for a whole text."""
+    TOKEN = "TOKEN_CLS"
+    """A label for each token."""
 
 
 def merge_key(
@@ -118,6 +143,17 @@ def verify_key(inputs: list[tuple[str, str, float | None]], settings: dict[str, 
             "settings": settings,
         }
     )
+
+
+def adapter_key(adapter_digest: str, base_digest: str, engine: AdapterEngine = AdapterEngine.VLLM) -> str:
+    """Returns the key of an adapter that is kept for an engine; it was checked against that base."""
+    content = {"step": Step.ADAPTER, "recipe": ADAPTER_RECIPE, "adapter": adapter_digest, "base": base_digest}
+    return ADAPTER_PREFIX + _digest({**content, "engine": engine})
+
+
+def reference_key(verify_key: str) -> str:
+    """Returns the key of the reference that a verification keeps for what is served."""
+    return "reference-" + _digest({"recipe": REFERENCE_RECIPE, "verification": verify_key})
 
 
 def _digest(value: dict[str, Any]) -> str:

@@ -4,9 +4,8 @@ from pydantic import AwareDatetime, Field
 
 from ftm_jobs.contract.base import Contract, Notes
 from ftm_jobs.contract.facts import Facts
-from ftm_jobs.contract.keys import OutputDtype, QuantizedBase
+from ftm_jobs.contract.keys import ClassifierTask, OutputDtype, QuantizedBase
 from ftm_jobs.contract.steps import Outcome, Step
-from ftm_jobs.contract.tasks import ClassifierTask
 
 MANIFEST_NAME = "manifest.json"
 

@@ -40,6 +40,10 @@ class Report(Contract):
     """Remarks on the result, for people; the manifest has all of them."""
     verification: Verification | None = None
     """The verify step's result; that step is Done whatever it finds."""
+    reference: Artifact | None = None
+    """The verify step's other artifact: what an engine that serves the model is held against."""
+    image: str | None = None
+    """The publish step's result, by its digest: registry/repository@sha256:…"""
     reused: bool = False
     """The artifact was complete before the step began."""
     seconds: float = 0.0

@@ -8,25 +8,18 @@ weight files that were finished, and two runs at once write the same bytes.
 
 from importlib.metadata import version
 
-from ftm_jobs.artifacts.publish import (
-    complete,
-    completed_by_another_run,
-    model_report,
-    publish,
-    put,
-    remove_leftovers,
-)
+from ftm_jobs.artifacts.journal import Journal, remove_journal
+from ftm_jobs.artifacts.publish import model_report, published_once, put
 from ftm_jobs.checkpoint.output_layout import OutputFile
 from ftm_jobs.checkpoint.sources import ADAPTER_FILE
 from ftm_jobs.contract.keys import MERGE_RECIPE, merge_key
 from ftm_jobs.contract.manifest import Artifact, Manifest, ManifestFile, ManifestInput
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
-from ftm_jobs.errors import Reason, StepError
+from ftm_jobs.errors import Reason
 from ftm_jobs.merge import destination
 from ftm_jobs.merge.adapted_weights import AdaptedWeights
 from ftm_jobs.merge.inputs import Inputs
-from ftm_jobs.merge.journal import Journal, remove_journal
 from ftm_jobs.merge.proof import Proof
 from ftm_jobs.runtime.allocator import keep_freed_memory
 from ftm_jobs.runtime.progress import Progress
@@ -70,18 +63,10 @@ def key_of(inputs: Inputs) -> str:
 
 
 def _merge(inputs: Inputs, key: str, target: WritableStore) -> Report:
-    if artifact := complete(target, key):
-        remove_leftovers(target, remove_journal)
-        return _report(artifact, inputs, reused=True)
-    try:
-        files = _write(inputs, target, Journal(target, key))
-        artifact, reused = publish(target, _manifest(inputs, key, files))
-    except StepError:
-        meanwhile = completed_by_another_run(target, key)
-        if meanwhile is None:
-            raise
-        artifact, reused = meanwhile, True
-    remove_leftovers(target, remove_journal)
+    def make() -> Manifest:
+        return _manifest(inputs, key, _write(inputs, target, Journal(target, key)))
+
+    artifact, reused = published_once(target, key, make, remove_journal)
     return _report(artifact, inputs, reused=reused)
 
 

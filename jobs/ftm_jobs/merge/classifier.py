@@ -13,7 +13,7 @@ from ftm_jobs.adapters.changes import Replace, Update
 from ftm_jobs.adapters.classifier_head import HEADS, is_classifier_head
 from ftm_jobs.adapters.mismatch import unsupported_adapter
 from ftm_jobs.checkpoint.embeddings import OUTPUT_LAYERS, layer_of
-from ftm_jobs.contract.tasks import ClassifierTask
+from ftm_jobs.contract.keys import ClassifierTask
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.merge.conflicts import through_output_layer
 

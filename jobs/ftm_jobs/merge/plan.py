@@ -22,8 +22,7 @@ from ftm_jobs.checkpoint.output_layout import (
     in_dtype,
     resharded,
 )
-from ftm_jobs.contract.keys import OutputDtype, QuantizedBase
-from ftm_jobs.contract.tasks import ClassifierTask
+from ftm_jobs.contract.keys import ClassifierTask, OutputDtype, QuantizedBase
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.merge.classifier import classifier
 from ftm_jobs.merge.conflicts import (

@@ -16,7 +16,7 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 from ftm_jobs.artifacts.manifest import read_manifest
-from ftm_jobs.artifacts.publish import complete, completed_by_another_run, model_report, publish, remove_leftovers
+from ftm_jobs.artifacts.publish import model_report, published_once
 from ftm_jobs.checkpoint.stored_model import StoredModel, bring, open_unquantized_model
 from ftm_jobs.contract.byte_counts import format_bytes
 from ftm_jobs.contract.manifest import MANIFEST_NAME, Artifact, Manifest, ManifestFile, ManifestInput
@@ -71,24 +71,12 @@ def quantize(source: Source, artifacts: Source, method: Method) -> Report:
     model = open_unquantized_model(source)
     key = method.key(model.key)
     target = open_artifacts(artifacts).child(key)
-    if artifact := complete(target, key):
-        remove_leftovers(target)
-        return _report(artifact, _notes(target), reused=True)
+    artifact, reused = published_once(target, key, lambda: _make(model, method, key, target))
+    return _report(artifact, _notes(target), reused=reused)
+
+
+def _make(model: StoredModel, method: Method, key: str, target: WritableStore) -> Manifest:
     method.check(model)
-    try:
-        artifact, notes, reused = _make(model, method, key, target)
-    except StepError:
-        meanwhile = completed_by_another_run(target, key)
-        if meanwhile is None:
-            raise
-        artifact, notes, reused = meanwhile, _notes(target), True
-    remove_leftovers(target)
-    return _report(artifact, notes, reused=reused)
-
-
-def _make(
-    model: StoredModel, method: Method, key: str, target: WritableStore
-) -> tuple[Artifact, tuple[str, ...], bool]:
     brought = 0 if isinstance(model.store, FileStore) else model.total_bytes
     with scratch(key, brought + method.disk_bytes(model)) as folder:
         bring(model, folder / "model")
@@ -96,7 +84,7 @@ def _make(
         emptied(out)
         quantized = _converted(model, method, folder / "model", out)
         files = _upload(out, target)
-    manifest = Manifest(
+    return Manifest(
         key=key,
         step=Step.QUANTIZE,
         recipe=method.recipe,
@@ -107,8 +95,6 @@ def _make(
         measurements=dict(quantized.measurements),
         notes=quantized.notes,
     )
-    artifact, reused = publish(target, manifest)
-    return artifact, quantized.notes, reused
 
 
 def _converted(model: StoredModel, method: Method, folder: Path, out: Path) -> Quantized:

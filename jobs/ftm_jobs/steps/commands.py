@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ftm_jobs.contract.manifest import Catalogue, MergePreview
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Step
+from ftm_jobs.contract.verification import ServedVerification
 
 
 class CommandModule(Protocol):
@@ -20,7 +21,7 @@ class CommandModule(Protocol):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Adds the command's arguments to its parser."""
 
-    def run(self, parsed: Namespace) -> Report | Catalogue | MergePreview:
+    def run(self, parsed: Namespace) -> Report | Catalogue | MergePreview | ServedVerification:
         """Does the work. Raises InvalidInput and Failed, which the caller reports, as it does every other error."""
 
 
@@ -72,10 +73,40 @@ COMMANDS = (
         "measure a merged and a quantized model against base+adapter, and write figures and a report",
     ),
     Command(
+        "publish",
+        Step.PUBLISH,
+        "ftm_jobs.steps.publish",
+        "push an artifact to a registry as an OCI image, which nodes mount",
+    ),
+    Command(
         "fetch",
         Step.FETCH,
         "ftm_jobs.steps.fetch",
-        "download an artifact and prove every file by its sha256",
+        "download an artifact, every file proven by its sha256, or a base as it is stored",
+    ),
+    Command(
+        "adapter",
+        Step.ADAPTER,
+        "ftm_jobs.steps.adapter",
+        "check an adapter against its base and keep it as an engine loads it unmerged, as an artifact of its own",
+    ),
+    Command(
+        "adapters",
+        Step.ADAPTERS,
+        "ftm_jobs.steps.serving.adapters",
+        "make a serving engine hold the adapters that are wanted, until stopped",
+    ),
+    Command(
+        "served",
+        Step.SERVED,
+        "ftm_jobs.steps.serving.served",
+        "hold an engine that serves a model against the reference that the model's verification has kept",
+    ),
+    Command(
+        "cache",
+        Step.CACHE,
+        "ftm_jobs.steps.serving.node_cache",
+        "keep what a serving pod uses in its node's cache, or make that cache's folder",
     ),
     Command(
         "artifacts",

@@ -9,8 +9,9 @@ from math import sqrt
 
 from ftm_jobs.adapters.base_names import BaseNames
 from ftm_jobs.adapters.changes import LowRank, Update
-from ftm_jobs.adapters.dynamic_serving import OWN_TOKENIZER, kinds, objections
+from ftm_jobs.adapters.dynamic_serving import OWN_TOKENIZER, kinds, objections, served_rank
 from ftm_jobs.checkpoint.headers import main_dtype
+from ftm_jobs.checkpoint.quantized_base import AcceptedWeights
 from ftm_jobs.checkpoint.sources import StoredAdapter, StoredBase
 from ftm_jobs.checkpoint.tensor_groups import tensor_groups
 from ftm_jobs.contract.config import architecture_config
@@ -18,27 +19,47 @@ from ftm_jobs.contract.facts import AdapterFacts, BaseFacts, Facts
 from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.errors import Reason
-from ftm_jobs.merge.inputs import Inputs, load_inputs
+from ftm_jobs.merge.inputs import Inputs, load_inputs, load_unmerged
 from ftm_jobs.steps.arguments import add_base_and_adapters, add_report_file, base_and_adapters
 from ftm_jobs.stores.source import Source
+
+FULL_PRECISION, AS_STORED = "FullPrecision", "AsStored"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_base_and_adapters(parser, adapter_required=False)
+    parser.add_argument(
+        "--unmerged",
+        action="store_true",
+        help="nothing is to be merged: the base is served as it is stored, in 16 bits or FP8, and each adapter beside "
+        "it",
+    )
+    parser.add_argument(
+        "--quantized-base",
+        choices=[FULL_PRECISION, AS_STORED],
+        default=FULL_PRECISION,
+        help=f"{AS_STORED}: with --unmerged, take a base in fewer bits, too; default %(default)s",
+    )
     add_report_file(parser)
 
 
 def run(parsed: Namespace) -> Report:
     base, adapters = base_and_adapters(parsed)
-    return inspect(base, adapters)
+    if not parsed.unmerged:
+        return inspect(base, adapters)
+    accepted = AcceptedWeights.ANY if parsed.quantized_base == AS_STORED else AcceptedWeights.FP8
+    return inspect(base, adapters, accepted)
 
 
-def inspect(base: Source, adapters: Sequence[Source]) -> Report:
-    """Reports the facts.
+def inspect(
+    base: Source, adapters: Sequence[Source], accepted: AcceptedWeights = AcceptedWeights.UNQUANTIZED
+) -> Report:
+    """Reports the facts. All are to be merged, unless weights of another kind are accepted.
 
     Raises InvalidInput when a source is malformed or does not fit, Failed when a store cannot be reached.
     """
-    inputs = load_inputs(base, adapters)
+    merged = accepted is AcceptedWeights.UNQUANTIZED
+    inputs = load_inputs(base, adapters) if merged else load_unmerged(base, adapters, accepted)
     facts = facts_of(inputs)
     named = facts.base.architecture or facts.base.model_type
     fitting = f"{len(adapters)} {'adapter fits' if len(adapters) == 1 else 'adapters fit'} " if adapters else ""
@@ -96,7 +117,7 @@ def adapter_facts(
     return AdapterFacts(
         uri=adapter.store.uri,
         digest=adapter.digest,
-        rank=max((change.rank for change in changes), default=config.rank),
+        rank=served_rank(config, updates),
         alpha=config.alpha,
         scaling=config.alpha / (sqrt(config.rank) if config.rslora else config.rank),
         target_modules=tuple(sorted({change.module.rpartition(".")[2] for change in changes})),

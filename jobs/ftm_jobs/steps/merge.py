@@ -6,10 +6,9 @@ import threading
 from argparse import ArgumentParser, Namespace
 
 from ftm_jobs.checkpoint.output_layout import parse_file_size
-from ftm_jobs.contract.keys import OutputDtype, QuantizedBase
+from ftm_jobs.contract.keys import ClassifierTask, OutputDtype, QuantizedBase
 from ftm_jobs.contract.manifest import MergePreview
 from ftm_jobs.contract.report import Report
-from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_jobs.merge.artifact import merge, merge_to
 from ftm_jobs.merge.inputs import load_inputs
 from ftm_jobs.merge.plan import MergeChoices
@@ -68,7 +67,7 @@ def run(parsed: Namespace) -> Report | MergePreview:
     choices = MergeChoices(parsed.quantized_base, max_shard_size, parsed.task, parsed.dtype)
     target = parse_source(parsed.artifacts if parsed.out is None else parsed.out)
     if parsed.dry_run:
-        from ftm_jobs.steps.merge_preview import preview
+        from ftm_jobs.steps.runs.merge_preview import preview
 
         return preview([base, *adapters], choices, target, keyed=parsed.out is None)
     import_torch_meanwhile()

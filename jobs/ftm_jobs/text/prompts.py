@@ -31,6 +31,10 @@ class Question:
     """The conversation, where there is one."""
     expect: tuple[str, ...] = ()
 
+    def as_messages(self) -> tuple[ChatMessage, ...]:
+        """Returns the question as it is asked of a model with a chat template."""
+        return self.messages or (ChatMessage("user", self.prompt),)
+
 
 @dataclass(frozen=True)
 class TokenizedText:
@@ -104,11 +108,11 @@ def tokenize_questions(
 ) -> list[TokenizedQuestion]:
     tokenized = []
     for question in questions:
-        messages = question.messages or ((ChatMessage("user", question.prompt),) if template else ())
-        if messages and template:
+        messages = question.as_messages()
+        if template:
             tokens = tokenizer.encode(template.render(messages, add_generation_prompt=True))
         else:
-            tokens = tokenizer.encode_text("\n".join(message.content for message in messages) or question.prompt)
+            tokens = tokenizer.encode_text("\n".join(message.content for message in messages))
         tokenized.append(TokenizedQuestion(question, tuple(tokens)))
     return tokenized
 

@@ -1,4 +1,4 @@
-"""Makes the CustomResourceDefinition from the models. Pure; `ftm crd` prints it.
+"""Makes the CustomResourceDefinitions from the models. Pure; `ftm crd` prints them.
 
 pydantic writes JSON Schema and Kubernetes reads a stricter dialect of it, a structural schema: definitions are written
 where they are used, an optional field is one that may be absent, and unknown fields are dropped (or refused, by
@@ -11,13 +11,12 @@ from typing import Any
 
 import yaml
 
-from ftm_operator.api import v1alpha1
+from ftm_operator.api.custom_resources import CUSTOM_RESOURCES, CustomResource
 from ftm_operator.api.schema import VALIDATIONS
-from ftm_operator.api.status import FORMER_NAMES
+from ftm_operator.api.v1alpha1 import GROUP, VERSION, Column
 
 Schema = dict[str, Any]
 
-NAME = f"{v1alpha1.PLURAL}.{v1alpha1.GROUP}"
 DROPPED = {"title", "$defs"}
 KEPT = (
     "description",
@@ -52,46 +51,47 @@ class NotStructural(Exception):
     """A model uses something that a CRD cannot say."""
 
 
-def crd() -> Schema:
+def crd(resource: CustomResource) -> Schema:
     """Returns the CustomResourceDefinition as `kubectl apply` takes it."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": NAME},
+        "metadata": {"name": resource.name},
         "spec": {
-            "group": v1alpha1.GROUP,
+            "group": GROUP,
             "names": {
-                "kind": v1alpha1.KIND,
-                "listKind": f"{v1alpha1.KIND}List",
-                "plural": v1alpha1.PLURAL,
-                "singular": v1alpha1.KIND.lower(),
-                "shortNames": list(v1alpha1.SHORT_NAMES),
-                "categories": list(v1alpha1.CATEGORIES),
+                "kind": resource.kind,
+                "listKind": f"{resource.kind}List",
+                "plural": resource.plural,
+                "singular": resource.kind.lower(),
+                "shortNames": list(resource.short_names),
+                "categories": list(resource.categories),
             },
             "scope": "Namespaced",
             "versions": [
                 {
-                    "name": v1alpha1.VERSION,
+                    "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "additionalPrinterColumns": [_column(column) for column in v1alpha1.COLUMNS],
-                    "subresources": {"status": {}, "scale": v1alpha1.SCALE},
-                    "schema": {"openAPIV3Schema": _with_former_names(schema())},
+                    "additionalPrinterColumns": [_column(column) for column in resource.columns],
+                    "subresources": {"status": {}, **({"scale": resource.scale} if resource.scale else {})},
+                    "schema": {"openAPIV3Schema": _with_former_names(schema(resource), resource)},
                 }
             ],
         },
     }
 
 
-def crd_yaml() -> str:
-    return to_yaml(crd())
+def crds_yaml() -> str:
+    """Returns all definitions, a document each."""
+    return "---\n".join(to_yaml(crd(resource)) for resource in CUSTOM_RESOURCES)
 
 
 def to_yaml(document: Schema) -> str:
     return yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
 
 
-def _column(column: v1alpha1.Column) -> Schema:
+def _column(column: Column) -> Schema:
     written = {
         "name": column.name,
         "type": column.type,
@@ -101,9 +101,9 @@ def _column(column: v1alpha1.Column) -> Schema:
     return {**written, "priority": 1} if column.wide else written
 
 
-def schema() -> Schema:
-    """Returns the structural schema of a FineTunedModel."""
-    source = v1alpha1.FineTunedModel.model_json_schema(by_alias=True, mode="validation")
+def schema(resource: CustomResource) -> Schema:
+    """Returns the structural schema of a kind of resource."""
+    source = resource.model.model_json_schema(by_alias=True, mode="validation")
     definitions = source.get("$defs", {})
     root = structural(source, definitions, ())
     # An API server has its own schema of these, and lets a CRD say nothing of it but the name.
@@ -119,10 +119,10 @@ def schema() -> Schema:
     return root
 
 
-def _with_former_names(root: Schema) -> Schema:
+def _with_former_names(root: Schema, resource: CustomResource) -> Schema:
     """Returns the schema with the names that fields of the status had before, so that a stored one can be read."""
     extended_root = copy.deepcopy(root)
-    for place, former, name in FORMER_NAMES:
+    for place, former, name in resource.former_names:
         owner = extended_root["properties"]["status"]
         for step in place:
             owner = owner["properties"][step]

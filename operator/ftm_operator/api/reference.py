@@ -1,23 +1,26 @@
-"""The reference page of the resource, made from the same schema as the CRD. Pure.
+"""Makes the reference page of a kind of resource, from the same schema as its CRD. Pure.
 
-It says of every field its type, its default and what is refused; a section per object, in the manifest's order.
+A page says of every field its type, its default and what is refused; a section per object, in the manifest's order.
 """
 
 from typing import Any
 
 from ftm_operator.api import v1alpha1
 from ftm_operator.api.crd import Schema, schema
+from ftm_operator.api.custom_resources import FINE_TUNED_ADAPTER, FINE_TUNED_MODEL, CustomResource
 from ftm_operator.api.schema import VALIDATIONS
 
-INTRODUCTION = f"""\
+HEAD = f"""\
 <!-- made from operator/ftm_operator/api by `python -m ftm_operator.command.generated_files` -->
-# FineTunedModel
+# {{kind}}
 
-`{v1alpha1.API_VERSION}`, kind `{v1alpha1.KIND}`, short name `{v1alpha1.SHORT_NAMES[0]}`. {{description}}
+`{v1alpha1.API_VERSION}`, kind `{{kind}}`, short name `{{short_name}}`. {{description}}
 
-`kubectl explain ftm.spec --recursive` prints the same from a cluster, and `ftm crd` the definition itself.
+`kubectl explain {{short_name}}.spec --recursive` prints the same from a cluster, and `ftm crd` the definition itself.
 
 The smallest manifest:
+"""
+MODEL_EXAMPLE = f"""\
 ```yaml
 apiVersion: {v1alpha1.API_VERSION}
 kind: {v1alpha1.KIND}
@@ -33,11 +36,27 @@ spec:
 In the above example the base is what the repository's main branch points to when the resource is first seen, the
 adapter is merged into it at its own strength, the artifact goes to the store that the operator was installed with, and
 one replica answers requests for the model `support-bot`.
-
+"""
+ADAPTER_EXAMPLE = f"""\
+```yaml
+apiVersion: {v1alpha1.API_VERSION}
+kind: {FINE_TUNED_ADAPTER.kind}
+metadata:
+  name: billing
+spec:
+  model: shared-base
+  uri: s3://models/adapters/billing-v1
+```
+In the above example `shared-base` is a FineTunedModel in the same namespace whose `spec.mode` is `Dynamic`. A Job
+checks that the adapter was trained on its base and keeps a copy in its artifact store; then every Pod that serves it
+loads the adapter, asks it and answers requests for the model `billing`. [Many adapters on one base](adapters.md) tells
+of tenants, roles and quotas.
+"""
+RULES = """
 A field that is not listed here is refused by `kubectl apply`, and so is a value that breaks a rule. A field marked
 *required* has no default. `null` means the same as leaving a field out.
 """
-METADATA = f"""\
+MODEL_METADATA = f"""\
 ## metadata
 
 `name` also names the Service and the Jobs: at most 40 lower-case letters, digits and '-', starting with a letter.
@@ -45,15 +64,27 @@ METADATA = f"""\
 The annotation `{v1alpha1.REFRESH_ANNOTATION}` may have any value; when the value changes, the sources are resolved
 again, and what has changed in them is built and rolled out.
 """
+ADAPTER_METADATA = f"""\
+## metadata
+
+`name` also names the Jobs: at most 40 lower-case letters, digits and '-', starting with a letter.
+
+The annotation `{v1alpha1.REFRESH_ANNOTATION}` may have any value; when the value changes, the source is resolved again.
+If it has changed, the new version is loaded and proven beside the former one, which answers until then.
+"""
 WRITE = "; write "
 
 
-def reference() -> str:
+def reference(resource: CustomResource) -> str:
     """Returns the page as Markdown."""
-    root = schema()
-    head = INTRODUCTION.replace("{description}", root["description"])
+    root = schema(resource)
+    example, metadata = (
+        (MODEL_EXAMPLE, MODEL_METADATA) if resource is FINE_TUNED_MODEL else (ADAPTER_EXAMPLE, ADAPTER_METADATA)
+    )
+    head = HEAD.format(kind=resource.kind, short_name=resource.short_names[0], description=root["description"])
     sections = [section for field in ("spec", "status") for section in _sections(field, root["properties"][field])]
-    return "\n".join([head, METADATA, *sections, _columns(), _scale()])
+    scale = [_scale(resource.scale)] if resource.scale else []
+    return "\n".join([head + example + RULES, metadata, *sections, _columns(resource), *scale])
 
 
 def _sections(path: str, holder_schema: Schema) -> list[str]:
@@ -135,16 +166,18 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _columns() -> str:
+def _columns(resource: CustomResource) -> str:
     rows = [
         f"| {column.name}{' (`-o wide`)' if column.wide else ''} | `{_cell(column.json_path)}` | {column.description} |"
-        for column in v1alpha1.COLUMNS
+        for column in resource.columns
     ]
-    return "\n".join(["## What `kubectl get ftm` shows", "", "| column | field | |", "| --- | --- | --- |", *rows, ""])
+    title = f"## What `kubectl get {resource.short_names[0]}` shows"
+    return "\n".join([title, "", "| column | field | |", "| --- | --- | --- |", *rows, ""])
 
 
-def _scale() -> str:
+def _scale(scale: dict[str, str]) -> str:
     return (
-        "## Scaling\n\n`kubectl scale ftm NAME --replicas=N` and a HorizontalPodAutoscaler set "
-        f"`{v1alpha1.SCALE['specReplicasPath'].lstrip('.')}` through the scale subresource.\n"
+        "## Scaling\n\nReplicas follow the load with `spec.serving.autoscaling`: [Autoscaling](autoscaling.md). "
+        "Without it, `kubectl scale ftm NAME --replicas=N` and a HorizontalPodAutoscaler set "
+        f"`{scale['specReplicasPath'].lstrip('.')}` through the scale subresource.\n"
     )

@@ -13,9 +13,12 @@ from ftm_jobs.contract.manifest import Artifact
 from ftm_jobs.contract.verification import Verification
 from ftm_operator.api.schema import MapList, Tolerant
 
-Phase = Literal["Inspecting", "Merging", "Quantizing", "Verifying", "Deploying", "Ready", "Failed", "Suspended"]
+Phase = Literal[
+    "Inspecting", "Merging", "Quantizing", "Verifying", "Publishing", "Deploying", "Ready", "Failed", "Suspended"
+]
 MOST_REJECTED = 32
 MOST_NOTES = 64
+MOST_VERSIONS = 20
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 
@@ -75,6 +78,70 @@ class Measured(Tolerant):
     """A hash of the pod template that the measured engine ran from."""
 
 
+class Start(Tolerant):
+    """The start of serving Pods, as it was measured."""
+
+    seconds: int
+    """Seconds from a Pod's start until it answered."""
+    fetch_seconds: int | None = None
+    """Seconds in which the weights came to the Pod."""
+    load_seconds: int | None = None
+    """Seconds in which the engine read the weights; llama-server's warm-up is among them."""
+    compile_seconds: int | None = None
+    """Seconds in which vLLM compiled the model, or read what was compiled before."""
+    warm_up_seconds: int | None = None
+    """Seconds in which vLLM measured memory, captured graphs and ran the model for the first time."""
+    input_hash: str | None = None
+    """A hash of the Pod template that was started."""
+
+
+VersionState = Literal["Serving", "Canary", "Kept", "RolledBack"]
+
+
+class Version(Tolerant):
+    """A version of what serves: an artifact with the Pods around it."""
+
+    key: str
+    """A hash of what its Pods are made from, by which `ftm rollback --to` names it."""
+    state: VersionState
+    """Serving: it gets the requests. Canary: it gets a share of them. Kept: it served before. RolledBack: it failed as
+    a Canary."""
+    weight: int | None = None
+    """Its share of the Gateway's requests, in percent; absent where it gets none."""
+    uri: str | None = None
+    """The artifact that it serves, or the base."""
+    digest: str | None = None
+    """The digest of that."""
+    generation: int | None = None
+    """The generation of the spec that it was made from."""
+    since: AwareDatetime | None = None
+    """The time since which it is in this state."""
+    message: str | None = None
+    """The reason for which it was rolled back."""
+    promoted: str | None = None
+    """The value of the annotation ftm.dev/promote when it was rolled back. Another one tries it again."""
+
+
+CanaryState = Literal["Starting", "Sharing", "Replacing", "Leaving"]
+
+
+class CanaryProgress(Tolerant):
+    """The state of a Canary."""
+
+    key: str
+    """The key of the new version."""
+    step: int
+    """The step that it is in, from 0."""
+    state: CanaryState
+    """Starting: its Pods do not answer yet. Sharing: it gets the step's share of the requests. Replacing: it keeps that
+    while it takes the old version's place. Leaving: it gets no requests, and its Pods are about to end."""
+    since: AwareDatetime | None = None
+    """The time since which it is in this state; of Sharing, since which the Gateway divides requests so, and absent
+    until it does."""
+    promoted: str | None = None
+    """The value of the annotation ftm.dev/promote that was there when the Canary began. Another one lets it go on."""
+
+
 class Shortage(Tolerant):
     """A start that vLLM gave up for lack of memory."""
 
@@ -92,15 +159,31 @@ class Shortage(Tolerant):
     """Bytes that plans of these sizes add to the estimate because of it."""
 
 
+class PlannedAdapters(Tolerant):
+    """The room for adapters that an engine has beside the base."""
+
+    max_rank: int
+    """The largest rank of an adapter that it takes."""
+    slots: int
+    """Adapters that one batch may mix."""
+    cpu_slots: int
+    """Adapters that are kept in the host's memory."""
+    host_bytes: int | None = None
+    """Bytes of the host's memory that they take, for each GPU."""
+
+
 class Plan(Tolerant):
     """The operator's decisions, made from the facts and the spec."""
 
     mode: str | None = None
-    """The way that the adapters are applied: Merged."""
+    """The way that the adapters are applied: Merged or Dynamic."""
+    adapters: PlannedAdapters | None = None
+    """The room for adapters beside the base; absent in mode Merged."""
     engine: str | None = None
     """The engine that serves the model: vLLM or LlamaCpp."""
     quantization: str | None = None
-    """The quantization of the weights: AWQ, GGUF with its type, or None if they are served as they were merged."""
+    """The quantization of the weights: AWQ, GGUF with its type, or None if they are served as they were merged or
+    stored."""
     group_size: int | None = None
     """The most weights that share a scale, with AWQ."""
     quantizer: str | None = None
@@ -171,6 +254,12 @@ class Artifacts(Tolerant):
     """A hash of the models that were verified and of the settings that they were measured with."""
     verification: Verification | None = None
     """The verdict on the model, figure by figure."""
+    reference: Artifact | None = None
+    """The figures that an engine is held against once it serves the model."""
+    image: str | None = None
+    """The artifact that is served as an OCI image: registry/repository@sha256:..."""
+    published_input_hash: str | None = None
+    """A hash of the artifact that the image holds, and of the place that it was published to."""
 
 
 class FineTunedModelStatus(Tolerant):
@@ -188,6 +277,8 @@ class FineTunedModelStatus(Tolerant):
     """Facts that the inspect step learned from configs and safetensors headers."""
     plan: Plan | None = None
     """The way that the model is built and served, with reasons."""
+    preview: Plan | None = None
+    """The plan of what answers until the merged model does, where spec.preview asks for it."""
     artifacts: Artifacts | None = None
     """The artifacts that are built."""
     endpoint: str | None = None
@@ -196,6 +287,12 @@ class FineTunedModelStatus(Tolerant):
     """The number of replicas that exist."""
     ready_replicas: Annotated[int, Field(ge=0)] | None = None
     """The number of replicas that answer requests."""
+    start: Start | None = None
+    """The start of the present version's Pods, by part; autoscaling waits for longer before it stops the last one."""
+    versions: Annotated[tuple[Version, ...], Field(max_length=MOST_VERSIONS), MapList("key")] | None = None
+    """The versions that serve, and those that can serve again, the newest first."""
+    canary: CanaryProgress | None = None
+    """The Canary that goes on."""
     selector: str | None = None
     """The label selector of the serving pods, for the scale subresource."""
     managed_by: str | None = None
@@ -214,13 +311,20 @@ former names as well: an API server prunes a stored field that its schema does n
 
 
 def readable(status: Any) -> Any:
-    """Returns a stored status with today's names, without the fields that this version cannot read."""
+    """Returns a model's stored status with today's names, without the fields that this version cannot read."""
     if not isinstance(status, dict):
         return status
     for place, former, name in FORMER_NAMES:
         status = _renamed(status, place, former, name)
+    return without_unreadable(status, FineTunedModelStatus)
+
+
+def without_unreadable(status: Any, model: type[Tolerant]) -> Any:
+    """Returns a stored status without the fields that this version cannot read."""
+    if not isinstance(status, dict):
+        return status
     try:
-        FineTunedModelStatus.model_validate(status)
+        model.model_validate(status)
     except ValidationError as error:
         unreadable = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
         return {name: value for name, value in status.items() if name not in unreadable}

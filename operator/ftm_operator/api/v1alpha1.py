@@ -26,15 +26,21 @@ from ftm_operator.api.status import (
     MOST_NOTES,
     MOST_REJECTED,
     Artifacts,
+    CanaryProgress,
+    CanaryState,
     Condition,
     ConditionStatus,
     FineTunedModelStatus,
     Measured,
     Phase,
     Plan,
+    PlannedAdapters,
     RejectedSize,
     Shortage,
     Sources,
+    Start,
+    Version,
+    VersionState,
     readable,
 )
 
@@ -49,8 +55,10 @@ __all__ = [
     "MOST_NOTES",
     "MOST_REJECTED",
     "PLURAL",
+    "PROMOTE_ANNOTATION",
     "REFRESH_ANNOTATION",
     "SCALE",
+    "SERVE_VERSION_ANNOTATION",
     "SHORT_NAMES",
     "VERSION",
     "Accelerator",
@@ -59,6 +67,8 @@ __all__ = [
     "Artifacts",
     "Base",
     "Calibration",
+    "CanaryProgress",
+    "CanaryState",
     "Condition",
     "ConditionStatus",
     "EnvVar",
@@ -72,6 +82,7 @@ __all__ = [
     "ObjectMeta",
     "Phase",
     "Plan",
+    "PlannedAdapters",
     "Prompt",
     "Quantization",
     "RejectedSize",
@@ -80,8 +91,11 @@ __all__ = [
     "ServingSpec",
     "Shortage",
     "Sources",
+    "Start",
     "Toleration",
     "VerificationSpec",
+    "Version",
+    "VersionState",
 ]
 
 GROUP, VERSION, KIND, PLURAL = "ftm.dev", "v1alpha1", "FineTunedModel", "finetunedmodels"
@@ -89,6 +103,11 @@ API_VERSION = f"{GROUP}/{VERSION}"
 SHORT_NAMES, CATEGORIES = ("ftm",), ("ai",)
 REFRESH_ANNOTATION = f"{GROUP}/refresh"
 """A change of its value resolves the sources again."""
+SERVE_VERSION_ANNOTATION = f"{GROUP}/serve-version"
+"""The key of the version that is to serve in the place of the one that the spec means, until it is removed."""
+PROMOTE_ANNOTATION = f"{GROUP}/promote"
+"""A version that is to go on: KEY/STEP ends the pause of this step of a Canary; KEY, with anything else behind a slash,
+takes a Canary through all its steps at once, and tries a version again that was rolled back."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +146,12 @@ RESOURCE_NAME = matches(
 )
 
 
+class OwnerReference(Tolerant):
+    """The part of a reference to an owner that is used."""
+
+    uid: str = ""
+
+
 class ObjectMeta(Tolerant):
     """The part of Kubernetes' own metadata that is used."""
 
@@ -138,6 +163,7 @@ class ObjectMeta(Tolerant):
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
     finalizers: tuple[str, ...] = ()
+    owner_references: tuple[OwnerReference, ...] = ()
     creation_timestamp: AwareDatetime | None = None
     deletion_timestamp: AwareDatetime | None = None
 

@@ -1,8 +1,8 @@
-"""Prints the CustomResourceDefinition: `ftm crd`."""
+"""Prints the CustomResourceDefinitions: `ftm crd`."""
 
-from ftm_operator.api.crd import crd_yaml
+from ftm_operator.api.crd import crds_yaml
 
 
 def crd() -> None:
-    """Print the CustomResourceDefinition."""
-    print(crd_yaml(), end="")
+    """Print the CustomResourceDefinitions."""
+    print(crds_yaml(), end="")

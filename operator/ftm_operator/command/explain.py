@@ -4,16 +4,15 @@ import json
 from collections.abc import Iterator
 
 from ftm_jobs.contract.byte_counts import format_gib
-from ftm_operator.api.v1alpha1 import Condition, FineTunedModelStatus, Plan, RejectedSize
+from ftm_operator.api.v1alpha1 import Condition, FineTunedModelStatus, Plan, RejectedSize, Start
 from ftm_operator.command import live_status
 from ftm_operator.command.options import NameArgument, NamespaceOption, OutputFormat, OutputOption
 from ftm_operator.command.sizing_table import ITEMS
 from ftm_operator.local.errors import WrongUse
+from ftm_operator.observe.start_time import said_of_start
 
 
-def explain(
-    name: NameArgument, namespace: NamespaceOption = "default", output: OutputOption = OutputFormat.TABLE
-) -> None:
+def explain(name: NameArgument, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.TABLE) -> None:
     """Say on which GPUs a model in the cluster is served, with how much of their memory, and why not otherwise."""
     status = live_status.status_of(namespace, name)
     stalled = next((each for each in status.conditions if each.type == "Stalled"), None)
@@ -34,7 +33,7 @@ def format_plan(name: str, status: FineTunedModelStatus, stalled: Condition | No
     if status.plan is None:
         return
     plan = status.plan
-    for title, value in _choices(plan).items():
+    for title, value in _choices(plan, status.start).items():
         yield f"  {title:<23} {value}"
     if plan.memory:
         where = "memory of each GPU, as estimated" if (plan.gpus or 0) > 1 else "memory of the GPU, as estimated"
@@ -51,7 +50,7 @@ def format_plan(name: str, status: FineTunedModelStatus, stalled: Condition | No
         yield from (f"  {_where(each):<26} {each.rule}: {each.reason}" for each in plan.rejected)
 
 
-def _choices(plan: Plan) -> dict[str, object]:
+def _choices(plan: Plan, start: Start | None) -> dict[str, object]:
     choices: dict[str, object] = {"engine": plan.engine, "quantization": plan.quantization}
     if plan.gpus:
         kind = f" {plan.accelerator_class}" if plan.accelerator_class else ""
@@ -72,6 +71,8 @@ def _choices(plan: Plan) -> dict[str, object]:
             else ""
         )
         choices["KV cache, measured"] = f"{plan.measured.kv_cache_tokens} tokens{most}"
+    if start:
+        choices["start"] = said_of_start(start)
     if plan.max_num_batched_tokens:
         choices["batch"] = f"{plan.max_num_batched_tokens} tokens, {plan.max_num_seqs} sequences"
     return choices

@@ -5,8 +5,10 @@ Run it at the root of the repository after a change of a model; a test fails whe
 
 from pathlib import Path
 
-from ftm_operator.api.crd import NAME, crd, crd_yaml, to_yaml
+from ftm_operator.api.crd import crd, to_yaml
+from ftm_operator.api.custom_resources import CUSTOM_RESOURCES, CustomResource
 from ftm_operator.api.reference import reference
+from ftm_operator.api.v1alpha1 import GROUP, KIND
 
 MADE_FROM = "made from operator/ftm_operator/api by `python -m ftm_operator.command.generated_files`"
 
@@ -28,21 +30,25 @@ metadata:
 
 def files() -> dict[str, str]:
     """Returns contents by path from the root of the repository."""
-    return {
-        "crds/ftm.dev_finetunedmodels.yaml": f"# {MADE_FROM}\n{crd_yaml()}",
-        "charts/ftm-operator/templates/crd.yaml": chart_template(),
-        "docs/reference/finetunedmodel.md": reference(),
-    }
+    made: dict[str, str] = {}
+    for resource in CUSTOM_RESOURCES:
+        template = "crd.yaml" if resource.kind == KIND else f"crd-{resource.plural}.yaml"
+        made |= {
+            f"crds/{GROUP}_{resource.plural}.yaml": f"# {MADE_FROM}\n{to_yaml(crd(resource))}",
+            f"charts/ftm-operator/templates/{template}": chart_template(resource),
+            f"docs/reference/{resource.kind.lower()}.md": reference(resource),
+        }
+    return made
 
 
-def chart_template() -> str:
+def chart_template(resource: CustomResource) -> str:
     """Returns the CRD as a template of the chart, where values decide whether it is installed and kept."""
-    document = crd()
+    document = crd(resource)
     spec = to_yaml({"spec": document["spec"]})
     if "{{" in spec:
         raise ValueError("a description or a rule holds {{, which Helm would take for a template: word it differently")
     return CHART_TEMPLATE.format(
-        made_from=MADE_FROM, api_version=document["apiVersion"], kind=document["kind"], name=NAME, spec=spec
+        made_from=MADE_FROM, api_version=document["apiVersion"], kind=document["kind"], name=resource.name, spec=spec
     )
 
 

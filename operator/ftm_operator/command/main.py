@@ -26,7 +26,13 @@ def application() -> "typer.Typer":
     from ftm_operator.command.options import WholeSummary
     from ftm_operator.command.plan import plan
     from ftm_operator.command.report import report
-    from ftm_operator.command.run import run
+    from ftm_operator.command.serving.adapters import adapters
+    from ftm_operator.command.serving.bench import bench
+    from ftm_operator.command.serving.chat import chat
+    from ftm_operator.command.serving.promote import promote
+    from ftm_operator.command.serving.rollback import rollback
+    from ftm_operator.command.serving.run import run
+    from ftm_operator.command.serving.versions import versions
 
     app = typer.Typer(
         help="Turn a base model and a LoRA adapter into a served model.",
@@ -35,7 +41,8 @@ def application() -> "typer.Typer":
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (run, plan, inspect, merge, report, explain, crd):
+    serving = (run, chat, bench, adapters, versions, rollback, promote)
+    for command in (*serving, plan, inspect, merge, report, explain, crd):
         app.command(cls=WholeSummary)(command)
     app.add_typer(artifacts, name="artifacts")
     return app

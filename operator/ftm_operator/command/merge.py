@@ -6,10 +6,9 @@ from typing import Annotated
 import typer
 
 from ftm_jobs.contract.byte_counts import format_bytes_in_column as column
-from ftm_jobs.contract.keys import OutputDtype, QuantizedBase
+from ftm_jobs.contract.keys import ClassifierTask, OutputDtype, QuantizedBase
 from ftm_jobs.contract.manifest import MergePreview
 from ftm_jobs.contract.steps import Step
-from ftm_jobs.contract.tasks import ClassifierTask
 from ftm_operator.command.inspect import format_facts
 from ftm_operator.command.options import OutputFormat, OutputOption
 from ftm_operator.command.sources import ADAPTER_HELP, ADAPTER_METAVAR, URI_HELP, source, source_flags

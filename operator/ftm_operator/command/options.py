@@ -27,4 +27,6 @@ class WholeSummary(TyperCommand):
 OutputOption = Annotated[OutputFormat, typer.Option("-o", "--output", help="How the result is printed.")]
 ManifestArgument = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A YAML file with one FineTunedModel.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A FineTunedModel in the cluster.")]
-NamespaceOption = Annotated[str, typer.Option("-n", "--namespace", help="The namespace it is in.")]
+NamespaceOption = Annotated[
+    str | None, typer.Option("-n", "--namespace", help="The namespace it is in; else the kubeconfig's current one.")
+]

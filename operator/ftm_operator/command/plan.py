@@ -129,6 +129,7 @@ def format_plan(model: FineTunedModel, result: Planned | Rejection) -> str:
 def _format_unsized(model: FineTunedModel, result: Plan) -> str:
     choices = {
         "mode": result.mode,
+        **(sizing_table.adapters_choice(result.adapters) if result.adapters else {}),
         "quantization": result.quantization,
         "engine": result.engine,
         "context": f"{result.max_model_len} tokens",

@@ -12,9 +12,7 @@ from ftm_operator.local.errors import WrongUse
 PAGE = "report.html"
 
 
-def report(
-    name: NameArgument, namespace: NamespaceOption = "default", output: OutputOption = OutputFormat.TABLE
-) -> None:
+def report(name: NameArgument, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.TABLE) -> None:
     """Show how a model was verified, and bring its page here to be opened in a browser.
 
     The page lies in the artifact store, which is read with the environment's credentials.

@@ -85,6 +85,8 @@ class Wanted:
     """Other resources' Jobs count too; else they only have a name that a new one must not have."""
     memory_limit_field: str
     """The field of the spec by which the step gets more memory."""
+    whose_jobs: str = ""
+    """The words after the name of a field of `spec.jobs`, where the spec is another resource's."""
 
 
 def job_state(
@@ -186,7 +188,7 @@ def _broken(failure: _Failure, pods: Sequence[Manifest], now: datetime, wanted: 
         return Broken(report.reason, report.message, report.outcome == Outcome.INVALID_INPUT, retry_after)
     if failed.get("reason") == "DeadlineExceeded":
         seconds = job["spec"].get("activeDeadlineSeconds")
-        message = f"Job {name} took longer than {seconds} s; raise spec.jobs.activeDeadlineSeconds"
+        message = f"Job {name} took longer than {seconds} s; raise spec.jobs.activeDeadlineSeconds{wanted.whose_jobs}"
         return Broken(OperatorReason.DEADLINE_EXCEEDED, message, True, retry_after)
     why = (pod_end(last) if last else None) or one_line(failed.get("message") or failed.get("reason")) or "no message"
     return Broken(OperatorReason.JOB_FAILED, f"Job {name} failed: {why}", False, retry_after)

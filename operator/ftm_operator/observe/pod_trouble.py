@@ -24,7 +24,7 @@ def pod_trouble(pod: Manifest) -> str | None:
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return _quoted(condition.get("message") or condition.get("reason"))
-    return next((trouble for container in _containers(pod) if (trouble := _container_trouble(container))), None)
+    return next((trouble for container in container_statuses(pod) if (trouble := _container_trouble(container))), None)
 
 
 def pod_end(pod: Manifest) -> str | None:
@@ -32,7 +32,7 @@ def pod_end(pod: Manifest) -> str | None:
     if by_the_cluster := _end_by_the_cluster(pod):
         return by_the_cluster
     deleted = " while the pod was being deleted" if pod["metadata"].get("deletionTimestamp") else ""
-    for container in _containers(pod):
+    for container in container_statuses(pod):
         terminated = _state(container).get("terminated") or {}
         if terminated.get("exitCode") and (words := _last_words(terminated)):
             return f"container {container.get('name')} ended{deleted}: {words}"
@@ -49,7 +49,7 @@ def is_unexplained(pod: Manifest) -> bool:
     status = pod.get("status") or {}
     if status.get("phase", "Pending") != "Pending" or pod_trouble(pod) or pod["metadata"].get("deletionTimestamp"):
         return False
-    waits = [(_state(container).get("waiting") or {}).get("reason") for container in _containers(pod)]
+    waits = [(_state(container).get("waiting") or {}).get("reason") for container in container_statuses(pod)]
     return all(wait in NORMAL_WAITS for wait in waits)
 
 
@@ -74,7 +74,8 @@ def _quoted(words: object) -> str:
     return with_remedy(one_line(words, MOST_QUOTED))
 
 
-def _containers(pod: Manifest) -> list[Manifest]:
+def container_statuses(pod: Manifest) -> list[Manifest]:
+    """Returns the statuses of all of a pod's containers, those before the start of the others first."""
     status = pod.get("status") or {}
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from ftm_jobs.contract.keys import ARTIFACT_KEY
 from ftm_operator.api.errors import InvalidManifest, parse
@@ -11,17 +12,23 @@ from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.resources.metadata import Manifest
 
 
-def references(models: Iterable[Manifest], children: Iterable[Manifest]) -> set[str]:
+def references(models: Iterable[Manifest], adapters: Iterable[Manifest], children: Iterable[Manifest]) -> set[str]:
     """Returns keys of artifacts that the resources name in their status, are building, or let their Pods fetch.
 
-    `children` are Deployments, LeaderWorkerSets and Pods: an older Pod may start again, and fetches what it was made
-    for.
+    `adapters` are FineTunedAdapters. `children` are Deployments, LeaderWorkerSets, Pods, and the ControllerRevisions of
+    versions: an older Pod may start again, or be made again, and fetches what it was made for.
     """
     keys: set[str] = set()
     for resource in models:
-        keys |= set(re.findall(ARTIFACT_KEY, json.dumps(resource.get("status", {}).get("artifacts"))))
+        status = resource.get("status", {})
+        keys |= _keys_in([status.get("artifacts"), status.get("versions")])
         keys |= _wanted(resource)
-    return keys | set(re.findall(ARTIFACT_KEY, json.dumps([child.get("spec") for child in children])))
+    keys |= _keys_in([adapter.get("status", {}).get("artifact") for adapter in adapters])
+    return keys | _keys_in([[child.get("spec"), child.get("data")] for child in children])
+
+
+def _keys_in(value: Any) -> set[str]:
+    return set(re.findall(ARTIFACT_KEY, json.dumps(value)))
 
 
 def _wanted(resource: Manifest) -> set[str]:
@@ -29,6 +36,8 @@ def _wanted(resource: Manifest) -> set[str]:
     try:
         model = parse(FineTunedModel, resource)
     except InvalidManifest:
+        return set()
+    if model.spec.mode == "Dynamic":
         return set()
     if not model.status or not model.status.facts or len(model.status.facts.adapters) != len(model.spec.adapters):
         return set()

@@ -11,6 +11,10 @@ _REMEDIES = (
     (r"is being terminated", "create the FineTunedModel in a namespace that stays"),
     (r"cannot \w+ resource", "install the chart of the operator's version, whose roles allow it"),
     (r"failed calling webhook", "mend the webhook that it names"),
+    (
+        r"violates PodSecurity.*(ftm-cache.*hostPath|hostPath.*ftm-cache)",
+        "set spec.serving.cache.claimName instead of hostPath, or set the namespace's Pod Security level to privileged",
+    ),
     (r"violates PodSecurity", "change the namespace's Pod Security level, or the fields of the spec that it names"),
     (r"security context constraint", "let the pods' ServiceAccount use a security context constraint that fits"),
     (

@@ -60,7 +60,7 @@ class Replicas:
 
 def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut:
     """Returns whether a child has reached its spec, and if not, what it waits for."""
-    status, wanted = child.get("status", {}), child["spec"]["replicas"]
+    status, wanted = child.get("status", {}), child["spec"].get("replicas", 1)
     of_groups = child.get("kind") == LEADER_WORKER_SET
     generation = child["metadata"].get("generation", 0)
     if status.get("observedGeneration", generation if of_groups else 0) < generation:
@@ -74,7 +74,7 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut
     updated, available = counted.updated, counted.available
     if updated >= wanted and available >= wanted and counted.surplus <= 0:
         return RolledOut("scaled to zero" if wanted == 0 else f"{available} of {wanted} replicas answer")
-    current = [pod for pod in pods if artifact_digest(pod) == artifact_digest(answering_template(child))]
+    current = [pod for pod in pods if _is_of(pod, answering_template(child), of_groups=of_groups)]
     current.sort(key=lambda pod: bool(pod.get("status", {}).get("phase") == "Failed"))  # its successor has the news
     if refused := next((refusal for pod in current if (refusal := _refused_fetch(pod))), None):
         report, at = refused
@@ -88,6 +88,18 @@ def rollout(child: Manifest, pods: Sequence[Manifest]) -> RolledOut | RollingOut
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
             return RollingOut(progress, OperatorReason.PROGRESS_DEADLINE_EXCEEDED, True, unexplained)
     return RollingOut(progress, unexplained=unexplained)
+
+
+def _is_of(pod: Manifest, template: Manifest, *, of_groups: bool) -> bool:
+    """Tells whether a pod is of a template: its artifact, and, but for a group's workers, its engine's arguments."""
+    if artifact_digest(pod) != artifact_digest(template):
+        return False
+    own = _arguments(pod)
+    return of_groups or all(own.get(name, wanted) == wanted for name, wanted in _arguments(template).items())
+
+
+def _arguments(pod: Manifest) -> dict[str, list[str]]:
+    return {each["name"]: each.get("args") or [] for each in pod.get("spec", {}).get("containers") or []}
 
 
 def _unexplained(child: Manifest, pods: Sequence[Manifest], *, of_groups: bool) -> Manifest | None:

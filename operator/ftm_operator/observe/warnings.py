@@ -3,7 +3,7 @@
 A Job whose pods are refused has no pod and no condition; a pod whose volume cannot be mounted is only being created.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ftm_operator.api.texts import one_line
@@ -27,6 +27,12 @@ def subject_of(item: Manifest) -> Subject:
     """Returns a stored object as Events refer to it."""
     metadata = item["metadata"]
     return Subject(item["kind"], metadata["name"], metadata.get("uid", ""))
+
+
+def explained(unexplained: Manifest | None, warnings: Mapping[Subject, str]) -> tuple[Subject | None, str]:
+    """Returns the object whose Events may say why it has not started, if one is named, and what they say by now."""
+    subject = subject_of(unexplained) if unexplained else None
+    return subject, warnings.get(subject, "") if subject else ""
 
 
 def warning_in(events: Sequence[Manifest]) -> str | None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ftm_jobs.contract.facts import Facts
-from ftm_jobs.contract.manifest import Artifact
 from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.api.v1alpha1 import Artifacts, FineTunedModelSpec, Measured, Plan, Shortage
 from ftm_operator.engines.vllm import ENGINE
@@ -30,6 +29,7 @@ from ftm_operator.planning.feedback.engine_log import (
     what_to_do,
 )
 from ftm_operator.planning.feedback.measurements import Measurement, Measurements, corrections, revision_of
+from ftm_operator.planning.feedback.start_parts import StartParts
 from ftm_operator.planning.input_hashes import merged_key
 from ftm_operator.planning.sizing.request import Correction
 from ftm_operator.reconcile.holds import Hold
@@ -38,6 +38,7 @@ from ftm_operator.resources.serving.pod_templates import answering_template, tem
 from ftm_operator.resources.serving.serving_labels import answers
 
 DECIDES_MEMORY = (
+    "adapters",
     "accelerator_class",
     "tensor_parallel_size",
     "pipeline_parallel_size",
@@ -60,6 +61,7 @@ class EngineLog:
     """The end of a run that ended, rather than the beginning of the one that goes on."""
     previous: bool = field(default=False, compare=False)
     """True where the container has been started again since."""
+    container: str = field(default=CONTAINER, compare=False)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class EngineMemory:
     """The memory that a log tells of: measured at a start that succeeded, lacking at one that failed."""
 
     measured: Measured | None = None
+    parts: StartParts | None = None
+    """The seconds of the start, by part."""
     lack: Lack | None = None
 
 
@@ -84,10 +88,10 @@ def is_proven(plan: Plan, child: Manifest) -> bool:
     return plan.engine != ENGINE or (plan.measured is not None and plan.measured.input_hash == template)
 
 
-def started(pods: Sequence[Manifest]) -> EngineLog | None:
-    """Returns the log of the first pod that answers."""
-    ready = (pod["metadata"]["name"] for pod in pods if answers(pod) and _engine(pod).get("ready"))
-    return next((EngineLog(name, failed=False) for name in ready), None)
+def started(pods: Sequence[Manifest], container: str = CONTAINER) -> EngineLog | None:
+    """Returns the log of the first pod that answers; `container` is its engine's."""
+    ready = (pod["metadata"]["name"] for pod in pods if answers(pod) and _engine(pod, container).get("ready"))
+    return next((EngineLog(name, failed=False, container=container) for name in ready), None)
 
 
 def failed_start(
@@ -111,13 +115,16 @@ def failed_start(
     return unread_log, None
 
 
-def measurement(plan: Plan, artifact: Artifact, engine: str, measured: Measured, now: datetime) -> Measurement | None:
-    """Returns what is kept for later plans; nothing where no kind of GPU is known, or the engine did not say."""
+def measurement(plan: Plan, served: str, engine: str, measured: Measured, now: datetime) -> Measurement | None:
+    """Returns what is kept for later plans of what is served, named by an artifact's key or a base's digest.
+
+    Returns None where no kind of GPU is known, or the engine did not say.
+    """
     estimated = estimated_kv_cache_bytes(plan)
     if estimated is None or plan.accelerator_class is None or measured.kv_cache_bytes is None:
         return None
     return Measurement(
-        artifact=artifact.key,
+        artifact=served,
         accelerator=plan.accelerator_class,
         tensor_parallel=plan.tensor_parallel_size or 1,
         pipeline_parallel=plan.pipeline_parallel_size or 1,
@@ -184,7 +191,9 @@ def out_of_memory(plan: Plan, lack: Lack, refused: str | None = None) -> Hold:
 
 
 def _artifact_key(spec: FineTunedModelSpec, facts: Facts, built: Artifacts | None) -> str | None:
-    """Returns the key of what the next plan serves, as far as it is known before it is built."""
+    """Returns the key of what the next plan serves, or the base's digest where that is served as it is stored."""
+    if spec.mode == "Dynamic":
+        return facts.base.digest
     key = merged_key(spec, facts)
     decision = decide(spec, facts.base, spec.serving.tensor_parallel_size or 1)
     if isinstance(decision, Decision) and not decision.quantizes:
@@ -193,7 +202,7 @@ def _artifact_key(spec: FineTunedModelSpec, facts: Facts, built: Artifacts | Non
     return built.quantized.key if built and built.quantized and is_of_this_merge else None
 
 
-def _engine(pod: Manifest) -> Manifest:
+def _engine(pod: Manifest, name: str = CONTAINER) -> Manifest:
     containers = (pod.get("status") or {}).get("containerStatuses") or []
-    engine: Manifest = next((status for status in containers if status.get("name") == CONTAINER), {})
+    engine: Manifest = next((status for status in containers if status.get("name") == name), {})
     return engine

@@ -1,8 +1,12 @@
-"""Follows up the engine's start: keeps what it measured, or answers a lack of memory. Pure."""
+"""Follows up the engine's start: keeps what it measured, or answers a lack of memory. Pure.
+
+The log of a start that succeeded tells of memory, which the plan keeps, and of seconds, which the summary does.
+"""
 
 from collections.abc import Sequence
 
 from ftm_operator.api.v1alpha1 import Measured, Plan
+from ftm_operator.observe.start_time import is_untold
 from ftm_operator.planning.feedback.measurements import Measurement
 from ftm_operator.planning.rules.rejection import Rejection
 from ftm_operator.reconcile import engine_feedback as feedback
@@ -10,17 +14,20 @@ from ftm_operator.reconcile.passes import Context, Effects, StepOutcome
 from ftm_operator.reconcile.plan_choice import new_plan
 from ftm_operator.resources.metadata import Manifest
 from ftm_operator.resources.serving.pod_templates import answering_template, engine_image, template_hash
+from ftm_operator.resources.serving.serving_labels import engine_name
 from ftm_operator.steps.step import StepInputs
 
 
 def measured(context: Context, inputs: StepInputs, live: Manifest, pods: Sequence[Manifest]) -> StepOutcome:
-    """Returns the plan with what the engine measured; its log is read only as long as that is not known."""
-    plan = inputs.chosen_plan.plan
-    log = None if feedback.is_proven(plan, live) else feedback.started(feedback.current(live, pods))
+    """Returns the plan with what the engine measured; its log is read only as long as not all is known of the start."""
+    plan, is_proven = inputs.chosen_plan.plan, feedback.is_proven(inputs.chosen_plan.plan, live)
+    if is_proven and not is_untold(context.before.start, live, pods, context.now):
+        return StepOutcome()
+    log = feedback.started(feedback.current(live, pods), engine_name(plan.engine))
     if log is None:
         return StepOutcome()
     memory = context.observed.engine_memory.get(log)
-    if memory is None or memory.measured is None:
+    if is_proven or memory is None or memory.measured is None:
         return StepOutcome(effects=Effects(engine_log=log))
     measured = memory.measured.model_copy(update={"input_hash": template_hash(answering_template(live))})
     kept = _kept_for_later(context, inputs, live, measured)
@@ -54,5 +61,6 @@ def _kept_for_later(
     context: Context, inputs: StepInputs, live: Manifest, measured: Measured
 ) -> tuple[Measurement, ...]:
     plan: Plan = inputs.chosen_plan.plan
-    measurement = feedback.measurement(plan, inputs.models[-1], engine_image(live), measured, context.now)
+    served = inputs.models[-1].key if inputs.models else inputs.inspected_facts.base.digest
+    measurement = feedback.measurement(plan, served, engine_image(live), measured, context.now)
     return (measurement,) if measurement else ()

@@ -1,10 +1,13 @@
-"""Holds the records that go into a pass over one FineTunedModel, and those that come out of it. Pure."""
+"""Holds the records that go into a pass over one resource, and those that come out of it. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus, Plan
+from ftm_jobs.contract.run_time_adapters import HeldAdapters
+from ftm_jobs.contract.verification import ServedVerification
+from ftm_operator.api.v1alpha1 import CanaryProgress, FineTunedModel, FineTunedModelStatus, Plan, Version
+from ftm_operator.observe.canary.figures import CanaryFigures, CanaryQuestion
 from ftm_operator.observe.warnings import Subject
 from ftm_operator.planning.feedback.measurements import Measurement, Measurements
 from ftm_operator.planning.gpus.accelerators import AcceleratorClass
@@ -20,35 +23,65 @@ Labelled = Callable[[str, str], Sequence[Manifest]]
 """(label, value) -> the children in the resource's namespace that carry it."""
 
 
-@dataclass(frozen=True)
-class Observed:
-    """The objects of a namespace that a pass reads."""
+@dataclass(frozen=True, kw_only=True)
+class ObservedChildren:
+    """A resource, and the part of a namespace that a pass over any kind of resource reads."""
 
     resource: Manifest
     jobs: Labelled
     pods: Labelled
-    deployment: Manifest | None = None
-    leader_worker_set: Manifest | None = None
-    service: Manifest | None = None
-    disruption_budget: Manifest | None = None
-    accelerators: Sequence[AcceleratorClass] = ()
-    """The GPUs that there are."""
-    several_nodes: bool = False
-    """True where the cluster has LeaderWorkerSets, so that a replica may span nodes."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """The progress of running steps, by the names of their pods."""
-    engine_memory: Mapping[EngineLog, EngineMemory] = field(default_factory=dict)
-    """The memory that engines' logs tell of."""
-    measurements: Measurements = field(default_factory=dict)
-    """Earlier measurements of engines in the resource's namespace."""
     first_seen: Callable[[Manifest], datetime | None] = lambda _: None
     """A Job that has ended -> when the operator first saw that, by its own clock."""
     warnings: Mapping[Subject, str] = field(default_factory=dict)
     """The newest Events of objects, where they are warnings."""
-    contested: Callable[[str, str], bool] = lambda _kind, _difference: False
-    """(kind of a child, difference) -> whether another manager would only undo an apply of it."""
     refusals: Sequence[Refusal] = ()
     """The children of this pass that the API server did not take."""
+    held: Mapping[str, HeldAdapters] = field(default_factory=dict)
+    """The adapters that the model's engines hold, by the names of their pods, as the pods' agents last said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed(ObservedChildren):
+    """The objects of a namespace that a pass over a FineTunedModel reads."""
+
+    deployment: Manifest | None = None
+    leader_worker_set: Manifest | None = None
+    service: Manifest | None = None
+    disruption_budget: Manifest | None = None
+    scalers: Sequence[Manifest] = ()
+    """ScaledObjects and HorizontalPodAutoscalers with the resource's label; KEDA's own are among them."""
+    http_route: Manifest | None = None
+    inference_model_rewrite: Manifest | None = None
+    inference_pool: Manifest | None = None
+    served_apis: frozenset[str] = frozenset()
+    """The kinds that a cluster may lack and this one has, and its API groups."""
+    kubernetes: str | None = None
+    """The API server's version, as in v1.36.2."""
+    accelerators: Sequence[AcceleratorClass] = ()
+    """The GPUs that there are."""
+    several_nodes: bool = False
+    """True where the cluster has LeaderWorkerSets, so that a replica may span nodes."""
+    engine_memory: Mapping[EngineLog, EngineMemory] = field(default_factory=dict)
+    """The memory that engines' logs tell of."""
+    measurements: Measurements = field(default_factory=dict)
+    """Earlier measurements of engines in the resource's namespace."""
+    contested: Callable[[str, str, str], bool] = lambda _kind, _name, _difference: False
+    """(kind of a child, its name, difference) -> whether another manager would only undo an apply of it."""
+    adapters: Sequence[Manifest] = ()
+    """The FineTunedAdapters that name this resource, by name."""
+    served: Mapping[str, ServedVerification] = field(default_factory=dict)
+    """The verdicts on engines in serving pods, by the names of the pods, as the sidecars last said."""
+    revisions: Sequence[Manifest] = ()
+    """The ControllerRevisions that keep the resource's versions."""
+    canaries: Sequence[Manifest] = ()
+    """The Deployment or LeaderWorkerSet of a canary; both while one kind follows the other."""
+    canary_service: Manifest | None = None
+    wanted_config_map: Manifest | None = None
+    """The ConfigMap that tells serving pods which adapters they are to hold."""
+    canary_figures: CanaryFigures | None = None
+    """The figures of a Canary, as a Prometheus last told them for the question of an earlier pass."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +110,24 @@ class Delete:
     manifest: Manifest
 
 
-Action = Apply | Delete
+@dataclass(frozen=True)
+class Touch:
+    """Annotates a serving pod with the hash of the adapters that it is to hold, so that it is told of them at once."""
+
+    manifest: Manifest
+    """The pod."""
+    wanted_hash: str
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """Has a field manager of its own hold a child's number of replicas, so that an apply without it resets nothing."""
+
+    manifest: Manifest
+    """The child's identity, and its number of replicas."""
+
+
+Action = Apply | Delete | Touch | HandOver
 
 
 @dataclass(frozen=True)
@@ -103,6 +153,8 @@ class Effects:
     """The object whose Events may tell why this resource waits."""
     measurements: tuple[Measurement, ...] = ()
     """To be kept for later plans."""
+    canary_question: CanaryQuestion | None = None
+    """The figures that a step of a Canary waits for."""
 
     def __add__(self, later: "Effects") -> "Effects":
         return Effects(
@@ -112,7 +164,16 @@ class Effects:
             later.engine_log or self.engine_log,
             later.unexplained or self.unexplained,
             (*self.measurements, *later.measurements),
+            later.canary_question or self.canary_question,
         )
+
+
+@dataclass(frozen=True)
+class ServedVersions:
+    """The versions of what serves, as the status tells of them."""
+
+    canary: CanaryProgress | None
+    versions: tuple[Version, ...]
 
 
 @dataclass(frozen=True)
@@ -126,6 +187,8 @@ class StepOutcome:
     """The plan as this step changed it, if it did."""
     lost: str | None = None
     """The step whose artifact is no longer in its store."""
+    versions: ServedVersions | None = None
+    """The versions of what serves, if the step looked at them."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +203,10 @@ class Walk:
     forgotten: tuple[str, ...] = ()
     """The steps whose earlier results are void."""
     effects: Effects = Effects()
+    versions: ServedVersions | None = None
+    """The versions of what serves; None: as they were."""
+    preview: Plan | None = None
+    """The plan of what answers until the merged model does."""
 
 
 @dataclass(frozen=True)

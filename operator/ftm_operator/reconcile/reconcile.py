@@ -18,6 +18,8 @@ from datetime import datetime
 from ftm_operator.api.errors import InvalidManifest, parse
 from ftm_operator.api.status import readable
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus
+from ftm_operator.reconcile.adapters.beside_base import with_adapters
+from ftm_operator.reconcile.adapters.preview import with_preview
 from ftm_operator.reconcile.holds import Hold, no_artifact_store, suspended
 from ftm_operator.reconcile.job_steps import run_job_step
 from ftm_operator.reconcile.notices import notices
@@ -25,8 +27,11 @@ from ftm_operator.reconcile.passes import Context, Effects, Observed, Result, St
 from ftm_operator.reconcile.plan_choice import plan_or_hold
 from ftm_operator.reconcile.prune import running_jobs, surplus_jobs
 from ftm_operator.reconcile.refusals import refused
-from ftm_operator.reconcile.serving import owned_serving, serve
+from ftm_operator.reconcile.serving import serve
+from ftm_operator.reconcile.serving_children.children import owned_serving
+from ftm_operator.reconcile.serving_children.loading import loading_objection
 from ftm_operator.reconcile.summary import invalid_status, summarise
+from ftm_operator.reconcile.versions.meanwhile import with_versions
 from ftm_operator.resources.job import artifacts_source
 from ftm_operator.settings import Settings
 from ftm_operator.steps import STEPS
@@ -45,9 +50,11 @@ def reconcile(observed: Observed, settings: Settings, now: datetime, steps: Sequ
         status = invalid_status(before, resource["metadata"].get("generation", 0), str(error), now)
         return _result(observed, before, status, Walk(), steps)
     context = Context(model, before, observed, settings, now)
-    walk = _with_refusals(context, _walk(context, steps))
+    walk = _with_refusals(
+        context, with_adapters(context, with_preview(context, with_versions(context, _walk(context, steps))))
+    )
     status = summarise(context, walk, owned_serving(context), steps)
-    pruned = Effects(surplus_jobs(context, steps))
+    pruned = Effects(surplus_jobs(model, observed, steps))
     return _result(observed, before, status, replace(walk, effects=walk.effects + pruned), steps)
 
 
@@ -70,22 +77,24 @@ def _result(
 def _walk(context: Context, steps: Sequence[PipelineStep]) -> Walk:
     """Runs the steps up to the first that holds."""
     if context.model.spec.suspend:
-        return Walk(hold=suspended(), effects=Effects(running_jobs(context)))
+        return Walk(hold=suspended(), effects=Effects(running_jobs(context.model, context.observed)))
     store = artifacts_source(context.model, context.settings)
     if store is None:
         return Walk(hold=no_artifact_store())
-    inputs, effects = StepInputs(context.model, store), Effects()
+    inputs, effects, outcome = StepInputs(context.model, store), Effects(), StepOutcome()
     for step in steps:
         if inputs.facts and inputs.planned is None:
             planned = plan_or_hold(context, inputs.facts)
             if isinstance(planned, Hold):
                 return Walk(inputs.results, hold=planned, effects=effects)
             inputs = replace(inputs, planned=planned)
+            if objection := loading_objection(context, planned.plan, store):
+                return Walk(inputs.results, planned.plan, objection, effects=effects)
         outcome = _run(context, step, inputs, steps)
         inputs, effects = _after(inputs, step, outcome), effects + outcome.effects
         if outcome.hold:
-            return _walk_to(inputs, outcome, effects, steps)
-    return _walk_to(inputs, StepOutcome(), effects, steps)
+            break
+    return _walk_to(inputs, outcome, effects, steps)
 
 
 def _with_refusals(context: Context, walk: Walk) -> Walk:
@@ -102,9 +111,9 @@ def _with_refusals(context: Context, walk: Walk) -> Walk:
 def _run(context: Context, step: PipelineStep, inputs: StepInputs, steps: Sequence[PipelineStep]) -> StepOutcome:
     if isinstance(step, JobStep):
         return run_job_step(context, step, inputs)
-    served = inputs.models[-1]
-    makers = (maker for maker in steps if isinstance(maker, JobStep))
-    maker = next(maker for maker in makers if inputs.results[maker.name].artifact is served)
+    makers = [maker for maker in steps if isinstance(maker, JobStep)]
+    served = next(iter(inputs.models[-1:]), None)
+    maker = next((maker for maker in makers if served and inputs.results[maker.name].artifact is served), None)
     return serve(context, step, maker, inputs)
 
 
@@ -122,4 +131,4 @@ def _walk_to(inputs: StepInputs, outcome: StepOutcome, effects: Effects, steps: 
     names = [step.name for step in steps]
     forgotten = tuple(names[names.index(outcome.lost) :]) if outcome.lost else ()
     plan = inputs.planned.plan if inputs.planned else None
-    return Walk(inputs.without(forgotten).results, plan, outcome.hold, forgotten, effects)
+    return Walk(inputs.without(forgotten).results, plan, outcome.hold, forgotten, effects, outcome.versions)

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ftm_operator.api.reasons import OperatorReason
-from ftm_operator.api.v1alpha1 import FineTunedModelStatus
+from ftm_operator.api.v1alpha1 import FineTunedModelStatus, Start
+from ftm_operator.observe.canary.pods import of_stable
 from ftm_operator.observe.rollout import replicas
-from ftm_operator.reconcile.conditions import Observation, updated
+from ftm_operator.observe.start_time import measured_start
+from ftm_operator.reconcile.conditions import Observation, readiness, updated
 from ftm_operator.reconcile.holds import Hold
-from ftm_operator.reconcile.passes import Context, Walk
-from ftm_operator.resources.metadata import Manifest, belongs_to
+from ftm_operator.reconcile.passes import Context, ServedVersions, Walk
+from ftm_operator.reconcile.serving_children.served_verification import served_observation
+from ftm_operator.resources.metadata import NAME, Manifest, belongs_to
 from ftm_operator.resources.serving.service import endpoint
 from ftm_operator.resources.serving.serving_labels import engine_name, service_selector
 from ftm_operator.steps.step import JobStep, PipelineStep, Verdict
@@ -27,17 +30,24 @@ def summarise(
     """
     model, before, counts = context.model, context.before, [replicas(child) for child in serving]
     available = sum(count.available for count in counts)
-    observations = (*_readiness(walk), *_step_observations(before, walk, available, steps))
+    asked = [step for step in steps if not isinstance(step, JobStep) or step.asked(model)]
+    steps_observed = _step_observations(before, walk, available, asked)
+    observations = (*_readiness(walk), *steps_observed, *served_observation(context, walk.plan or before.plan))
     status = _with_results(before, walk, steps)
+    versions = walk.versions or ServedVersions(before.canary, before.versions or ())
     return status.model_copy(
         update={
             "observed_generation": model.metadata.generation,
             "phase": walk.hold.phase if walk.hold else "Ready",
             "conditions": tuple(updated(before.conditions, observations, model.metadata.generation, context.now)),
             "plan": walk.plan or before.plan,
+            "preview": walk.preview,
             "endpoint": endpoint(model) if serving else None,
             "replicas": sum(count.all for count in counts),
             "ready_replicas": sum(child.get("status", {}).get("readyReplicas", 0) for child in serving),
+            "versions": versions.versions or None,
+            "canary": versions.canary,
+            "start": _start(context, serving),
             "managed_by": context.settings.installation,
             "selector": ",".join(f"{label}={value}" for label, value in _selector(context, walk).items()),
         }
@@ -49,6 +59,13 @@ def invalid_status(before: FineTunedModelStatus, generation: int, message: str, 
     hold = Hold("Failed", OperatorReason.INVALID_SPEC, message, stalled=True)
     conditions = tuple(updated(before.conditions, _readiness(Walk(hold=hold)), generation, now))
     return before.model_copy(update={"observed_generation": generation, "phase": "Failed", "conditions": conditions})
+
+
+def _start(context: Context, serving: Sequence[Manifest]) -> Start | None:
+    """Returns how long the present version's pods took to start, and with what."""
+    pods, before = of_stable(context.observed.pods(NAME, context.model.metadata.name)), context.before.start
+    told = {log.pod: memory.parts for log, memory in context.observed.engine_memory.items() if memory.parts}
+    return next((start for child in serving if (start := measured_start(child, pods, before, told))), before)
 
 
 def _selector(context: Context, walk: Walk) -> dict[str, str]:
@@ -68,15 +85,8 @@ def _with_results(status: FineTunedModelStatus, walk: Walk, steps: Sequence[Pipe
 
 
 def _readiness(walk: Walk) -> list[Observation]:
-    hold = walk.hold
-    if hold is None:
-        message = next((result.message for result in reversed(list(walk.results.values())) if result.message), "")
-        return [Observation("Ready", "True", OperatorReason.SERVING, message)]
-    ready = Observation("Ready", "False", hold.reason, hold.message)
-    if hold.phase == "Suspended":
-        return [ready]
-    kind = "Stalled" if hold.stalled else "Reconciling"
-    return [ready, Observation(kind, "True", hold.reason, hold.message)]
+    messages = (result.message for result in reversed(list(walk.results.values())) if result.message)
+    return readiness(walk.hold, next(messages, ""))
 
 
 def _step_observations(

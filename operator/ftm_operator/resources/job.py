@@ -8,9 +8,10 @@ is another Job.
 from dataclasses import dataclass
 
 from ftm_jobs.contract.steps import ExitCode
+from ftm_operator.api.fine_tuned_adapter import FineTunedAdapter
 from ftm_operator.api.quantities import binary_quantity, quantity
 from ftm_operator.api.spec.jobs import Scratch, StepSettings
-from ftm_operator.api.v1alpha1 import FineTunedModel, ResourceRequirements
+from ftm_operator.api.v1alpha1 import FineTunedModel, Jobs, ResourceRequirements
 from ftm_operator.planning.input_hashes import short_hash
 from ftm_operator.resources.amounts import with_asked
 from ftm_operator.resources.metadata import (
@@ -21,6 +22,7 @@ from ftm_operator.resources.metadata import (
     JOB_SPEC,
     MORE_MEMORY,
     Manifest,
+    Owner,
     labels,
     metadata,
 )
@@ -46,6 +48,20 @@ KILLED = 137
 
 
 @dataclass(frozen=True)
+class JobOwner:
+    """The resource whose Job it is, and how its pods are: those of an adapter are as `spec.jobs` of its model says."""
+
+    resource: Owner
+    jobs: Jobs
+
+    @property
+    def whose_jobs(self) -> str:
+        """Returns the words after the name of a field of `spec.jobs`, where the spec is another resource's."""
+        resource = self.resource
+        return f" of FineTunedModel {resource.spec.model}" if isinstance(resource, FineTunedAdapter) else ""
+
+
+@dataclass(frozen=True)
 class JobIdentity:
     """The label by which the attempts at one piece of work are found, and the name that they share."""
 
@@ -65,34 +81,34 @@ class Attempt:
     """The attempt follows one that ran out of memory, and gets twice as much."""
 
 
-def may_have_more_memory(model: FineTunedModel, step: str) -> bool:
+def may_have_more_memory(jobs: Jobs, step: str) -> bool:
     """Tells whether a step's memory is the operator's to choose: where the spec sets it, it is kept."""
-    return not any(_sets_memory(asked) for _, asked in _asked(model, step))
+    return not any(_sets_memory(asked) for _, asked in _asked(jobs, step))
 
 
-def memory_limit_field(model: FineTunedModel, step: str) -> str:
+def memory_limit_field(owner: JobOwner, step: str) -> str:
     """Returns the field of the spec by which a step's Jobs get more memory."""
-    fields = [field for field, asked in _asked(model, step) if _sets_memory(asked)]
-    return f"{(fields or ['spec.jobs.resources'])[-1]}.limits.memory"
+    fields = [field for field, asked in _asked(owner.jobs, step) if _sets_memory(asked)]
+    return f"{(fields or ['spec.jobs.resources'])[-1]}.limits.memory{owner.whose_jobs}"
 
 
-def lack_of_memory(model: FineTunedModel, command: StepCommand) -> str | None:
+def lack_of_memory(owner: JobOwner, command: StepCommand) -> str | None:
     """Returns why a step cannot run within the memory that the spec lets it have, if that is known beforehand."""
-    limit = _resources(model, command, times=1).get("limits", {}).get("memory")
+    limit = _resources(owner.jobs, command, times=1).get("limits", {}).get("memory")
     least = command.needs.least_memory_bytes
     if limit is None or quantity(limit) >= least:
         return None
-    field = memory_limit_field(model, command.step)
+    field = memory_limit_field(owner, command.step)
     return (
         f"the {command.step} step holds the model in memory, {binary_quantity(least)}, and {field} is {limit}; raise it"
     )
 
 
-def _asked(model: FineTunedModel, step: str) -> list[tuple[str, ResourceRequirements | None]]:
+def _asked(jobs: Jobs, step: str) -> list[tuple[str, ResourceRequirements | None]]:
     """Returns the fields of the spec that set a step's resources, with what they set; the last one wins."""
-    own: StepSettings | None = getattr(model.spec.jobs.steps, step, None)
+    own: StepSettings | None = getattr(jobs.steps, step, None)
     return [
-        ("spec.jobs.resources", model.spec.jobs.resources),
+        ("spec.jobs.resources", jobs.resources),
         (f"spec.jobs.steps.{step}.resources", own.resources if own else None),
     ]
 
@@ -115,7 +131,12 @@ def job_identity(model: FineTunedModel, step: JobStep, input_hash: str, store: S
     if step.shared:
         value = build_id(input_hash, store.uri)
         return JobIdentity(ARTIFACT, value, f"ftm-{step.name}-{value}")
-    return JobIdentity(INSPECTION, input_hash, f"{model.metadata.name}-{step.name}-{input_hash[:8]}")
+    return own_identity(model, step.name, input_hash)
+
+
+def own_identity(owner: Owner, step: str, input_hash: str) -> JobIdentity:
+    """Returns how the Jobs of a step are found that are for one resource alone."""
+    return JobIdentity(INSPECTION, input_hash, f"{owner.metadata.name}-{step}-{input_hash[:8]}")
 
 
 def build_id(key: str, artifacts_uri: str) -> str:
@@ -123,41 +144,40 @@ def build_id(key: str, artifacts_uri: str) -> str:
     return short_hash([key, artifacts_uri.rstrip("/")], 16)
 
 
-def job(
-    model: FineTunedModel, command: StepCommand, identity: JobIdentity, attempt: Attempt, settings: Settings
-) -> Manifest:
+def job(owner: JobOwner, command: StepCommand, identity: JobIdentity, attempt: Attempt, settings: Settings) -> Manifest:
     """Returns the Job of one attempt."""
     own_labels = {identity.label: identity.value, ATTEMPT: str(attempt.number)}
-    child_labels = {**labels(model, command.step, command.step), **own_labels}
-    spec = _spec(model, command, settings, more_memory=attempt.more_memory)
-    resources = _resources(model, command, times=2)
+    child_labels = {**labels(owner.resource, command.step, command.step), **own_labels}
+    spec = _spec(owner.jobs, command, settings, more_memory=attempt.more_memory)
+    resources = _resources(owner.jobs, command, times=2)
     more_memory = {MORE_MEMORY: resources["limits"]["memory"]} if attempt.more_memory else {}
-    annotations = {JOB_SPEC: job_spec_hash(model, command, settings), FIRST_ATTEMPT: str(attempt.first), **more_memory}
+    spec_hash = job_spec_hash(owner.jobs, command, settings)
+    annotations = {JOB_SPEC: spec_hash, FIRST_ATTEMPT: str(attempt.first), **more_memory}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            **metadata(model, f"{identity.name}-{attempt.number}", child_labels),
+            **metadata(owner.resource, f"{identity.name}-{attempt.number}", child_labels),
             "annotations": annotations,
         },
         "spec": {
             **spec,
             "template": {
                 **spec["template"],
-                "metadata": with_user_metadata({"labels": child_labels}, model.spec.jobs),
+                "metadata": with_user_metadata({"labels": child_labels}, owner.jobs),
             },
         },
     }
 
 
-def job_spec_hash(model: FineTunedModel, command: StepCommand, settings: Settings) -> str:
+def job_spec_hash(jobs: Jobs, command: StepCommand, settings: Settings) -> str:
     """Returns a hash of what a step's Job runs and how, whoever asks for it and whichever attempt it is."""
-    return short_hash(_spec(model, command, settings, more_memory=False), 16)
+    return short_hash(_spec(jobs, command, settings, more_memory=False), 16)
 
 
-def _spec(model: FineTunedModel, command: StepCommand, settings: Settings, *, more_memory: bool) -> Manifest:
+def _spec(jobs: Jobs, command: StepCommand, settings: Settings, *, more_memory: bool) -> Manifest:
     """Returns a Job's spec without its labels."""
-    jobs, step = model.spec.jobs, command.step
+    step = command.step
     pod = {
         **pod_spec(settings, jobs, command.sources, tmp=_tmp_volume(jobs.scratch, command.needs)),
         "restartPolicy": "Never",
@@ -166,7 +186,7 @@ def _spec(model: FineTunedModel, command: StepCommand, settings: Settings, *, mo
                 {
                     **container(step, job_image(command.image, settings), settings, sources=command.sources),
                     "args": [*_escaped(command.words), "--report", TERMINATION_LOG],
-                    "resources": _resources(model, command, times=1 + more_memory),
+                    "resources": _resources(jobs, command, times=1 + more_memory),
                     "terminationMessagePath": TERMINATION_LOG,
                 },
                 jobs,
@@ -200,17 +220,17 @@ def _escaped(words: tuple[str, ...]) -> list[str]:
     return [word.replace("$", "$$") for word in words]
 
 
-def _resources(model: FineTunedModel, command: StepCommand, times: int) -> Manifest:
+def _resources(jobs: Jobs, command: StepCommand, times: int) -> Manifest:
     """Returns a step's resources: as they are worked out, with `times` the memory, but for those that the spec sets."""
     needs = command.needs
     requests = {"cpu": needs.cpu, "memory": binary_quantity(times * needs.memory_bytes)}
-    if needs.disk_bytes and model.spec.jobs.scratch is None:
+    if needs.disk_bytes and jobs.scratch is None:
         requests["ephemeral-storage"] = binary_quantity(needs.disk_bytes)
     resources: Manifest = {
         "requests": requests,
         "limits": {"memory": binary_quantity(times * needs.memory_limit_bytes)},
     }
-    for _, asked in _asked(model, command.step):
+    for _, asked in _asked(jobs, command.step):
         resources = with_asked(resources, asked)
     return resources
 

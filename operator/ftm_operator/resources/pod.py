@@ -6,7 +6,7 @@ A container's root file system is read-only; /tmp is an emptyDir and the home di
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftm_jobs.contract.mounts import CLAIMS
+from ftm_jobs.contract.mounts import AGENT_PORT, CLAIMS
 from ftm_operator.api.schema import Resource
 from ftm_operator.api.spec.pod_fields import PodFields
 from ftm_operator.api.spec.pod_names import OWN_CONTAINERS
@@ -27,6 +27,16 @@ CONTAINER_SECURITY: Manifest = {
 TMP_MOUNT: Manifest = {"name": "tmp", "mountPath": "/tmp"}
 TMP_VOLUME: Manifest = {"name": "tmp", "emptyDir": {}}
 HOME: Manifest = {"name": "HOME", "value": "/tmp"}
+SIDECAR: Manifest = {
+    "restartPolicy": "Always",
+    "readinessProbe": {
+        "httpGet": {"path": "/ready", "port": AGENT_PORT},
+        "periodSeconds": 2,
+        "failureThreshold": 1,
+        "timeoutSeconds": 5,
+    },
+}
+"""The fields of a native sidecar of ours: the pod is ready while it is, which it says at AGENT_PORT."""
 
 
 def _source_mounts(sources: Sequence[SourceArgument]) -> list[Manifest]:

@@ -8,7 +8,7 @@ counted.
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,32 +20,11 @@ import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.dynamic import DynamicClient, Resource
 
-from ftm_operator.api.v1alpha1 import API_VERSION, KIND, PLURAL
-from ftm_operator.resources.metadata import MANAGED_BY, MANAGER, Manifest
-from ftm_operator.resources.serving import leader_worker_set
+from ftm_operator.resources.metadata import MANAGER, Manifest
+from ftm_operator.runtime.kinds import CHILD_SELECTOR, CHILDREN, PLURALS, VERSIONS, versions_of
 
-PLURALS = {
-    KIND: (API_VERSION, PLURAL),
-    "Job": ("batch/v1", "jobs"),
-    "Deployment": ("apps/v1", "deployments"),
-    "Service": ("v1", "services"),
-    "Pod": ("v1", "pods"),
-    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
-    "Event": ("v1", "events"),
-    "ConfigMap": ("v1", "configmaps"),
-    "Lease": ("coordination.k8s.io/v1", "leases"),
-    "Node": ("v1", "nodes"),
-    "ResourceClaimTemplate": ("resource.k8s.io/v1", "resourceclaimtemplates"),
-    "ResourceSlice": ("resource.k8s.io/v1", "resourceslices"),
-    leader_worker_set.KIND: (leader_worker_set.API_VERSION, leader_worker_set.PLURAL),
-}
-"""API version and plural name of each kind that is read or written."""
 HTTP_METHODS = {"get": "GET", "create": "POST", "replace": "PUT", "patch": "PATCH", "delete": "DELETE"}
 """The HTTP method of each method of the dynamic client that is used here."""
-OPTIONAL = (leader_worker_set.KIND,)
-"""Kinds of children that a cluster may lack."""
-CHILDREN = ("Job", "Deployment", "Service", "PodDisruptionBudget", "Pod", *OPTIONAL)
-CHILD_SELECTOR = f"{MANAGED_BY}={MANAGER}"
 PAGE_SIZE = 500
 REQUEST_SECONDS = 30.0
 LEASE_REQUEST_SECONDS = 5.0
@@ -57,6 +36,7 @@ LOG_PART_BYTES = 256 * 1024
 LOG_END_LINES = 500
 APPLY_TYPE = "application/apply-patch+yaml; charset=utf-8"
 """With its charset, the client sends a body as it is given, and the API server reads it the same."""
+MERGE_TYPE = "application/merge-patch+json"
 _REFUSED_BY_YAML = re.compile("[\x7f-\uffff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -94,10 +74,13 @@ class _Target:
     namespace: str | None = None
     name: str | None = None
     subresource: str | None = None
+    served: str | None = None
+    """The API version, where it is another one than that of PLURALS."""
 
     @property
     def resource(self) -> Any:
         api_version, plural = PLURALS[self.kind]
+        api_version = self.served or api_version
         group, _, version = api_version.rpartition("/")
         subresource = {"kind": self.kind, "name": f"{plural}/{self.subresource}", "namespaced": True}
         resource: Any = Resource(  # type: ignore[no-untyped-call]
@@ -122,11 +105,18 @@ _NO_KUBECONFIG = (OSError, AttributeError, LookupError, TypeError, ValueError)
 
 async def _load_kubeconfig() -> None:
     """Reads KUBECONFIG, or ~/.kube/config. Raises NoCluster."""
+    with _kubeconfig() as place:
+        await config.load_kube_config(config_file=place)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _kubeconfig() -> Iterator[str]:
+    """Yields the path of KUBECONFIG, or ~/.kube/config. Raises NoCluster where there is none, or it cannot be read."""
     place = os.environ.get("KUBECONFIG", "~/.kube/config")
     if not any(part and Path(part).expanduser().is_file() for part in place.split(os.pathsep)):
         raise NoCluster(f'there is no kubeconfig at "{place}"; set KUBECONFIG to one that names the cluster')
     try:
-        await config.load_kube_config(config_file=place)  # type: ignore[no-untyped-call]
+        yield place
     except (config.ConfigException, yaml.YAMLError) as error:
         text = " ".join(str(error).split())
         raise NoCluster(f'the kubeconfig "{place}" names no cluster ({text}); correct it') from error
@@ -134,11 +124,60 @@ async def _load_kubeconfig() -> None:
         raise NoCluster(f'the kubeconfig "{place}" names no cluster, since it is no kubeconfig; correct it') from error
 
 
-class Cluster:
-    """A connection to one API server."""
+def current_namespace() -> str:
+    """Returns the namespace of the kubeconfig's current context, or `default`. Raises NoCluster."""
+    with _kubeconfig() as place:
+        _, context = config.list_kube_config_contexts(place)  # type: ignore[no-untyped-call]
+        return str(context["context"].get("namespace") or "default")
+
+
+class Discovery:
+    """Asks an API server what it serves."""
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
+        self._served: dict[str, str] = {}
+
+    async def api_groups(self) -> frozenset[str]:
+        """Returns the names of the API groups that the API server has, those of aggregated servers among them."""
+        with _errors_of("GET /apis/"):
+            groups = await client.ApisApi(self._api).get_api_versions(_request_timeout=REQUEST_SECONDS)
+        return frozenset(group.name for group in groups.groups)
+
+    async def kubernetes_version(self) -> str:
+        """Returns the API server's version, as in v1.36.2."""
+        with _errors_of("GET /version"):
+            return str((await client.VersionApi(self._api).get_code(_request_timeout=REQUEST_SECONDS)).git_version)
+
+    async def serves(self, kind: str) -> bool:
+        """Returns whether the API server has the kind, which is not one of Kubernetes' own, in a version that we know.
+
+        The first that it has is the one that is listed from then on.
+        """
+        for api_version in versions_of(kind):
+            if await self._has(api_version, PLURALS[kind][1]):
+                self._served[kind] = api_version
+                return True
+        return False
+
+    async def _has(self, api_version: str, plural: str) -> bool:
+        group, _, version = api_version.partition("/")
+        custom = client.CustomObjectsApi(self._api)
+        with _errors_of(f"GET {api_version}"):
+            try:
+                served = await custom.get_api_resources(group, version, _request_timeout=REQUEST_SECONDS)
+            except client.ApiException as error:
+                if error.status == HTTPStatus.NOT_FOUND:
+                    return False
+                raise
+        return any(resource.name == plural for resource in served.resources)
+
+
+class Cluster(Discovery):
+    """A connection to one API server."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        super().__init__(api)
         self._dynamic: Any = DynamicClient(api)  # type: ignore[no-untyped-call]
         self.writes = 0
         self.seconds_to_write: Callable[[str], float] = lambda _: REQUEST_SECONDS
@@ -163,40 +202,45 @@ class Cluster:
         items: list[Manifest] = []
         api_version, _ = PLURALS[kind]
         while True:
-            page = await self._request("get", _Target(kind, namespace), **query)
+            page = await self._request("get", _Target(kind, namespace, served=self._served.get(kind)), **query)
             items.extend({"apiVersion": api_version, "kind": kind, **item} for item in page["items"])
             if not (token := page["metadata"].get("continue")):
                 return Listing(items, int(page["metadata"]["resourceVersion"]))
             query["_continue"] = token
 
-    async def serves(self, kind: str) -> bool:
-        """Returns whether the API server has the kind, which is not one of Kubernetes' own, in our version of it."""
-        api_version, plural = PLURALS[kind]
-        group, _, version = api_version.partition("/")
-        custom = client.CustomObjectsApi(self._api)
-        with _errors_of(f"GET {api_version}"):
-            try:
-                served = await custom.get_api_resources(group, version, _request_timeout=REQUEST_SECONDS)
-            except client.ApiException as error:
-                if error.status == HTTPStatus.NOT_FOUND:
-                    return False
-                raise
-        return any(resource.name == plural for resource in served.resources)
-
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """Returns the object, or None when there is no such object."""
         try:
-            return await self._request("get", _Target(kind, namespace, name))
+            return await self._request("get", _Target(kind, namespace, name, served=self._served.get(kind)))
         except ApiError as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
 
-    async def apply(self, manifest: Manifest, subresource: str | None = None) -> Manifest:
-        """Applies on the server's side: fields of the manifest are ours, and ours that it leaves out are removed."""
+    async def apply(self, manifest: Manifest, subresource: str | None = None, manager: str = MANAGER) -> Manifest:
+        """Applies on the server's side: fields of the manifest are ours, and ours that it leaves out are removed.
+
+        Another manager than MANAGER takes no field from others: that is an ApiError of status 409.
+        """
         target = _target_of(manifest, subresource)
-        ours = {"field_manager": MANAGER, "force_conflicts": True, "content_type": APPLY_TYPE}
+        ours = {"field_manager": manager, "force_conflicts": manager == MANAGER, "content_type": APPLY_TYPE}
         return await self._request("patch", target, body=apply_body(manifest), **ours)
+
+    async def annotate(
+        self, manifest: Manifest, annotations: Mapping[str, str | None], manager: str = MANAGER
+    ) -> Manifest | None:
+        """Sets annotations of an object that another manager made, and removes those that are None.
+
+        Returns the object, or None if it is gone.
+        """
+        body = {"metadata": {"uid": manifest["metadata"]["uid"], "annotations": annotations}}
+        ours = {"field_manager": manager, "content_type": MERGE_TYPE}
+        try:
+            return await self._request("patch", _target_of(manifest), body=body, **ours)
+        except ApiError as error:
+            if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                return None
+            raise
 
     async def delete(self, manifest: Manifest) -> None:
         """Deletes exactly this object, not a later one of the same name; one that is gone already is no error."""
@@ -231,8 +275,8 @@ class Cluster:
         return (await self._log(namespace, pod, container=container, tailLines=1, limitBytes=LOG_LINE_BYTES)).strip()
 
     async def log_beginning(self, namespace: str, pod: str, container: str) -> str:
-        """Returns the first LOG_PART_BYTES that a container's present run logged."""
-        return await self._log(namespace, pod, container=container, limitBytes=LOG_PART_BYTES)
+        """Returns the first LOG_PART_BYTES that a container's present run logged, each line after its time."""
+        return await self._log(namespace, pod, container=container, limitBytes=LOG_PART_BYTES, timestamps="true")
 
     async def log_end(self, namespace: str, pod: str, container: str, *, previous: bool) -> str:
         """Returns the last LOG_END_LINES, LOG_PART_BYTES at most, of a run, or of the one before it."""
@@ -240,6 +284,10 @@ class Cluster:
         return await self._log(
             namespace, pod, container=container, tailLines=LOG_END_LINES, limitBytes=LOG_PART_BYTES, **run
         )
+
+    async def log_tail(self, namespace: str, pod: str, container: str, lines: int, most_bytes: int) -> str:
+        """Returns the last lines that a container's present run logged."""
+        return await self._log(namespace, pod, container=container, tailLines=lines, limitBytes=most_bytes)
 
     async def _log(self, namespace: str, pod: str, **query: str | int) -> str:
         options = {"query_params": list(query.items()), "header_params": {"Accept": "*/*"}}
@@ -281,8 +329,9 @@ def apply_body(manifest: Manifest) -> str:
 
 
 def _target_of(manifest: Manifest, subresource: str | None = None) -> _Target:
-    metadata = manifest["metadata"]
-    return _Target(manifest["kind"], metadata["namespace"], metadata["name"], subresource)
+    metadata, kind = manifest["metadata"], manifest["kind"]
+    served = manifest.get("apiVersion") if kind in VERSIONS else None
+    return _Target(kind, metadata["namespace"], metadata["name"], subresource, served)
 
 
 @contextmanager

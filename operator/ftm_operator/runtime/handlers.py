@@ -11,9 +11,9 @@ from typing import Any
 import kopf
 from kopf._cogs.clients import errors, watching
 
-from ftm_operator.api.v1alpha1 import KIND
-from ftm_operator.runtime.cluster import CHILD_SELECTOR, CHILDREN, PLURALS
 from ftm_operator.runtime.controller import Controller
+from ftm_operator.runtime.kinds import CHILD_SELECTOR, CHILDREN, PLURALS
+from ftm_operator.runtime.resource_queue import KINDS
 from ftm_operator.runtime.view import gpu_inventory
 
 WATCH_RECONNECT_SECONDS = 300
@@ -57,7 +57,7 @@ def registry(controller: Controller, *, gpus: bool) -> kopf.OperatorRegistry:
 
         return hand_over
 
-    for kind in (KIND, *CHILDREN, *(gpu_inventory.KINDS if gpus else ())):
+    for kind in (*KINDS, *CHILDREN, *(gpu_inventory.KINDS if gpus else ())):
         api_version, plural = PLURALS[kind]
         kopf.on.event(api_version, plural, registry=handlers, id=f"watch-{plural}")(handler(kind, api_version))
     return handlers

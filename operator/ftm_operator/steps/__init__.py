@@ -6,9 +6,10 @@ The plan is made between the first step and the second, from the facts that the 
 
 from ftm_operator.steps.inspect import INSPECT
 from ftm_operator.steps.merge import MERGE
+from ftm_operator.steps.publish import PUBLISH
 from ftm_operator.steps.quantize import QUANTIZE
 from ftm_operator.steps.serve import SERVE
 from ftm_operator.steps.step import PipelineStep
 from ftm_operator.steps.verify import VERIFY
 
-STEPS: tuple[PipelineStep, ...] = (INSPECT, MERGE, QUANTIZE, VERIFY, SERVE)
+STEPS: tuple[PipelineStep, ...] = (INSPECT, MERGE, QUANTIZE, VERIFY, PUBLISH, SERVE)

@@ -29,8 +29,9 @@ def _image(_inputs: StepInputs) -> JobImage:
 
 
 def _command(inputs: StepInputs) -> StepCommand:
-    sources = spec_sources(inputs.model)
-    arguments = (Step.INSPECT, *source_arguments(sources))
+    sources, spec = spec_sources(inputs.model), inputs.model.spec
+    unmerged = ("--unmerged", "--quantized-base", spec.quantized_base) if spec.mode == "Dynamic" else ()
+    arguments = (Step.INSPECT, *source_arguments(sources), *unmerged)
     return StepCommand(Step.INSPECT, arguments, sources, _image(inputs), JobNeeds("100m", GIB // 4, GIB))
 
 
@@ -59,10 +60,9 @@ def _verdict(result: StepResult) -> Verdict:
 def _sentence(facts: Facts) -> str:
     base = facts.base
     ranks = ", ".join(str(adapter.rank) for adapter in facts.adapters)
-    return (
-        f"{base.architecture or base.model_type}, {base.parameters:,} parameters in {base.dtype}; "
-        f"{len(facts.adapters)} adapter{'s' if len(facts.adapters) > 1 else ''} of rank {ranks}"
-    )
+    found = f"{base.architecture or base.model_type}, {base.parameters:,} parameters in {base.dtype}"
+    adapters = f"; {len(facts.adapters)} adapter{'s' if len(facts.adapters) > 1 else ''} of rank {ranks}"
+    return found + (adapters if facts.adapters else "")
 
 
 INSPECT = JobStep(

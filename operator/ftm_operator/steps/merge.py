@@ -17,6 +17,7 @@ from ftm_operator.steps.step import (
     StepResult,
     Verdict,
     artifact_sentence,
+    if_merged,
     with_artifacts,
 )
 
@@ -54,7 +55,8 @@ def _recorded(status: FineTunedModelStatus, result: StepResult | None) -> FineTu
 
 
 def _verdict(result: StepResult) -> Verdict:
-    assert result.artifact
+    if result.artifact is None:
+        return Verdict(OperatorReason.NOT_MERGED, "the base is served, and adapters beside it")
     return Verdict("Merged", artifact_sentence(result.artifact))
 
 
@@ -70,4 +72,5 @@ MERGE = JobStep(
     kept=_kept,
     recorded=_recorded,
     verdict=_verdict,
+    applies=if_merged,
 )

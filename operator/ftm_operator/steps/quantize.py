@@ -1,4 +1,9 @@
-"""Describes the step that makes AWQ weights or a GGUF file of the merged model, where the plan asks for either."""
+"""Describes the step that makes AWQ weights or a GGUF file of the merged model, where the plan asks for either.
+
+In mode Dynamic llama.cpp's GGUF file is made of the base.
+"""
+
+from dataclasses import dataclass
 
 from ftm_jobs.contract.byte_counts import GIB
 from ftm_jobs.contract.report import Report
@@ -7,7 +12,7 @@ from ftm_operator.api.reasons import OperatorReason
 from ftm_operator.api.v1alpha1 import FineTunedModel, FineTunedModelStatus
 from ftm_operator.planning.decision import Decision
 from ftm_operator.planning.input_hashes import quantization_input_hash
-from ftm_operator.steps.source import SourceArgument, artifact_source, calibration_source
+from ftm_operator.steps.source import SourceArgument, artifact_source, calibration_source, inspected_sources
 from ftm_operator.steps.step import (
     JobImage,
     JobNeeds,
@@ -23,13 +28,31 @@ from ftm_operator.steps.step import (
 )
 
 
+@dataclass(frozen=True)
+class _Unquantized:
+    """The model that is to be quantized: the merged one, or the base where nothing is merged."""
+
+    source: SourceArgument
+    key: str
+    total_bytes: int
+
+
+def _unquantized(inputs: StepInputs) -> _Unquantized:
+    if inputs.merges:
+        merged = inputs.models[0]
+        return _Unquantized(artifact_source(merged, inputs.store), merged.key, merged.total_bytes)
+    base = inputs.inspected_facts.base
+    source, *_ = inspected_sources(inputs.model, inputs.inspected_facts)
+    return _Unquantized(source, base.digest, base.weight_bytes)
+
+
 def _applies(inputs: StepInputs) -> bool:
     return inputs.chosen_plan.decision.quantizes
 
 
 def _input_hash(inputs: StepInputs) -> str:
-    decision = inputs.chosen_plan.decision
-    return quantization_input_hash(inputs.model.spec, decision, inputs.models[0].key, inputs.refresh)
+    decision, key = inputs.chosen_plan.decision, _unquantized(inputs).key
+    return quantization_input_hash(inputs.model.spec, decision, key, inputs.refresh)
 
 
 def _image(inputs: StepInputs) -> JobImage:
@@ -41,8 +64,8 @@ def _image(inputs: StepInputs) -> JobImage:
 
 
 def _command(inputs: StepInputs) -> StepCommand:
-    decision, merged = inputs.chosen_plan.decision, inputs.models[0]
-    model, calibration = artifact_source(merged, inputs.store), _calibration(inputs.model, decision)
+    decision, unquantized = inputs.chosen_plan.decision, _unquantized(inputs)
+    model, calibration = unquantized.source, _calibration(inputs.model, decision)
     reads = (model, *([calibration] if calibration else []))
     arguments = (
         "gguf" if decision.gguf else "awq",
@@ -50,7 +73,7 @@ def _command(inputs: StepInputs) -> StepCommand:
         *(("--calibration", calibration.argument()) if calibration else ()),
         *_settings(inputs.model, decision),
     )
-    needs = _needs(decision, merged.total_bytes)
+    needs = _needs(decision, unquantized.total_bytes)
     return StepCommand(Step.QUANTIZE, arguments, reads, _image(inputs), needs, inputs.store)
 
 
@@ -97,7 +120,7 @@ def _recorded(status: FineTunedModelStatus, result: StepResult | None) -> FineTu
 
 def _verdict(result: StepResult) -> Verdict:
     if result.artifact is None:
-        return Verdict(OperatorReason.NOT_QUANTIZED, "the weights are served as they were merged")
+        return Verdict(OperatorReason.NOT_QUANTIZED, "the weights are served as they are")
     return Verdict("Quantized", with_notes(artifact_sentence(result.artifact), result.notes))
 
 

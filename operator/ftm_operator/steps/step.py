@@ -75,6 +75,10 @@ class StepResult:
     notes: tuple[str, ...] = ()
     """Remarks for people, on the sources or on the artifact."""
     verification: Verification | None = None
+    reference: Artifact | None = None
+    """The verification's figures for engines that serve."""
+    image: str | None = None
+    """The model that is served as an OCI image, by its digest."""
     skipped: bool = False
     """The plan does without the step."""
     message: str = ""
@@ -114,8 +118,13 @@ class StepInputs:
         return self.planned
 
     @property
+    def merges(self) -> bool:
+        """Returns whether the adapters become part of the weights, for the steps after the inspection."""
+        return self.chosen_plan.decision.merges
+
+    @property
     def models(self) -> tuple[Artifact, ...]:
-        """Returns the merged model, and the one that was quantized from it, if one was."""
+        """Returns the merged model, and the one that was quantized, as far as there are any."""
         made = (self.results.get(name, StepResult()).artifact for name in (Step.MERGE, Step.QUANTIZE))
         return tuple(artifact for artifact in made if artifact)
 
@@ -154,6 +163,15 @@ def always(_inputs: StepInputs) -> bool:
     return True
 
 
+def of_every_model(_model: FineTunedModel) -> bool:
+    return True
+
+
+def if_merged(inputs: StepInputs) -> bool:
+    """Tells whether a step applies that is about merged weights."""
+    return inputs.merges
+
+
 def no_objection(_inputs: StepInputs, _result: StepResult) -> str | None:
     return None
 
@@ -179,6 +197,10 @@ class JobStep(PipelineStep):
     shared: bool = True
     """True where all resources that need the same result share one Job."""
     applies: Callable[[StepInputs], bool] = always
+    asked: Callable[[FineTunedModel], bool] = of_every_model
+    """Tells whether the spec has the step at all; without it, status has no condition of the step either."""
+    runs_locally: bool = True
+    """False where what the step makes is of no use to `ftm run`."""
     objection: Callable[[StepInputs, StepResult], str | None] = no_objection
     """Returns why the steps after this one must not run, if they must not."""
 

@@ -25,6 +25,7 @@ from ftm_operator.steps.step import (
     StepInputs,
     StepResult,
     Verdict,
+    if_merged,
     with_artifacts,
 )
 
@@ -83,27 +84,34 @@ def _parts(text: bytes, most_bytes: int) -> Iterator[str]:
 def _adopt(report: Report, input_hash: str) -> StepResult | None:
     if report.verification is None:
         return None
-    return StepResult(input_hash, artifact=report.artifact, verification=report.verification)
+    return StepResult(
+        input_hash, artifact=report.artifact, verification=report.verification, reference=report.reference
+    )
 
 
 def _kept(status: FineTunedModelStatus, input_hash: str, _store: SourceArgument) -> StepResult | None:
     """Returns the figures in status; they are of the models, whatever the store."""
     kept = status.artifacts
     if kept and kept.verification and kept.verified_input_hash == input_hash:
-        return StepResult(input_hash, artifact=kept.report, verification=kept.verification)
+        return StepResult(input_hash, artifact=kept.report, verification=kept.verification, reference=kept.reference)
     return None
 
 
 def _recorded(status: FineTunedModelStatus, result: StepResult | None) -> FineTunedModelStatus:
     made = result or StepResult()
     return with_artifacts(
-        status, report=made.artifact, verified_input_hash=made.input_hash or None, verification=made.verification
+        status,
+        report=made.artifact,
+        verified_input_hash=made.input_hash or None,
+        verification=made.verification,
+        reference=made.reference,
     )
 
 
 def _verdict(result: StepResult) -> Verdict:
-    assert result.verification
     verification = result.verification
+    if verification is None:
+        return Verdict(OperatorReason.NOT_VERIFIED, "each engine proves the adapters that it is to answer for")
     if verification.passed:
         return Verdict(OperatorReason.VERIFIED, "; ".join(map(_figure, verification.checks)))
     return Verdict(OperatorReason.VERIFICATION_FAILED, failed_checks(verification), good=False)
@@ -138,5 +146,6 @@ VERIFY = JobStep(
     kept=_kept,
     recorded=_recorded,
     verdict=_verdict,
+    applies=if_merged,
     objection=_objection,
 )

@@ -12,6 +12,7 @@ from ftm_jobs.errors import InvalidInput, Reason
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
+MISTRAL_CONFIG = "params.json"
 BASE_WEIGHTS = "model.safetensors"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
@@ -56,16 +57,14 @@ def missing_base_file(contents: Contents, wanted: str, base_of_adapter: str = ""
         trained_on = f"hf://{base_of_adapter}" if _is_repository(base_of_adapter) else base_of_adapter
         remedy = f"the model that it was trained on, {trained_on}" if trained_on else "the model that it was trained on"
         return _missing(f"{uri} is an adapter ({ADAPTER_CONFIG}), not a base model: name as the base {remedy}")
-    shards = _shards(contents)
+    consolidated = sorted(name for name in files if re.fullmatch(r"consolidated.*\.safetensors", name))
+    shards = [name for name in _shards(contents) if name not in consolidated]
     if shards and wanted == BASE_WEIGHTS:
         return _shards_without_index(uri, shards)
     if folders := contents.folders_with(wanted):
         return _in_folders(contents, f"no {wanted}", folders)
-    if consolidated := [name for name in sorted(files) if re.fullmatch(r"consolidated.*\.safetensors", name)]:
-        return _unsupported(
-            f"{uri} holds {consolidated[0]}, weights in Mistral's or Meta's own format: convert them with transformers "
-            f"(its convert_…_weights_to_hf.py) or name a repository with {CONFIG} and {BASE_WEIGHTS}"
-        )
+    if consolidated and not shards and BASE_WEIGHTS not in files:
+        return _own_format(contents, consolidated[0])
     if "model_index.json" in files:
         return _unsupported(f"{uri} is a Diffusers pipeline (model_index.json): only language models are merged")
     for suffix, text in _OTHER_FORMATS:
@@ -113,6 +112,18 @@ def missing_adapter_file(contents: Contents, wanted: str) -> InvalidInput:
             Reason.UNSUPPORTED_ADAPTER,
         )
     return _no_weights(contents, wanted, other=".safetensors")
+
+
+def _own_format(contents: Contents, weights: str) -> InvalidInput:
+    """Returns the error for weights that are not as transformers saves them, but as whoever trained the model did."""
+    here = f"{weights} and {MISTRAL_CONFIG}" if MISTRAL_CONFIG in contents.files else weights
+    whose = "Mistral's" if MISTRAL_CONFIG in contents.files else "Mistral's or Meta's"
+    return _unsupported(
+        f"{contents.uri} holds {here}, a model in {whose} own format, whose layers and tensors have other names than "
+        f"adapters have: name a copy in transformers' format, with {CONFIG} and {BASE_WEIGHTS} or its shards (the "
+        "model's page may link to one, often named -hf), or make one with convert_…_weights_to_hf.py of "
+        "transformers' repository"
+    )
 
 
 def _no_weights(contents: Contents, wanted: str, other: str) -> InvalidInput:

@@ -29,6 +29,8 @@ class StepsSettings(Resource):
     """The step that makes AWQ or GGUF."""
     verify: StepSettings | None = None
     """The step that measures what was built."""
+    publish: StepSettings | None = None
+    """The step that pushes what is served to a registry."""
 
 
 class Scratch(Resource):

@@ -8,17 +8,26 @@ from ftm_operator.api.schema import Rule, full_match, full_match_cel, matches
 from ftm_operator.api.spec.kubernetes_fields import AnnotationKeys, LabelKeys, LabelValue
 
 MODEL_VOLUME = "model"
-KEPT_VOLUMES = rf"{MODEL_VOLUME}|claim-[0-9]+|(base|adapter-[0-9]+|model|quantized|calibration|artifacts)-credentials"
+CACHE_VOLUME = "ftm-cache"
+KEPT_VOLUMES = (
+    rf"{MODEL_VOLUME}|{CACHE_VOLUME}|ftm-guard|ftm-adapters|ftm-wanted-adapters|claim-[0-9]+"
+    r"|(base|adapter-[0-9]+|model|quantized|calibration|artifacts|registry)-credentials"
+)
 """The names of the operator's volumes that stay what they are."""
 OWN_VOLUMES = rf"tmp|shm|{KEPT_VOLUMES}"
 """The names of all volumes that the operator mounts."""
-OWN_PATHS = r"/tmp|/dev/shm|/dev/termination-log|/(model|pvc|var/run/ftm)(/.*)?"
+OWN_PATHS = (
+    r"/tmp|/dev/shm|/dev/termination-log"
+    r"|/(model|pvc|var/run/ftm(-guard|-adapters|-cache|-compiled)?|etc/ftm/adapters)(/.*)?"
+)
 """The paths at which it mounts them, with those below that are nobody else's."""
 OWN_LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/managed-by")
 OWN_PREFIX = "ftm.dev/"
-INIT_CONTAINERS = ("fetch",)
+CACHE_FOLDER, CACHE_HOLDER = "ftm-cache-folder", "ftm-cache-holder"
+INIT_CONTAINERS = ("fetch", CACHE_FOLDER, CACHE_HOLDER, "adapters", "served")
+"""Those of serving Pods that are init containers; all but the first two are native sidecars."""
 ENGINE_CONTAINERS = ("vllm", "llama-server")
-STEP_CONTAINERS = ("inspect", "merge", "quantize", "verify")
+STEP_CONTAINERS = ("inspect", "merge", "quantize", "verify", "publish", "adapter")
 SERVING_CONTAINERS = (*INIT_CONTAINERS, *ENGINE_CONTAINERS)
 MAIN_CONTAINERS = (*ENGINE_CONTAINERS, *STEP_CONTAINERS)
 OWN_CONTAINERS = (*INIT_CONTAINERS, *MAIN_CONTAINERS)

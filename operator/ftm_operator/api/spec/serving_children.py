@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from ftm_operator.api.schema import Resource, Rule, full_match, full_match_cel
-from ftm_operator.api.spec.kubernetes_fields import ResourceRequirements
+from ftm_operator.api.schema import Quantity, Resource, Rule, full_match, full_match_cel, matches
+from ftm_operator.api.spec.kubernetes_fields import ObjectName, ResourceRequirements
 from ftm_operator.api.spec.pod_names import PodAnnotations
 
 PERCENTAGE = r"100%|[1-9]?[0-9]%"
@@ -65,6 +65,37 @@ class Fetch(Resource):
     resources: ResourceRequirements | None = None
     """Its CPU and memory. A resource that is in neither requests nor limits is the operator's: cpu 100m, memory 256Mi
     and at most 1Gi, and ephemeral-storage for the artifact."""
+
+
+class NodeCache(Resource):
+    """A folder that outlives Pods and that the Pods of a node share."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "a cache is in one place; write hostPath or claimName",
+            "has(self.hostPath) != has(self.claimName)",
+            lambda cache: (cache.host_path is None) != (cache.claim_name is None),
+        ),
+    )
+    host_path: (
+        Annotated[
+            str,
+            Field(min_length=2, max_length=1024),
+            matches(
+                r"(/[A-Za-z0-9._@+-]*[A-Za-z0-9_@+-])+",
+                "{value} is not a folder of a node; write an absolute path without '..', as in /var/cache/ftm",
+            ),
+        ]
+        | None
+    ) = None
+    """A folder of each node, in which each namespace has one of its own; it is made if it is missing, by a container
+    that runs as root. It takes a namespace whose Pod Security level is privileged."""
+    claim_name: ObjectName | None = None
+    """A PersistentVolumeClaim of this namespace, in the place of the folder; ReadWriteMany where replicas are on
+    several nodes."""
+    size: Quantity
+    """The most that it holds, of each namespace. What was used least recently goes first, never what a Pod uses. What
+    does not fit beside that is on the Pod's own disk, as without a cache."""
 
 
 class DisruptionBudget(Resource):

@@ -92,6 +92,24 @@ class Adapter(Resource):
     """A Secret in this namespace with the credentials for this source, under the same keys as the base's."""
 
 
+class OCIRepository(Resource):
+    """A repository of an OCI registry."""
+
+    repository: Annotated[
+        str,
+        Field(min_length=3, max_length=255),
+        matches(
+            r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+",
+            "{value} is not a repository; write registry/repository in lower-case letters, without a tag",
+        ),
+    ]
+    """The registry's host and the repository: registry.example.com/models. Each image is tagged with its artifact's
+    key and used by its digest."""
+    secret_name: ObjectName | None = None
+    """A Secret of the type kubernetes.io/dockerconfigjson in this namespace, with which the image is pushed and pulled;
+    absent: no credentials."""
+
+
 class ArtifactStore(Resource):
     """The store of finished artifacts."""
 
@@ -102,6 +120,9 @@ class ArtifactStore(Resource):
     the same thing from the same inputs share it."""
     secret_name: ObjectName | None = None
     """A Secret in this namespace with the credentials for the store, under the same keys as the base's."""
+    oci: OCIRepository | None = None
+    """A repository of a registry that the artifact that is served is published to as well, as an OCI image; absent:
+    none."""
 
 
 class Calibration(Resource):

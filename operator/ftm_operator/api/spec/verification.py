@@ -47,3 +47,7 @@ class VerificationSpec(Resource):
     policy: Literal["Block", "Warn"] = "Block"
     """The consequence of a failed check. Block: the model is not rolled out. Warn: it is rolled out, and the condition
     Verified says so."""
+    served: Literal["Unchecked", "Checked"] = "Unchecked"
+    """The check of the engine in each Pod of mode Merged, each time that it starts, against figures that the
+    verification has kept. Checked: the condition ServedVerified has the figures, and under policy Block a Pod whose
+    engine differs takes no requests, so that the earlier version goes on serving."""

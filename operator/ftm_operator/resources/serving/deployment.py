@@ -8,7 +8,7 @@ from ftm_operator.api.spec.serving_children import Probes
 from ftm_operator.engines import llama_server
 from ftm_operator.resources.metadata import Manifest, metadata
 from ftm_operator.resources.serving.engine import ServedModel
-from ftm_operator.resources.serving.kept_template import with_memory
+from ftm_operator.resources.serving.kept_template import inputs_hash, with_memory
 from ftm_operator.resources.serving.llama_server import llama_server_container
 from ftm_operator.resources.serving.serving_labels import deployment_selector, serving_labels
 from ftm_operator.resources.serving.serving_pod import (
@@ -43,14 +43,15 @@ def deployment(
             "kind": "Deployment",
             "metadata": metadata(model, model.metadata.name, child_labels),
             "spec": {
-                "replicas": model.spec.serving.replicas,
+                **served.replica_fields,
                 "selector": {"matchLabels": selector},
                 "progressDeadlineSeconds": 2 * (model.spec.serving.probes or Probes()).startup_seconds,
                 "strategy": SURGE if surge else RECREATE,
                 "template": serving_template(served, child_labels, pod, hash_of_pods(served, pod)),
             },
         },
-        served,
+        inputs_hash(served),
+        served.count,
     )
 
 

@@ -13,8 +13,8 @@ from ftm_operator.resources.serving.serving_labels import SERVE, serving_labels
 KIND = "PodDisruptionBudget"
 
 
-def disruption_budget(model: FineTunedModel, plan: Plan) -> Manifest | None:
-    """Returns the budget over all serving pods of the model; None where the spec asks for none.
+def disruption_budget(model: FineTunedModel, plan: Plan, replicas: int) -> Manifest | None:
+    """Returns the budget over all serving pods of so many replicas; None where the spec asks for none.
 
     Pods that are not ready may always be evicted: a budget must not keep a broken pod on a node that is drained.
     """
@@ -23,7 +23,6 @@ def disruption_budget(model: FineTunedModel, plan: Plan) -> Manifest | None:
         return None
     written = asked.to_json()
     if plan.nodes:
-        replicas = model.spec.serving.replicas
         ((name, count),) = written.items()
         groups = min(replicas, _number(count, replicas))
         written = {"maxUnavailable": replicas - groups if name == "minAvailable" else groups}

@@ -8,7 +8,7 @@ sigs.k8s.io/lws, api/leaderworkerset/v1.
 from ftm_operator.engines.vllm import ReplicaNode
 from ftm_operator.resources.metadata import Manifest, labels, metadata
 from ftm_operator.resources.serving.engine import ServedModel
-from ftm_operator.resources.serving.kept_template import with_memory
+from ftm_operator.resources.serving.kept_template import inputs_hash, with_memory
 from ftm_operator.resources.serving.serving_labels import SERVE, WORKER, serving_labels
 from ftm_operator.resources.serving.serving_pod import answering, hash_of_pods, serving_pod, serving_template
 from ftm_operator.resources.serving.vllm import vllm_container
@@ -55,7 +55,7 @@ def leader_worker_set(served: ServedModel, settings: Settings, *, surge: bool = 
             "kind": KIND,
             "metadata": metadata(model, group_name(model.metadata.name), leads),
             "spec": {
-                "replicas": model.spec.serving.replicas,
+                **served.replica_fields,
                 "startupPolicy": "LeaderCreated",
                 "rolloutStrategy": {
                     "type": "RollingUpdate",
@@ -69,5 +69,6 @@ def leader_worker_set(served: ServedModel, settings: Settings, *, surge: bool = 
                 },
             },
         },
-        served,
+        inputs_hash(served),
+        served.count,
     )

@@ -30,9 +30,14 @@ def service(model: FineTunedModel, plan: Plan, selector: dict[str, str]) -> Mani
 
 def endpoint(model: FineTunedModel) -> str:
     """Returns the OpenAI-compatible base URL inside the cluster."""
-    port = _asked(model).port
+    port = service_port(model)
     shown = "" if port == HTTP_PORT else f":{port}"
     return f"http://{model.metadata.name}.{model.metadata.namespace}.svc{shown}/v1"
+
+
+def service_port(model: FineTunedModel) -> int:
+    """Returns the port that clients call."""
+    return _asked(model).port
 
 
 def _asked(model: FineTunedModel) -> ServingService:

@@ -11,8 +11,16 @@ from ftm_operator.engines import llama_server, vllm
 from ftm_operator.resources.metadata import COMPONENT, NAME, STEP, Manifest, belongs_to, labels
 
 SERVE = "serve"
+CANARY = "canary"
+"""The step of pods of a new version that gets a share of the requests, so that nothing takes them for the others."""
 WORKER = "vllm-worker"
 """Names the nodes of a replica that take no requests."""
+FETCH = "fetch"
+"""Names the container that brings the weights before the engine starts."""
+AGENT = "adapters"
+"""Names the container that has the engine beside it hold the wanted adapters: a native sidecar in mode Dynamic."""
+SERVED_CHECK = "served"
+"""Names the container that holds the engine beside it against what was verified: a native sidecar."""
 
 
 def engine_name(engine: str | None) -> str:
@@ -41,7 +49,7 @@ def service_selector(model: FineTunedModel, wanted: str, pods: Sequence[Manifest
     names = {wanted, *(_name_of_server(pod) for pod in pods)} - {WORKER, None}
     if len(names) > 1:
         return {STEP: SERVE, NAME: model.metadata.name}
-    return {COMPONENT: wanted, NAME: model.metadata.name}
+    return {COMPONENT: wanted, NAME: model.metadata.name, STEP: SERVE}
 
 
 def answers(pod: Manifest) -> bool:

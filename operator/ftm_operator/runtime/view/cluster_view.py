@@ -15,5 +15,9 @@ class ClusterView:
     objects: ObjectCache = field(default_factory=ObjectCache)
     optional_kinds: set[str] = field(default_factory=set)
     """Kinds that a cluster may lack, and that this one had at the last full list."""
+    api_groups: frozenset[str] = frozenset()
+    """The API groups that this cluster had then."""
+    kubernetes: str | None = None
+    """The API server's version, as in v1.36.2; None until it was asked."""
     contests: Contests = field(default_factory=Contests)
     """The fields of children that another manager would take back."""

@@ -1,4 +1,4 @@
-"""Lists everything now and then, repairs the cache by it, and has every model looked at again.
+"""Lists everything now and then, repairs the cache by it, and has every resource looked at again.
 
 A watch may miss a change: what a full list shows to be new is reported to the health check.
 """
@@ -12,9 +12,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from ftm_operator.api.v1alpha1 import KIND
 from ftm_operator.resources.metadata import Manifest
-from ftm_operator.runtime.cluster import CHILDREN, OPTIONAL, ApiError, Cluster
+from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.health import Health
-from ftm_operator.runtime.model_queue import ModelQueue
+from ftm_operator.runtime.kinds import CHILDREN, OPTIONAL, versions_of
+from ftm_operator.runtime.resource_queue import KINDS as RESOURCES
+from ftm_operator.runtime.resource_queue import ResourceKey, ResourceQueue
 from ftm_operator.runtime.view import gpu_inventory
 from ftm_operator.runtime.view.cluster_view import ClusterView
 from ftm_operator.runtime.view.object_cache import version
@@ -30,7 +32,7 @@ class FullLists:
     """Full lists of all kinds in the namespaces that the installation names."""
 
     def __init__(
-        self, cluster: Cluster, view: ClusterView, queue: ModelQueue, settings: Settings, health: Health
+        self, cluster: Cluster, view: ClusterView, queue: ResourceQueue, settings: Settings, health: Health
     ) -> None:
         self._cluster = cluster
         self._view = view
@@ -57,7 +59,7 @@ class FullLists:
                 log.warning("a full list failed: %s", error)
 
     async def list_everything(self) -> None:
-        """Repairs the cache and queues every model. Raises ApiError if a list fails."""
+        """Repairs the cache and queues every resource. Raises ApiError if a list fails."""
         is_first = not self._health.resynced
         await self._look_for_optional_kinds()
         for kind in (*KINDS, *sorted(self._view.optional_kinds)):
@@ -73,16 +75,20 @@ class FullLists:
         if self._settings.observe_accelerators:
             for kind in gpu_inventory.KINDS:
                 await self._list_gpus(kind)
-        for key in self._view.objects.keys(KIND):
-            self._queue.add(key)
+        for kind in RESOURCES:
+            for key in self._view.objects.keys(kind):
+                self._queue.add(ResourceKey(kind, *key))
         self._health.resync_finished()
 
     async def _look_for_optional_kinds(self) -> None:
         """Forgets the objects of a kind that is gone, since they went with it."""
+        groups = self._view.api_groups = await self._cluster.api_groups()
+        self._view.kubernetes = await self._cluster.kubernetes_version()
         for kind in OPTIONAL:
-            is_served = await self._cluster.serves(kind)
+            known = {each.partition("/")[0] for each in versions_of(kind)}
+            is_served = bool(known & groups) and await self._cluster.serves(kind)
             if is_served and kind not in self._view.optional_kinds:
-                log.info("the cluster has %s: they are made where they are needed", kind)
+                log.info("the cluster has %s", kind)
                 self._view.optional_kinds.add(kind)
             elif not is_served and kind in self._view.optional_kinds:
                 self._is_gone(kind)

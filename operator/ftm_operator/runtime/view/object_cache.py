@@ -7,9 +7,14 @@ never replaces a newer one. Does no I/O.
 from collections import defaultdict
 from collections.abc import Iterable
 
-from ftm_operator.resources.metadata import ARTIFACT, INSPECTION, NAME, Manifest
+from ftm_operator.api.fine_tuned_adapter import KIND as ADAPTER_KIND
+from ftm_operator.api.fine_tuned_adapter import may_share_a_name, model_of
+from ftm_operator.observe.replica_owners import owns_replicas
+from ftm_operator.resources.metadata import ADAPTER, ARTIFACT, INSPECTION, NAME, Manifest
 
-INDEXED_LABELS = (NAME, ARTIFACT, INSPECTION)
+INDEXED_LABELS = (NAME, ADAPTER, ARTIFACT, INSPECTION)
+_MODEL = "spec.model"
+"""The field of FineTunedAdapters that they are looked up by, beside the labels of children."""
 Key = tuple[str, str]
 """Namespace and name."""
 
@@ -31,13 +36,29 @@ class ObjectCache:
         """Returns the objects of one namespace that carry the label, by name. The label is one of INDEXED_LABELS."""
         return [self._objects[kind][key] for key in sorted(self._index[kind, namespace, label, value])]
 
+    def adapters_of(self, model: Key) -> list[Manifest]:
+        """Returns the FineTunedAdapters that name the model, by name."""
+        return self.labelled(ADAPTER_KIND, model[0], _MODEL, model[1])
+
+    def rivals_of(self, adapter: Manifest) -> list[Manifest]:
+        """Returns the other FineTunedAdapters of the same model that may be loaded under the same name."""
+        if adapter["kind"] != ADAPTER_KIND:
+            return []
+        namespace, name = key_of(adapter)
+        return [
+            other
+            for other in self.adapters_of((namespace, model_of(adapter)))
+            if may_share_a_name(adapter, other) and other["metadata"]["name"] != name
+        ]
+
     def put(self, kind: str, item: Manifest) -> bool:
         """Returns whether the object is new, or newer than the cached one."""
         key, cached = key_of(item), self._objects[kind].get(key_of(item))
         if cached and version(cached) >= version(item):
             return False
         self._unindex(kind, key)
-        item["metadata"].pop("managedFields", None)
+        if owners := owns_replicas(item["metadata"].pop("managedFields", None)):
+            item["metadata"]["managedFields"] = owners
         self._objects[kind][key] = item
         for place in self._places(kind, item):
             self._index[place].add(key)
@@ -75,7 +96,10 @@ class ObjectCache:
 
     def _places(self, kind: str, item: Manifest) -> list[tuple[str, str, str, str]]:
         labels, namespace = item["metadata"].get("labels", {}), item["metadata"]["namespace"]
-        return [(kind, namespace, label, labels[label]) for label in INDEXED_LABELS if label in labels]
+        places = [(kind, namespace, label, labels[label]) for label in INDEXED_LABELS if label in labels]
+        if kind == ADAPTER_KIND:
+            places.append((kind, namespace, _MODEL, model_of(item)))
+        return places
 
 
 def key_of(item: Manifest) -> Key:

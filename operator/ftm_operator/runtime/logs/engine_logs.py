@@ -1,4 +1,4 @@
-"""Reads what engines log of their memory, for the passes that ask for it.
+"""Reads what engines log of their memory and of their start, for the passes that ask for it.
 
 Guarantees
 - a log that says what is asked for is read once, as long as the passes go on asking for it;
@@ -11,8 +11,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ftm_operator.engines.vllm import NAME as CONTAINER
 from ftm_operator.planning.feedback.engine_log import lack_in, measured_in
+from ftm_operator.planning.feedback.start_parts import start_parts
 from ftm_operator.reconcile.engine_feedback import EngineLog, EngineMemory
 from ftm_operator.runtime.cluster import ApiError, Cluster
 from ftm_operator.runtime.view.object_cache import Key
@@ -65,11 +65,11 @@ class EngineLogs:
         wanted = question.log
         try:
             if wanted.failed:
-                text = await self._cluster.log_end(key[0], wanted.pod, CONTAINER, previous=wanted.previous)
+                text = await self._cluster.log_end(key[0], wanted.pod, wanted.container, previous=wanted.previous)
                 memory = EngineMemory(lack=lack_in(text))
             else:
-                text = await self._cluster.log_beginning(key[0], wanted.pod, CONTAINER)
-                memory = EngineMemory(measured=measured_in(text))
+                text = await self._cluster.log_beginning(key[0], wanted.pod, wanted.container)
+                memory = EngineMemory(measured=measured_in(text), parts=start_parts(text))
         except ApiError as error:
             log.debug("%s/%s: %s", *key, error)
             return

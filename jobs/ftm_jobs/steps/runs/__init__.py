@@ -1,0 +1,1 @@
+"""Holds the runs of commands that are longer than the commands' own modules."""

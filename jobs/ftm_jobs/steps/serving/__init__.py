@@ -1,0 +1,1 @@
+"""The commands that run beside a serving engine, in its pod."""

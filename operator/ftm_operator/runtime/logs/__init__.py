@@ -1,0 +1,1 @@
+"""Reads the logs of pods, for the passes that ask for it."""

@@ -1,0 +1,1 @@
+"""Runs passes: observes, has `reconcile` decide, and writes."""
