@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo cluster llama-cpp test lint unit fuzz engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests gitops image-volumes platform served \
+.PHONY: help venv demo cluster llama-cpp test lint unit fuzz engine stores merge-tests gguf-tests awq-tests verify-tests cluster-tests gitops image-volumes platform served served-rollouts \
 	e2e e2e-awq bench-merge bench-quantize bench-plan bench-adapters bench-fetch bench-serve format lock crds tables clean
 
 BIN := .venv/bin
@@ -75,11 +75,14 @@ gitops: $(VENV) ## Argo CD and Flux for real, by hand: the first time 10 to 25 m
 image-volumes: $(VENV) ## a pushed artifact mounted by containerd 2, by hand, as root: the first time 2 to 15 minutes of Go builds
 	@$(PYTEST) tests/image_volumes
 
-platform: $(VENV) ## Canaries divided by Traefik as the gateway, by hand, as root: a quarter of an hour
+platform: $(VENV) ## Canaries by Traefik and Prometheus, a rollout under load, KEDA to zero and back, by hand, as root: half an hour
 	@$(PYTEST) tests/platform
 
-served: $(VENV) ## engines on a real node held against what was verified, by hand, as root
-	@$(PYTEST) -s tests/served
+served: llama-cpp ## engines on a real node held against what was verified, and a node's cache, by hand, as root
+	@$(PYTEST) -s tests/served --ignore tests/served/test_good_rollouts.py
+
+served-rollouts: llama-cpp ## the same for twenty sound versions, of which none may be refused, by hand: half an hour
+	@$(PYTEST) -s tests/served/test_good_rollouts.py
 
 e2e: llama-cpp ## the whole path on a real node, with a real model
 	@$(PYTEST) -s tests/e2e/test_story.py tests/e2e/test_adapters_story.py  # the stories are told while they happen

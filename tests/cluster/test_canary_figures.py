@@ -5,11 +5,11 @@ with counts that the test sets.
 """
 
 import asyncio
-import json
 import math
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,13 +19,11 @@ import httpx2
 import pytest
 
 from ftm_operator.engines.metrics import REQUEST_METRICS
-from ftm_operator.local.processes import running
 from ftm_operator.observe.canary.figures import CanaryFigures, CanaryQuestion
 from ftm_operator.runtime.prometheus import PrometheusFigures
-from tests.cluster import debian
 from tests.cluster.kubelet import eventually
-from tests.cluster.processes import free_ports
 from tests.cluster.unavailable import Unavailable
+from tests.servers.prometheus import prometheus
 
 NAMES = REQUEST_METRICS["vLLM"]
 OLD, NEW = "bot-6d4f5c9b8-x2x7q", "bot-canary-7f9c6d5b4-k8z2p"
@@ -102,10 +100,6 @@ class Monitored:
 
 @pytest.fixture
 def monitored(tmp_path: Path) -> Iterator[Monitored]:
-    try:
-        debian.ensure_programs(("prometheus",), "a real Prometheus")
-    except Unavailable as reason:
-        pytest.skip(str(reason))
     pods = {OLD: Pod({"2xx": 1000}, 0.1), NEW: Pod({}, 0.3)}
 
     class Exporter(BaseHTTPRequestHandler):
@@ -124,7 +118,7 @@ def monitored(tmp_path: Path) -> Iterator[Monitored]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Exporter) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        (port,), target = free_ports(1), f"127.0.0.1:{server.server_port}"
+        target = f"127.0.0.1:{server.server_port}"
         jobs = [
             {
                 "job_name": pod,
@@ -133,23 +127,15 @@ def monitored(tmp_path: Path) -> Iterator[Monitored]:
             }
             for pod in pods
         ]
-        configuration = tmp_path / "prometheus.yml"
-        configuration.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
-        command = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={tmp_path / 'data'}"]
-        command += [f"--web.listen-address=127.0.0.1:{port}"]
-        with (tmp_path / "prometheus.log").open("w") as log, running(command, 10, stdout=log, stderr=log):
-            made = Monitored(f"http://127.0.0.1:{port}", pods)
-            eventually("Prometheus", lambda: _is_ready(made.url), PATIENCE_SECONDS)
+        with ExitStack() as ends:
+            try:
+                url = ends.enter_context(prometheus(tmp_path, jobs))
+            except Unavailable as reason:
+                pytest.skip(str(reason))
+            made = Monitored(url, pods)
             made.has(OLD, "2xx", 1000)
             yield made
         server.shutdown()
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx2.get(f"{url}/-/ready", timeout=2, trust_env=False).is_success
-    except httpx2.TransportError:
-        return False
 
 
 def test_requests_count_since_the_step_began_and_those_of_new_series_do_too(monitored: Monitored) -> None:

@@ -1,4 +1,4 @@
-"""Gives all tests of this folder one platform: the stack of the end-to-end tests with Traefik."""
+"""Gives all tests of this folder one platform: the stack of the end-to-end tests with Traefik and a Prometheus."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -6,13 +6,17 @@ from contextlib import ExitStack
 import pytest
 
 from tests.assets.tenants import prepare
+from tests.cluster import debian
 from tests.cluster import stack as stacks
 from tests.cluster.progress import say, step
 from tests.cluster.unavailable import Unavailable
 from tests.e2e.story import Story
 from tests.platform.crds import install_crds
+from tests.platform.keda import Keda
+from tests.platform.monitoring import scrape_configs
 from tests.platform.platform import Platform
 from tests.platform.traefik import Traefik
+from tests.servers.prometheus import prometheus
 from tests.servers.seaweedfs import MODELS
 
 NAMESPACE = "platform"
@@ -22,11 +26,12 @@ NAMESPACE = "platform"
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with ExitStack() as ends:
         try:
+            debian.ensure_programs(("prometheus",), "a real Prometheus")
             running = ends.enter_context(stacks.stack(installed=False))
         except Unavailable as reason:
             pytest.skip(str(reason))
         cluster, folder = running.cluster, tmp_path_factory.mktemp("platform")
-        with step("installing the CRDs of the Gateway API"):
+        with step("installing the CRDs of the Gateway API and of KEDA"):
             install_crds(cluster.kubectl)
         if not cluster.kubectl.within(stacks.OPERATOR_NAMESPACE).list("deployments"):
             running.install()
@@ -38,4 +43,20 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         ends.callback(traefik.stop)
         with step("starting Traefik"):
             traefik.start()
-        yield Platform(story, traefik)
+        monitoring = folder / "prometheus"
+        monitoring.mkdir()
+        jobs = scrape_configs(traefik, NAMESPACE, cluster.kubeconfig)
+        with step("starting Prometheus"):
+            address = cluster.host_address
+            figures = ends.enter_context(prometheus(monitoring, jobs, address=address, interval="2s"))
+        yield Platform(story, traefik, figures)
+
+
+@pytest.fixture(scope="session")
+def keda(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keda]:
+    scaler = Keda(platform.story.stack.cluster, tmp_path_factory.mktemp("keda"))
+    try:
+        scaler.start()
+        yield scaler
+    finally:
+        scaler.stop()

@@ -1,12 +1,13 @@
-"""All CRDs of the Gateway API, as its module has them: a gateway watches all of these kinds."""
+"""All CRDs of the Gateway API and of KEDA, as their modules have them: a controller watches all of its kinds."""
 
-from tests.cluster.go_modules import GATEWAY_API, GoModule
+from tests.cluster.go_modules import GATEWAY_API, KEDA, GoModule
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.kubelet import eventually
 from tests.cluster.module_crds import is_established
 
 CRD_FOLDERS: tuple[tuple[GoModule, str, str], ...] = (
     (GATEWAY_API, "config/crd/standard", "gateway.networking.k8s.io_[!v]*.yaml"),
+    (KEDA, "config/crd/bases", "*.yaml"),
 )
 
 

@@ -30,10 +30,12 @@ SERVING: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Platform:
-    """A running stack with a gateway."""
+    """A running stack with a gateway, and a Prometheus that reads both."""
 
     story: Story
     traefik: Traefik
+    prometheus: str
+    """The address of the Prometheus."""
 
     @property
     def url(self) -> str:
@@ -81,6 +83,15 @@ class Platform:
 
     def canary(self) -> dict[str, Any] | None:
         return self.status().get("canary")
+
+    def await_rolled_back(self) -> str:
+        """Waits until a Canary has been rolled back by itself and nothing of it is left, and returns why."""
+        self.story.await_phase(NAME, "Failed")
+        stalled = self.story.condition(NAME, "Stalled")
+        assert stalled["reason"] == "RolledBack", self.story.evidence()
+        self.story.eventually("nothing of the Canary is left", lambda: self.canary() is None)
+        said: str = stalled["message"]
+        return said
 
     def await_step(self, step: int) -> None:
         """Waits until the gateway divides requests as a step of the Canary says."""

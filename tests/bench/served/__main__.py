@@ -1,9 +1,10 @@
 """Measures the ways to serve one fine-tuned model, its starts, its fetch and its rollout, in one run on one processor.
 
-`make bench-serve` (`python -m tests.bench.served`) builds the end-to-end tests' model as a cluster's Jobs do, and asks
-the merged model and the base with its adapter beside it, both by vLLM's CPU build, the GGUF file (Q8_0) by
-llama-server, and the merged model by plain transformers: the same prompts, answers of a fixed length, as many threads,
-and all other engines frozen meanwhile. The last line is JSON.
+`make bench-serve` (`python -m tests.bench.served`) builds the end-to-end tests' model as a cluster's Jobs do. vLLM's
+CPU build serves the merged model, the base with its adapter beside it, and the merged model in AWQ's format where the
+processor has AVX-512; llama-server serves the GGUF file (Q8_0), and plain transformers the merged model. All get the
+same prompts, give answers of a fixed length and have as many threads, and all other engines are frozen meanwhile. The
+last line is JSON.
 """
 
 import argparse
@@ -50,9 +51,9 @@ def measure(folder: Path, rounds: int, threads: int) -> dict[str, float]:
     say(f"{threads} threads for each way")
     of_raw = print_fetch(folder / "fetched")
     files = prepare_files(folder)
-    print_starts(files, folder, threads)
+    print_first_starts(files, folder, threads)
     with started(vllm_engine(files.built.merged, files.warm, folder / "merged.log")) as merged:
-        merged.await_ready()
+        print(measure_start("vLLM, warm", merged, files.warm.fetch_seconds, None).words)
         ways = measure_ways(files, merged, folder, threads, rounds)
         print(format_ways(list(ways.values()), ways["hf"]))
         print(f"merged by dynamic: {ways['merged'].ratio(ways['dynamic']):.2f}")
@@ -69,16 +70,15 @@ def print_fetch(folder: Path) -> float:
     return found.of_raw
 
 
-def print_starts(files: ServedFiles, folder: Path, threads: int) -> None:
-    """Prints the starts of both engines by part, cold and warm, each alone."""
-    for title, pod in (("cold", files.cold), ("warm", files.warm)):
-        left = drop_pages(pod.model) if title == "cold" else None
-        engine = vllm_engine(files.built.merged, pod, folder / f"{title}.log")
-        print(measure_start(f"vLLM, {title}", engine, pod.fetch_seconds, left).words)
+def print_first_starts(files: ServedFiles, folder: Path, threads: int) -> None:
+    """Prints the starts of both engines by part, cold, and of llama-server warm, each alone."""
+    left = drop_pages(files.cold.model)
+    with started(vllm_engine(files.built.merged, files.cold, folder / "cold.log")) as engine:
+        print(measure_start("vLLM, cold", engine, files.cold.fetch_seconds, left).words)
     for title in ("cold", "warm"):
-        left = drop_pages(files.gguf.model) if title == "cold" else None
-        engine = llama_engine(files.built.gguf, files.gguf, threads, folder / f"gguf-{title}.log")
-        print(measure_start(f"llama-server, {title}", engine, None, left).words)
+        dropped = drop_pages(files.gguf.model) if title == "cold" else None
+        with started(llama_engine(files.built.gguf, files.gguf, threads, folder / f"gguf-{title}.log")) as engine:
+            print(measure_start(f"llama-server, {title}", engine, None, dropped).words)
 
 
 def print_rollout(files: ServedFiles, old: Engine, folder: Path) -> RolledOut:

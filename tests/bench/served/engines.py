@@ -25,7 +25,7 @@ from tests.bench.served.models import BuiltModel
 from tests.bench.served.pods import PodFolders
 
 START_SECONDS = 900.0
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.2
 STOP_SECONDS = 60
 SHOWN_CHARACTERS = 3000
 
@@ -71,15 +71,16 @@ class Engine:
 
     def await_ready(self) -> float:
         """Returns the seconds from its start until it said that it can answer."""
-        while not self.is_up():
-            assert self.process.poll() is None, self.last_words()
-            assert time.monotonic() - self.began < START_SECONDS, self.last_words()
-            time.sleep(LOOK_SECONDS)
+        with httpx2.Client(timeout=5, trust_env=False) as client:
+            while not self._is_up(client):
+                assert self.process.poll() is None, self.last_words()
+                assert time.monotonic() - self.began < START_SECONDS, self.last_words()
+                time.sleep(LOOK_SECONDS)
         return time.monotonic() - self.began
 
-    def is_up(self) -> bool:
+    def _is_up(self, client: httpx2.Client) -> bool:
         try:
-            return httpx2.get(f"{self.url}/health", timeout=5, trust_env=False).is_success
+            return client.get(f"{self.url}/health").is_success
         except httpx2.TransportError:
             return False
 

@@ -1,7 +1,6 @@
 """Builds one fine-tuned model for each engine, by the steps of manifests, as a cluster's Jobs run them.
 
-The small base and the adapter are those of the end-to-end tests. Nothing is verified here. AWQ is left out: to make it
-takes minutes on a processor, and an environment of 5 GB.
+The small base and the adapter are those of the end-to-end tests. Nothing is verified here.
 """
 
 from dataclasses import dataclass

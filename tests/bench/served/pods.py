@@ -1,11 +1,13 @@
 """Fetches what is served into the folders of pods of one node, by the fetch container's own command.
 
 It comes from a real S3 server to the node's cache. The second pod of the merged model is there when the server is gone.
+The model in AWQ's format is made here, by scaling and rounding alone: to have AutoAWQ make it takes minutes, and an
+environment of 5 GB, and an engine needs as long for either.
 """
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,8 +17,10 @@ from ftm_operator.local import steps as local
 from tests.assets import prepare
 from tests.bench.served.models import BuiltModels, build_models
 from tests.servers.seaweedfs import ADMIN, ARTIFACTS, seaweedfs
+from tests.verify.awq_like import write_awq
 
 CACHE_BYTES, MOST_BYTES = 4 * GIB, GIB
+AWQ_GROUP = 64
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class ServedFiles:
     dynamic: PodFolders
     adapter: PodFolders
     gguf: PodFolders
+    awq: PodFolders | None
+    """None: vLLM's kernel of 4-bit weights takes AVX-512, which this processor has not."""
 
 
 def prepare_files(folder: Path) -> ServedFiles:
@@ -53,7 +59,10 @@ def prepare_files(folder: Path) -> ServedFiles:
         gguf = fetch_to_pod(built.gguf.fetched, node, "gguf")
     with patch.dict(os.environ, secret):
         warm = fetch_to_pod(built.merged.fetched, node, "warm")
-    return ServedFiles(built, cold, warm, dynamic, adapter, gguf)
+    awq = None
+    if "avx512f" in Path("/proc/cpuinfo").read_text().split():
+        awq = replace(warm, model=write_awq(warm.model, folder / "awq", AWQ_GROUP))
+    return ServedFiles(built, cold, warm, dynamic, adapter, gguf, awq)
 
 
 def fetch_to_pod(fetched: tuple[str, str], node: Path, pod: str) -> PodFolders:

@@ -55,10 +55,15 @@ def measure_ways(files: ServedFiles, merged: Engine, folder: Path, threads: int,
         dynamic = frozen(vllm_engine(built.dynamic, files.dynamic, folder / "dynamic.log"))
         with thawed(dynamic):
             load_adapter(dynamic, files.dynamic.guard, ADAPTER, files.adapter.model)
+        by_awq: dict[str, Way] = {}
+        if files.awq:
+            awq = frozen(vllm_engine(built.merged, files.awq, folder / "awq.log"))
+            by_awq = {"awq": Way("merged, AWQ 4 bits, vLLM", AT_ONCE, asked(awq, NAME))}
         llama = frozen(llama_engine(built.gguf, files.gguf, threads, folder / "gguf.log"))
         ways = {
             "merged": Way("merged, vLLM", AT_ONCE, asked(merged, NAME)),
             "dynamic": Way("base and adapter, vLLM", AT_ONCE, asked(dynamic, ADAPTER)),
+            **by_awq,
             "gguf": Way("merged, GGUF Q8_0, llama-server", AT_ONCE, asked(llama, NAME)),
             "hf": Way("merged, transformers", 1, generated(files.warm.model)),
         }
