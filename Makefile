@@ -75,7 +75,7 @@ gitops: $(VENV) ## Argo CD and Flux for real, by hand: the first time 10 to 25 m
 image-volumes: $(VENV) ## a pushed artifact mounted by containerd 2, by hand, as root: the first time 2 to 15 minutes of Go builds
 	@$(PYTEST) tests/image_volumes
 
-platform: $(VENV) ## Canaries by Traefik and Prometheus, a rollout under load, KEDA to zero and back, by hand, as root: half an hour
+platform: $(VENV) ## Canaries behind Traefik, a rollout under load, KEDA to zero and back, by hand, as root; the first time 10 to 25 minutes of Go builds
 	@$(PYTEST) tests/platform
 
 served: llama-cpp ## engines on a real node held against what was verified, and a node's cache, by hand, as root
