@@ -4,11 +4,7 @@ Every tenant's adapter was told another answer to the same question, so that an 
 """
 
 import json
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +17,7 @@ from tests.cluster.kubectl import KubectlError
 from tests.cluster.progress import say
 from tests.cluster.service import reached
 from tests.cluster.stack import OPERATOR_NAMESPACE, RELEASE
-from tests.e2e.asking import chat_answer
+from tests.e2e.asking import asked_all_the_time, chat_answer
 from tests.e2e.chapters import chapter
 from tests.e2e.story import NAMESPACE, OPERATOR, Story, condition, manifest
 from tests.servers.seaweedfs import MODELS
@@ -166,34 +162,6 @@ def restarts(pod: dict[str, Any]) -> dict[str, int]:
     return {each["name"]: each["restartCount"] for each in statuses}
 
 
-@dataclass
-class Asked:
-    """The answers, and the failures, of one model that is asked again and again."""
-
-    answers: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-
-@contextmanager
-def asked_all_the_time(address: str, model: str) -> Iterator[Asked]:
-    asked, end = Asked(), threading.Event()
-
-    def go_on() -> None:
-        while not end.is_set():
-            try:
-                asked.answers.append(ask(address, model))
-            except httpx2.HTTPError as error:
-                asked.failures.append(str(error))
-
-    thread = threading.Thread(target=go_on)
-    thread.start()
-    try:
-        yield asked
-    finally:
-        end.set()
-        thread.join()
-
-
 @chapter(leaves={SHARED})
 def test_1_three_adapters_in_one_pod_answer_three_facts_by_name(story: Story) -> None:
     folders = prepare(story.stack.assets, say)
@@ -254,7 +222,7 @@ def test_2_a_tenant_who_may_write_nothing_else_adds_one_and_no_pod_starts_anew(s
 @chapter(needs={SHARED})
 def test_3_a_new_version_takes_over_without_a_wrong_answer_or_a_failed_request(story: Story) -> None:
     address = reached(story.kubectl, NAME)
-    with asked_all_the_time(address, "east") as asked:
+    with asked_all_the_time(lambda: ask(address, "east")) as asked:
         story.eventually("the old one answers", lambda: asked.answers)
         story.kubectl.apply(adapter("east", "east-v2"))
         await_adapter(story, "east")
@@ -361,7 +329,7 @@ def test_8_a_preview_answers_until_the_merged_model_takes_over_and_no_request_fa
     story.apply(manifest(name, preview="Dynamic", adapters=own, jobs=waiting))
     story.await_told(name, "a preview answers")
     address = reached(story.kubectl, name)
-    with asked_all_the_time(address, name) as asked:
+    with asked_all_the_time(lambda: ask(address, name)) as asked:
         story.eventually("the preview answers", lambda: asked.answers)
         story.apply(manifest(name, preview="Dynamic", adapters=own, jobs={}))
         served = story.await_phase(name, "Ready", "Failed")

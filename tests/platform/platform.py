@@ -60,10 +60,13 @@ class Platform:
 
     def keep(self, tenant: str) -> None:
         """Serves a tenant's adapter, unless a version with it answers already."""
-        with httpx2.Client(timeout=300, trust_env=False) as client:
-            answers = ask(client, self.url, NAME).tenant == tenant
-        if not answers:
+        if not self.answers(tenant):
             self.serve(tenant)
+
+    def answers(self, tenant: str) -> bool:
+        """Tells whether a version with a tenant's adapter answers at the gateway."""
+        with httpx2.Client(timeout=300, trust_env=False) as client:
+            return ask(client, self.url, NAME).tenant == tenant
 
     def await_ready(self) -> None:
         """Waits until what the spec means serves, and nothing of another version is left."""
