@@ -8,7 +8,6 @@ from typing import Any
 from tests.cluster.kubectl import Kubectl, KubectlError
 from tests.cluster.kubelet import eventually
 
-SECONDS = 120
 """The API server looks for policies now and then."""
 GROUP = "admissionregistration.k8s.io/v1"
 
@@ -68,11 +67,11 @@ def _policy(
     )
     kinds = f"{kind}AdmissionPolicy,{kind}AdmissionPolicyBinding".lower()
     try:
-        eventually("the policy", lambda: in_force(_tried(kubectl)), SECONDS)
+        eventually("the policy", lambda: in_force(_tried(kubectl)))
         yield
     finally:
         kubectl("delete", kinds, name)
-        eventually("no policy", lambda: not in_force(_tried(kubectl)), SECONDS)
+        eventually("no policy", lambda: not in_force(_tried(kubectl)))
 
 
 def _tried(kubectl: Kubectl) -> str:

@@ -70,7 +70,7 @@ class Kubectl:
     def delete(self, kind: str, *names: str) -> str:
         return self("delete", kind, *names, "--ignore-not-found", "--wait")
 
-    def wait(self, target: str, condition: str, seconds: float = 120) -> str:
+    def wait(self, target: str, condition: str, seconds: float = 300) -> str:
         """Wait for `condition` (as `kubectl wait --for`) of `target` (kind/name).
 
         kubectl itself gives up on an object that was just created and has no conditions yet.

@@ -23,7 +23,7 @@ from tests.cluster.kubectl import Kubectl
 CHART = Path(__file__).parents[2] / "charts" / "ftm-operator"
 RELEASE = "ftm-operator"
 PERMISSIONS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
-READY_SECONDS, STOP_SECONDS = 30, 30
+READY_SECONDS, STOP_SECONDS = 300, 120
 
 
 @dataclass

@@ -44,7 +44,7 @@ class Processes:
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
-    def wait_until(self, what: str, check: Callable[[], bool], process: str, seconds: float = 120) -> None:
+    def wait_until(self, what: str, check: Callable[[], bool], process: str, seconds: float = 300) -> None:
         """Wait for `what`, which `process` is to bring about; a process that dies meanwhile ends the wait."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

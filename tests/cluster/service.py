@@ -5,8 +5,8 @@ import time
 
 from tests.cluster.kubectl import Kubectl
 
-SECONDS = 60
-"""kube-proxy tries again after 30 s when it could not write its rules."""
+SECONDS = 300
+"""kube-proxy tries again after 30 s when it could not write its rules, and a machine may be busy."""
 
 
 def reached(kubectl: Kubectl, name: str, port: int = 80) -> str:

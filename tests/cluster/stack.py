@@ -62,7 +62,7 @@ class Stack:
     def install(self, values: Sequence[str] = ()) -> None:
         """Install the operator by its chart, with the images built here; `values` are more of helm's --set."""
         with step("installing the operator with helm"):
-            where = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "3m"]
+            where = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "15m"]
             chosen = [word for value in (*image_values(), *values) for word in ("--set", value)]
             helm("upgrade", "--install", RELEASE, str(CHART), *where, *chosen, kubeconfig=self.cluster.kubeconfig)
 

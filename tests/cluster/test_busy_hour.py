@@ -36,7 +36,6 @@ SOURCES = {"support-a": "shared", "support-b": "shared", "billing": "billing", "
 ROUNDS, SEED = 2, 7
 """Each disturbance comes once in each round."""
 PAUSE_SECONDS = 0.5
-SERVED_SECONDS = 240
 QUIET_SECONDS = 12
 MOST_WRITES = 8
 """The operator's writes for each disturbance, on average: a step's Job, its Event and two statuses are four."""
@@ -239,7 +238,7 @@ def await_served(kubectl: Kubectl) -> None:
         return is_current(model) and model["status"].get("phase") == "Ready"
 
     try:
-        eventually("all are served", lambda: all(served(get(kubectl, name)) for name in SOURCES), SERVED_SECONDS)
+        eventually("all are served", lambda: all(served(get(kubectl, name)) for name in SOURCES))
     except AssertionError:
         say(kubectl("get", "finetunedmodels,jobs,deployments,pods", "-o", "wide"))
         raise

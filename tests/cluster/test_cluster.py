@@ -23,7 +23,7 @@ def test_a_control_plane_answers_and_fills_a_new_namespace(control_plane: Contro
     kubectl = control_plane.kubectl
     kubectl("create", "namespace", "answers")
 
-    kubectl.within("answers").wait("serviceaccount/default", "create", 30)
+    kubectl.within("answers").wait("serviceaccount/default", "create")
     assert kubectl.within("answers").get("serviceaccount", "default")["metadata"]["namespace"] == "answers"
 
 
@@ -66,11 +66,11 @@ def restricted(node_cluster: NodeCluster) -> Kubectl:
     label = {"pod-security.kubernetes.io/enforce": "restricted"}
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": label}})
     inside = kubectl.within("restricted")
-    inside.wait("serviceaccount/default", "create", 30)
+    inside.wait("serviceaccount/default", "create")
     ports = [{"port": 80, "targetPort": 8000}]
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "server"}}
     inside.apply(pod("server"), {**service, "spec": {"selector": {"run": "server"}, "ports": ports}})
-    inside.wait("pod/server", "condition=Ready", 60)
+    inside.wait("pod/server", "condition=Ready")
     reached(inside, "server")
     return inside
 
@@ -122,8 +122,8 @@ def test_a_pod_with_more_gpus_than_the_node_has_stays_pending(node_cluster: Node
     node_cluster.fake_gpus(8)
     restricted.apply(pod("fits", gpus=2), pod("too-large", gpus=9))
 
-    restricted.wait("pod/fits", "condition=Ready", 60)
-    restricted.wait("pod/too-large", "condition=PodScheduled=false", 30)
+    restricted.wait("pod/fits", "condition=Ready")
+    restricted.wait("pod/too-large", "condition=PodScheduled=false")
     conditions = restricted.get("pod", "too-large")["status"]["conditions"]
     assert any("Insufficient nvidia.com/gpu" in condition.get("message", "") for condition in conditions)
 

@@ -143,9 +143,9 @@ def test_deleted_and_edited_children_are_put_back(kubectl: Kubectl, kubelet: Kub
     serve(kubectl, kubelet)
     old = kubectl.get("service", "support-bot")["metadata"]["uid"]
     kubectl("delete", "service", "support-bot")
-    eventually("a new Service", lambda: [one for one in kubectl.list("services") if one["metadata"]["uid"] != old], 10)
+    eventually("a new Service", lambda: [one for one in kubectl.list("services") if one["metadata"]["uid"] != old])
     kubectl("patch", "deployment", "support-bot", "--type=merge", "-p", '{"spec": {"replicas": 3}}')
-    eventually("one replica again", lambda: kubectl.get("deployment", "support-bot")["spec"]["replicas"] == 1, 10)
+    eventually("one replica again", lambda: kubectl.get("deployment", "support-bot")["spec"]["replicas"] == 1)
 
 
 def test_scaling_the_resource_scales_the_deployment_and_builds_nothing(kubectl: Kubectl, kubelet: Kubelet) -> None:

@@ -15,8 +15,6 @@ from tests.unit.operator.objects import facts, merged_report, report, resource, 
 
 MODELS, ELSEWHERE = "several-operators", "second-installation"
 LEASE, CLUSTER_LEASE = "ftm-operator", "ftm-operator-cluster-wide"
-TAKEOVER_SECONDS = 30
-"""More than a Lease's fifteen seconds, and the time between two looks at it."""
 Install = Callable[..., OperatorProcess]
 
 
@@ -72,7 +70,7 @@ def serves(operator: OperatorProcess, scope: str = MODELS) -> bool:
 def starts(kubectl: Kubectl, name: str) -> None:
     """Applies a model, and waits for its first Job."""
     apply(kubectl, name)
-    eventually("a Job", lambda: kubectl.list("jobs", "-l", f"ftm.dev/name={name}"), 10)
+    eventually("a Job", lambda: kubectl.list("jobs", "-l", f"ftm.dev/name={name}"))
 
 
 def generations(kubectl: Kubectl) -> dict[str, int]:
@@ -101,7 +99,7 @@ def test_of_two_installations_one_writes_and_the_other_says_so_and_takes_over(
     assert f'stands_by{{scope="{MODELS}",holder="{MODELS}/{RELEASE}/operator-0"}} 1' in second.probe("/metrics")[1]
 
     first.kill()
-    eventually("the second takes over", lambda: serves(second), TAKEOVER_SECONDS)
+    eventually("the second takes over", lambda: serves(second))
     starts(kubectl, "another")
     assert kubectl.get("lease", LEASE)["spec"]["leaseTransitions"] == 1
     first.start()
@@ -117,7 +115,7 @@ def test_another_pod_follows_at_once_on_one_that_is_told_to_stop(install: Instal
     eventually("the first serves", lambda: serves(first))
     assert first.stop() == 0
     assert kubectl.get("lease", LEASE)["spec"]["holderIdentity"].startswith(f"{MODELS}/{RELEASE}")
-    eventually("the second serves", lambda: serves(second), 5)
+    eventually("the second serves", lambda: serves(second))
     starts(kubectl, "support-bot")
 
 
@@ -132,7 +130,7 @@ def test_an_installation_of_all_namespaces_leaves_out_the_one_that_another_names
     eventually("it leaves the namespace", lambda: sentence in everywhere.probe("/readyz")[1])
     writes = len(control_plane.audit(everywhere.user))
     assert not serves(narrow)
-    eventually("the other serves it", lambda: serves(narrow), TAKEOVER_SECONDS)
+    eventually("the other serves it", lambda: serves(narrow))
     starts(kubectl, "second")
     assert len(control_plane.audit(everywhere.user)) == writes
     assert serves(everywhere, "all namespaces")

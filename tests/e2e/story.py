@@ -140,7 +140,7 @@ class Story:
         ]
         operator("delete", "pod", pod, "--grace-period=0", "--force")
         say(f"killed {pod}")
-        operator("rollout", "status", f"deployment/{RELEASE}", "--timeout=120s")
+        operator("rollout", "status", f"deployment/{RELEASE}", "--timeout=900s")
 
     def stored(self) -> list[str]:
         """The keys of all objects in the artifact store."""

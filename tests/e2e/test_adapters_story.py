@@ -82,7 +82,7 @@ for bearer in (None, key):
         data = None if body is None else json.dumps(body).encode()
         try:
             request = urllib.request.Request(url + path, data, headers, method=method)
-            status = urllib.request.urlopen(request, timeout=60).status
+            status = urllib.request.urlopen(request, timeout=300).status
         except urllib.error.HTTPError as error:
             status = error.code
         answered.append({"path": path, "key": bool(bearer), "status": status})
@@ -277,7 +277,7 @@ def test_6_the_engine_is_killed_while_the_operator_is_down_and_all_are_back_befo
 ) -> None:
     operator = story.stack.kubectl.within(OPERATOR_NAMESPACE)
     operator("scale", f"deployment/{RELEASE}", "--replicas=0")
-    operator("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=ftm-operator", "--timeout=120s")
+    operator("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=ftm-operator", "--timeout=900s")
     before = serving_pod(story)
     story.kubectl("exec", before["metadata"]["name"], "-c", "vllm", "--", "python3", "-c", KILL_ENGINE)
     again = restarts(before)["vllm"] + 1
@@ -293,7 +293,7 @@ def test_6_the_engine_is_killed_while_the_operator_is_down_and_all_are_back_befo
     for name, of in expected.items():
         assert FACTS[of].in_answer(ask(address, name)), "asked as soon as the pod is ready"
     operator("scale", f"deployment/{RELEASE}", "--replicas=1")
-    operator("rollout", "status", f"deployment/{RELEASE}", "--timeout=120s")
+    operator("rollout", "status", f"deployment/{RELEASE}", "--timeout=900s")
     for name in ("east", "west"):
         await_adapter(story, name)
 
@@ -314,7 +314,7 @@ def test_7_nothing_is_written_while_nothing_changes_and_what_is_deleted_is_unloa
             return bool(error.response.status_code == 404)
         return False
 
-    story.eventually("it is unloaded", is_gone, 90)
+    story.eventually("it is unloaded", is_gone)
     assert FACTS["north"].in_answer(ask(address, "north"))
     story.kubectl("delete", "finetunedmodel", NAME, "--wait")
     assert condition(await_adapter(story, "east", "Stalled"), "Stalled")["reason"] == "ModelNotFound"
@@ -342,5 +342,5 @@ def test_8_a_preview_answers_until_the_merged_model_takes_over_and_no_request_fa
     staying = [pod["metadata"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     assert [each["annotations"]["ftm.dev/artifact-digest"] for each in staying] == [merged]
     names = ("get", "fta", "-o", "jsonpath={.items[*].spec.model}")
-    story.eventually("its adapter goes", lambda: name not in story.kubectl(*names).split(), 60)
+    story.eventually("its adapter goes", lambda: name not in story.kubectl(*names).split())
     story.kubectl("delete", "finetunedmodel", name, "--wait")

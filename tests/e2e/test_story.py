@@ -104,7 +104,7 @@ def test_5_a_second_apply_makes_no_write_and_no_secret_was_ever_asked_for(story:
     story.kubectl("annotate", "finetunedmodel", NAME, "example.test/note=unrelated")
     assert story.get(NAME)["metadata"]["generation"] == generation
     story.stack.kubectl.within("ftm-system")("rollout", "restart", "deployment/ftm-operator")
-    story.stack.kubectl.within("ftm-system")("rollout", "status", "deployment/ftm-operator", "--timeout=120s")
+    story.stack.kubectl.within("ftm-system")("rollout", "status", "deployment/ftm-operator", "--timeout=900s")
     written = [event["requestURI"] for event in story.stack.cluster.audit(OPERATOR)[before:]]
     assert written == []
     asked = [event["objectRef"]["resource"] for event in story.stack.cluster.audit(OPERATOR)]
@@ -139,7 +139,7 @@ def test_7_deleting_the_resource_leaves_nothing_behind_but_the_artifact(story: S
     keys = {built[each]["key"] for each in ("merged", "reference", "report")}
     kept = [name for name in story.stored() if name.split("/")[1] in keys]
     story.kubectl("delete", "finetunedmodel", NAME, "--wait")
-    story.eventually("nothing is left", lambda: not story.kubectl.list(CHILDREN), 180)
+    story.eventually("nothing is left", lambda: not story.kubectl.list(CHILDREN))
     assert kept
     assert [name for name in story.stored() if name.startswith("built/")] == kept
 

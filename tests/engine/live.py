@@ -151,7 +151,7 @@ class Server:
 
     def ask(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> httpx2.Response:
         return httpx2.request(
-            method, f"{self.url}{path}", json=body, headers=dict(headers), timeout=60, trust_env=False
+            method, f"{self.url}{path}", json=body, headers=dict(headers), timeout=300, trust_env=False
         )
 
     def answer(self, model: str) -> str:
@@ -216,7 +216,7 @@ class AgentProcess:
         aside.replace(self.folder / "adapters.json")
         return wanted_hash(text)
 
-    def settled(self, wanted: str, seconds: float = 120.0) -> dict[str, HeldAdapter]:
+    def settled(self, wanted: str, seconds: float = 300.0) -> dict[str, HeldAdapter]:
         """Waits until it has said of all that is wanted how it ended."""
 
         def done() -> HeldAdapters | None:

@@ -106,7 +106,7 @@ def pod(docker: RegistryServer, name: str, image: str, *, secret: str | None = S
 
 def hashes_seen(cluster: NodeCluster, name: str) -> dict[str, str]:
     """Returns the sha256 of each file that a Pod has seen, by its path."""
-    cluster.kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
+    cluster.kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=900s")
     rows = (line.split() for line in cluster.kubectl("logs", name).splitlines())
     return {path.removeprefix("./"): sha256 for sha256, path in rows}
 

@@ -157,7 +157,7 @@ def test_merges_that_are_killed_at_random_moments_end_in_the_same_bytes(
     base, adapter = (place.upload(folder) for folder in sharded)
     merge = "merge", "--base", base, "--adapter", adapter, "--artifacts", place.artifacts
     command = [sys.executable, "-m", "tests.merge.killed", str(KILLS), "7", place.artifacts, "--", *merge]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) == KILLS
     assert place.unfinished() == 0

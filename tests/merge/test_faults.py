@@ -57,7 +57,7 @@ def begin(arguments: list[str], between: Proxy) -> "subprocess.Popen[str]":
     """The step as a process whose reading is held up where its upload has parts already."""
     between.hold_from = 32 * MIB  # the last block: the stages before the upload hold those before it
     process = subprocess.Popen([sys.executable, "-m", "ftm_jobs", *arguments], stdout=subprocess.PIPE, text=True)
-    assert between.holding.wait(120)
+    assert between.holding.wait(600)
     return process
 
 
@@ -97,7 +97,7 @@ def test_sigterm_ends_a_merge_that_is_held_up_and_leaves_no_upload(
     process = begin(arguments, between)
     wait_for_upload(s3)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     report = Report.model_validate_json(output.splitlines()[-1])
     assert (process.returncode, report.outcome, report.reason) == (1, Outcome.FAILED, "Interrupted")
     assert s3.built() == {}
@@ -131,7 +131,7 @@ def test_a_merge_whose_upload_another_run_removed_finds_that_runs_artifact(
     assert (winner.reason, s3.unfinished()) == ("Merged", 0)
     between.hold_from = None
     between.released.set()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     loser = Report.model_validate_json(output.splitlines()[-1])
     assert (loser.reason, loser.artifact) == ("AlreadyMerged", winner.artifact)
     assert s3.unfinished() == 0
@@ -166,7 +166,7 @@ def test_two_merges_at_once_make_one_artifact(s3: S3, sources: tuple[Path, Path]
     command = [sys.executable, "-m", "ftm_jobs", *arguments]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     reports = [
-        Report.model_validate_json(process.communicate(timeout=120)[0].splitlines()[-1]) for process in processes
+        Report.model_validate_json(process.communicate(timeout=600)[0].splitlines()[-1]) for process in processes
     ]
     assert {report.outcome for report in reports} == {Outcome.DONE}
     assert reports[0].artifact == reports[1].artifact

@@ -105,7 +105,7 @@ def test_a_resharded_artifact_is_the_same_wherever_it_is_and_another_than_withou
 def test_killed_merges_end_in_the_same_bytes(run: Run, sources: Sources, place: Place, tmp_path: Path) -> None:
     merge = arguments(sources, place)
     command = [sys.executable, "-m", "tests.merge.killed", "5", "3", place.artifacts, "--", *merge]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     assert place.unfinished() == 0
     undisturbed = Disk(tmp_path / "undisturbed")

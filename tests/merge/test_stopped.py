@@ -44,7 +44,7 @@ def command(s3: S3, between: Proxy, sources: tuple[Path, Path]) -> list[str]:
 
 
 def wait_for_upload(s3: S3, between: Proxy) -> None:
-    assert between.holding.wait(120)
+    assert between.holding.wait(600)
     deadline = time.monotonic() + 120
     while not s3.unfinished() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -60,7 +60,7 @@ def test_sigterm_leaves_no_upload_and_one_sentence(s3: S3, between: Proxy, comma
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_upload(s3, between)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, out, err.splitlines()[-1]) == (143, "", SENTENCE)
     assert "Traceback" not in err
     assert (s3.built(), s3.unfinished(), jobs_of(command)) == ({}, 0, "")

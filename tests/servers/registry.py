@@ -36,7 +36,7 @@ HTPASSWD = f"{USER}:$2b$04$DLexvAXfcRfTZ7xZ.4UuResDFHQagqWKn09LAOGPn3Hl639E..Ari
 IDENTITY = "a-token-for-tokens"
 SERVICE, ISSUER = "registry-under-test", "authority-under-test"
 PACKAGE = "docker-registry"
-START_SECONDS = 20.0
+START_SECONDS = 300.0
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 REGION = "us-east-1"
-START_TIMEOUT_SECONDS = 60.0
+START_TIMEOUT_SECONDS = 300.0
 VOLUME_SIZE_LIMIT_MB = 1024
 SOCKETS = Path("/tmp")
 """SeaweedFS puts the sockets between its own parts here, and no option moves them."""

@@ -64,7 +64,7 @@ def _running(command: Sequence[str], port: int, log: Path, settings: dict[str, s
         yield url
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(300)
 
 
 def _is_up(url: str) -> bool:

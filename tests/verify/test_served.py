@@ -26,7 +26,7 @@ from tests.verify.serving import NAME, free_port, llama_server, vllm
 
 GOOD_STARTS = 20
 WRONG_TEMPLATE = "chatml"
-READY_SECONDS = 120
+READY_SECONDS = 600
 
 RunStep = Callable[..., Report]
 
@@ -195,7 +195,7 @@ def test_a_pod_is_ready_by_the_engine_that_runs_in_it_now(gguf: Kept, tmp_path: 
                 assert "it has another chat template" in _answer(port, 503, "chat template")
         finally:
             watching.terminate()
-            said, _ = watching.communicate(timeout=60)
+            said, _ = watching.communicate(timeout=300)
     verdicts = [ServedVerification.model_validate_json(line) for line in said.splitlines() if "passed" in line]
     assert [verdict.passed for verdict in verdicts] == [True, False]
 
