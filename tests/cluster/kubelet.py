@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ftm_jobs.contract.report import Report
-from tests.cluster.kubectl import Kubectl
+from tests.cluster.kubectl import Kubectl, KubectlError
 
 SECONDS = 300
 """A machine that is busy with other things is no failure."""
@@ -61,9 +61,13 @@ class Kubelet:
             self._set_status(pod, "Failed" if code else "Succeeded", ended)
 
     def ready(self) -> None:
-        """All serving pods answer."""
+        """All serving pods answer, but for those that are replaced at this moment."""
         for pod in eventually("serving pods", lambda: self._pods("serve")):
-            self.answers(pod["metadata"]["name"])
+            try:
+                self.answers(pod["metadata"]["name"])
+            except KubectlError as error:
+                if "NotFound" not in str(error):
+                    raise
 
     def answers(self, pod: str) -> None:
         """This serving pod answers."""
