@@ -13,10 +13,9 @@ from tests.cluster.unavailable import Unavailable
 from tests.e2e.story import Story
 from tests.platform.crds import install_crds
 from tests.platform.keda import Keda
-from tests.platform.monitoring import scrape_configs
+from tests.platform.monitoring import monitored
 from tests.platform.platform import Platform
 from tests.platform.traefik import Traefik
-from tests.servers.prometheus import prometheus
 from tests.servers.seaweedfs import MODELS
 
 NAMESPACE = "platform"
@@ -45,10 +44,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             traefik.start()
         monitoring = folder / "prometheus"
         monitoring.mkdir()
-        jobs = scrape_configs(traefik, NAMESPACE, cluster.kubeconfig)
         with step("starting Prometheus"):
-            address = cluster.host_address
-            figures = ends.enter_context(prometheus(monitoring, jobs, address=address, interval="2s"))
+            figures = ends.enter_context(monitored(story.kubectl, traefik, monitoring, cluster.host_address))
         yield Platform(story, traefik, figures)
 
 

@@ -1,41 +1,63 @@
-"""Has a Prometheus beside the cluster read the serving Pods, with the labels of a PodMonitor, and the gateway."""
+"""Has a Prometheus beside the cluster read the serving Pods, with the labels of a PodMonitor, and the gateway.
 
+Debian's Prometheus knows nothing of Kubernetes, so the addresses of the Pods are written for it into a file.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from ftm_operator.engines.conventions import PORT
 from ftm_operator.resources.metadata import MANAGED_BY, MANAGER, STEP
 from ftm_operator.resources.serving.serving_labels import CANARY, SERVE
+from tests.cluster.kubectl import Kubectl, KubectlError
 from tests.platform.traefik import Traefik
+from tests.servers.prometheus import prometheus
 
-PORT = "http"
-"""The name of the engine's port."""
-
-
-def scrape_configs(traefik: Traefik, namespace: str, kubeconfig: Path) -> list[dict[str, Any]]:
-    """Returns the jobs of a Prometheus: the Pods that serve or are a Canary's, and Traefik."""
-    pods: dict[str, Any] = {
-        "job_name": "models",
-        "kubernetes_sd_configs": [
-            {"role": "pod", "kubeconfig_file": str(kubeconfig), "namespaces": {"names": [namespace]}}
-        ],
-        "relabel_configs": [
-            _keep(_label(MANAGED_BY), MANAGER),
-            _keep(_label(STEP), f"{SERVE}|{CANARY}"),
-            _keep("__meta_kubernetes_pod_container_port_name", PORT),
-            _named("__meta_kubernetes_namespace", "namespace"),
-            _named("__meta_kubernetes_pod_name", "pod"),
-        ],
-    }
-    return [pods, {"job_name": "traefik", "static_configs": [{"targets": [traefik.metrics]}]}]
+INTERVAL, LOOK_SECONDS = "2s", 1.0
+SERVING = f"{MANAGED_BY}={MANAGER},{STEP} in ({SERVE},{CANARY})"
 
 
-def _label(name: str) -> str:
-    return "__meta_kubernetes_pod_label_" + "".join(each if each.isalnum() else "_" for each in name)
+@contextmanager
+def monitored(kubectl: Kubectl, traefik: Traefik, folder: Path, address: str) -> Iterator[str]:
+    """Yields the address of a Prometheus that reads the Pods of a namespace. Raises Unavailable."""
+    targets, over = folder / "pods.json", threading.Event()
+    _write_targets(kubectl, targets)
+
+    def follow() -> None:
+        while not over.wait(LOOK_SECONDS):
+            _write_targets(kubectl, targets)
+
+    jobs = [
+        {"job_name": "models", "file_sd_configs": [{"files": [str(targets)]}]},
+        {"job_name": "traefik", "static_configs": [{"targets": [traefik.metrics]}]},
+    ]
+    follower = threading.Thread(target=follow)
+    with prometheus(folder, jobs, address=address, interval=INTERVAL) as url:
+        follower.start()
+        try:
+            yield url
+        finally:
+            over.set()
+            follower.join()
 
 
-def _keep(source: str, pattern: str) -> dict[str, Any]:
-    return {"source_labels": [source], "regex": pattern, "action": "keep"}
-
-
-def _named(source: str, label: str) -> dict[str, Any]:
-    return {"source_labels": [source], "target_label": label}
+def _write_targets(kubectl: Kubectl, file: Path) -> None:
+    """Writes the Pods that have an address; those of before are left where the API server does not answer."""
+    try:
+        pods = kubectl.list("pods", "-l", SERVING)
+    except KubectlError:
+        return
+    targets = [
+        {
+            "targets": [f"{pod['status']['podIP']}:{PORT}"],
+            "labels": {"namespace": pod["metadata"]["namespace"], "pod": pod["metadata"]["name"]},
+        }
+        for pod in pods
+        if pod["status"].get("podIP")
+    ]
+    aside = file.with_suffix(".part")
+    aside.write_text(json.dumps(targets))
+    aside.replace(file)

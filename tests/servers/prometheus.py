@@ -31,9 +31,14 @@ def prometheus(
     configuration.write_text(json.dumps({"global": {"scrape_interval": interval}, "scrape_configs": list(jobs)}))
     command = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}"]
     command += [f"--web.listen-address={address}:{port}"]
-    with (folder / "prometheus.log").open("w") as log, running(command, STOP_SECONDS, stdout=log, stderr=log):
-        url = f"http://{address}:{port}"
-        eventually("Prometheus", lambda: _is_ready(url), START_SECONDS)
+    url, said = f"http://{address}:{port}", folder / "prometheus.log"
+    with said.open("w") as log, running(command, STOP_SECONDS, stdout=log, stderr=log) as process:
+
+        def is_ready() -> bool:
+            assert process.poll() is None, said.read_text()
+            return _is_ready(url)
+
+        eventually("Prometheus", is_ready, START_SECONDS)
         yield url
 
 
