@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ftm_operator.resources.serving.serving_labels import SERVED_CHECK
 from tests.assets.tenants import TENANTS
 from tests.cluster.progress import say
 from tests.e2e.chat_templates import OTHER_TEMPLATE, refusing
@@ -102,7 +103,9 @@ def test_5_a_canary_that_was_verified_and_refuses_what_people_ask_is_rolled_back
         template = with_template(refusing(platform.story.stack.assets.base))
         platform.apply(NEW, served=CHECKED, **canary({"weight": 50}, analysis=analysis), **template)
         platform.await_step(0)
-        assert platform.story.condition(NAME, "ServedVerified")["status"] == "True"
+        (pod,) = platform.kubectl.list("pods", "-l", "ftm.dev/step=canary")
+        ready = {each["name"]: each["ready"] for each in pod["status"]["initContainerStatuses"]}
+        assert ready[SERVED_CHECK], "the engine is what was verified"
         began = time.monotonic()
         cause = platform.await_rolled_back()
         say(f"rolled back {time.monotonic() - began:.0f} s after its first request: {cause}")
