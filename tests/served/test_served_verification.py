@@ -86,7 +86,9 @@ def test_3_another_adapter_in_the_place_of_the_one_that_was_verified_is_caught(s
     local.run_command(
         Step.MERGE, ["--base", base.as_uri(), "--adapter", adapter.as_uri(), "--out", (tmp_path / "other").as_uri()]
     )
-    (pod,) = story.kubectl.list("pods", "-l", f"ftm.dev/name={NAME},ftm.dev/step=serve")
+    pods = ("pods", "-l", f"ftm.dev/name={NAME},ftm.dev/step=serve")
+    story.eventually("the wrong version's Pod is gone", lambda: len(story.kubectl.list(*pods)) == 1)
+    (pod,) = story.kubectl.list(*pods)
     volumes = cache("node", "kubelet", "pods", pod["metadata"]["uid"], "volumes", "kubernetes.io~empty-dir")
     shutil.copyfile(tmp_path / "other" / "model.safetensors", volumes / MODEL_VOLUME["name"] / "model.safetensors")
     story.kubectl("exec", pod["metadata"]["name"], "-c", "vllm", "--", "python3", "-c", END_ENGINE)
@@ -109,7 +111,7 @@ def test_4_float16_for_a_model_that_overflows_in_it_is_caught(story: Story, tmp_
     for prefix, folder in (("base/loud", made.base), ("adapters/loud", made.adapter)):
         story.stack.s3.upload(MODELS, prefix, folder)
     becomes_ready(story, vllm_model(LOUD, sources=sources("loud", "loud")))
-    is_caught(story, vllm_model(LOUD, sources=sources("loud", "loud"), dtype="float16"), "check its dtype")
+    is_caught(story, vllm_model(LOUD, sources=sources("loud", "loud"), dtype="float16"), "values overflow")
     story.kubectl("delete", "finetunedmodel", LOUD, "--wait")
 
 

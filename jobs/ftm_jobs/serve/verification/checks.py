@@ -85,6 +85,12 @@ def logprobs(
     value = sum(differences) / max(1, len(differences))
     bound = ONE_BIT_LESS * precision.rounding * sum(explained) / max(1, len(explained))
     passed = value <= bound  # false for NaN
+    if not math.isfinite(value):
+        sentence = (
+            f"log-probabilities of {len(differences)} tokens are infinite or no numbers: the engine's values overflow; "
+            "check its dtype, its other flags, its image and this node's GPU"
+        )
+        return _finding("ServedLogprobs", value, bound, "nats/token", passed, sentence)
     sentence = (
         f"log-probabilities of {len(differences)} tokens differ from the verified model's by {_nats(value)}, "
         f"{'within' if passed else 'more than'} the {_nats(bound)} that rounding{precision.words} explains"
@@ -99,7 +105,10 @@ def logprobs(
 def adapter(
     texts: Sequence[ReferenceText], measured: Sequence[Mapping[int, float]], precision: Precision = DEFAULT
 ) -> ServedFinding | None:
-    """Checks that the adapters' effect is there; arguments as in `logprobs`. None where rounding could decide."""
+    """Checks that the adapters' effect is there; arguments as in `logprobs`.
+
+    None where rounding could decide, and where a difference is not finite.
+    """
     places = [
         (text.effect[at], text.rounding[at], value)
         for text, differences in zip(texts, measured, strict=True)
@@ -112,7 +121,9 @@ def adapter(
     if whole == 0 or HALF * whole <= DEVIATIONS * deviation:
         return None
     astray = sum(effect * value for effect, _, value in places) / whole
-    passed = abs(astray) < HALF  # false for NaN
+    if not math.isfinite(astray):
+        return None
+    passed = abs(astray) < HALF
     sentence = f"the engine shows {1 + astray:.0%} of what the adapters changed" + (
         "" if passed else ": it may serve the base or another adapter; check the model that it has loaded"
     )

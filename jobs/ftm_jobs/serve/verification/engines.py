@@ -19,6 +19,8 @@ LIKELY = 1 / 32
 """A token with this probability is one of the 32 likeliest."""
 LIKELIEST = 128
 """Tokens that llama-server is asked for at a place: four times as many as must hold the token by the reference."""
+NOT_FINITE = "Out of range float values are not JSON compliant"
+"""Python's words, with which vLLM answers 400 where a log-probability is infinite or not a number."""
 PLACES = 128
 """Places at which llama-server is asked, at most; each takes a request."""
 
@@ -106,7 +108,12 @@ class VllmEngine(_HttpEngine):
 
     def _of_text(self, text: ReferenceText) -> dict[int, float]:
         body = {"model": self._model, "prompt": list(text.tokens), "max_tokens": 1, "prompt_logprobs": 0}
-        told = self._ask("/v1/completions", body)["choices"][0]["prompt_logprobs"]
+        try:
+            told = self._ask("/v1/completions", body)["choices"][0]["prompt_logprobs"]
+        except EngineRefused as error:
+            if NOT_FINITE not in str(error):
+                raise
+            return dict.fromkeys(range(len(text.tokens) - 1), math.nan)
         return {
             place: float(told[place + 1][str(token)]["logprob"]) - text.logprobs[place]
             for place, token in enumerate(text.tokens[1:])

@@ -3,12 +3,20 @@
 import math
 import random
 
+import httpx2
 import pytest
 
 from ftm_jobs.contract.verification import ReferenceConversation, ReferenceSpelling, ReferenceText
 from ftm_jobs.errors import Reason
 from ftm_jobs.serve.verification import checks
-from ftm_jobs.serve.verification.engines import LIKELY, PLACES, asked_places
+from ftm_jobs.serve.verification.engines import (
+    LIKELY,
+    NOT_FINITE,
+    PLACES,
+    EngineRefused,
+    VllmEngine,
+    asked_places,
+)
 
 TOKENS = 400
 
@@ -66,6 +74,25 @@ def test_an_effect_that_drowns_in_the_rounding_of_keys_and_values_decides_nothin
 def test_numbers_that_are_not_finite_are_caught(value: float) -> None:
     found = checks.logprobs([text()], [{0: value}])
     assert (found.check.passed, found.check.value) == (False, checks.NOT_FINITE)
+    assert "the engine's values overflow; check its dtype" in found.sentence
+    assert checks.adapter([text()], [{0: value}]) is None
+
+
+def test_vllm_that_cannot_write_its_log_probabilities_as_json_has_some_that_are_not_finite() -> None:
+    """It refuses a NaN with Python's own words, and any other trouble is none of the model's."""
+    (found,) = answering(400, {"error": {"message": NOT_FINITE, "code": 400}}).differences([text(tokens=3)])
+    assert list(found) == [0, 1, 2]
+    assert all(map(math.isnan, found.values()))
+    with pytest.raises(EngineRefused, match="no such model"):
+        answering(400, {"error": {"message": "no such model"}}).differences([text(tokens=3)])
+
+
+def answering(status: int, body: object) -> VllmEngine:
+    """Returns a client of an engine with one answer to all that it is asked."""
+    engine = VllmEngine("http://engine", "model", None)
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(status, json=body))
+    engine._client = httpx2.Client(base_url="http://engine", transport=transport)
+    return engine
 
 
 def test_an_engine_that_serves_the_base_shows_nothing_of_the_adapter() -> None:
