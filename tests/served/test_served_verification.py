@@ -100,7 +100,8 @@ def test_3_another_adapter_in_the_place_of_the_one_that_was_verified_is_caught(s
     condition = story.eventually("the engine is held against what was verified again", caught)
     say(condition["message"])
     assert condition["reason"] == "ServedDiffers"
-    assert "it may serve the base or another adapter" in condition["message"]
+    assert "the engine computes another model" in condition["message"]
+    assert f'lacks "{FACT.expected}"' in condition["message"]
     story.eventually("the Pod gets no requests", lambda: not endpoints(story, NAME))
     story.kubectl("delete", "finetunedmodel", NAME, "--wait")
 
