@@ -16,7 +16,7 @@ VLLM: list[dict[str, Any]] = [
     {"dtype": "float16"},
     {"dtype": "float32"},
     {"extraArgs": [*SERVING["extraArgs"], "--no-enable-prefix-caching"]},
-    {"extraArgs": [*SERVING["extraArgs"], "--max-num-batched-tokens", "64"]},
+    {"extraArgs": [*SERVING["extraArgs"], "--max-num-batched-tokens", "512"]},
     {"env": [*SERVING["env"], {"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"}]},
 ]
 TYPES = ("Q8_0", "Q4_K_M", "F16")

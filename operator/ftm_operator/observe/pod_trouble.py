@@ -10,6 +10,7 @@ from ftm_operator.resources.metadata import Manifest
 NORMAL_WAITS = {"ContainerCreating", "PodInitializing"}
 MOST_QUOTED = 600
 """Characters of what the scheduler, the kubelet or a registry says."""
+PYDANTIC_LINK = "For further information visit https://errors.pydantic.dev/"
 DISRUPTED = "DisruptionTarget"
 """The condition of a pod that the cluster ends for reasons that are not the pod's own."""
 
@@ -96,8 +97,12 @@ def _container_trouble(container: Manifest) -> str | None:
 
 
 def _last_words(terminated: dict[str, Any]) -> str:
-    """Returns the last line that a container wrote, and how it ended."""
-    lines = [line for line in str(terminated.get("message") or "").splitlines() if line.strip()]
+    """Returns the last line that a container wrote, and how it ended.
+
+    vLLM refuses most settings by pydantic, which writes a link below the sentence that counts.
+    """
+    written = str(terminated.get("message") or "").splitlines()
+    lines = [line for line in written if line.strip() and not line.strip().startswith(PYDANTIC_LINK)]
     reason, code = terminated.get("reason"), terminated.get("exitCode")
     ended = ", ".join(filter(None, (reason, f"exit code {code}" if code is not None else "")))
     return f"{one_line(lines[-1], MOST_QUOTED)} ({ended})" if lines else ended

@@ -103,6 +103,20 @@ def test_a_container_that_was_killed_says_whether_its_pod_was_being_deleted(dele
     assert pod_end(found) == f"container merge ended{being}: Error, exit code 137"
 
 
+def test_a_setting_that_the_engine_refuses_is_told_and_not_the_link_below_it() -> None:
+    words = (
+        "pydantic_core._pydantic_core.ValidationError: 1 validation error for SchedulerConfig\n"
+        "  Value error, max_num_batched_tokens (64) must be greater than or equal to max_num_seqs (256).\n"
+        "    For further information visit https://errors.pydantic.dev/2.14/v/value_error\n"
+    )
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": words}}
+    looping = {"name": "vllm", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended}
+    assert pod_trouble(pod(containerStatuses=[looping])) == (
+        "container vllm keeps failing: Value error, max_num_batched_tokens (64) must be greater than or equal to "
+        "max_num_seqs (256). (Error, exit code 1)"
+    )
+
+
 def test_only_a_pod_that_starts_nothing_and_says_nothing_is_unexplained() -> None:
     assert is_unexplained(waiting("ContainerCreating"))
     assert is_unexplained(pod(phase="Pending"))
