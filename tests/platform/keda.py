@@ -6,12 +6,11 @@ Its metrics adapter, which more than one replica takes, does not run: a ScaledOb
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx2
-
 from tests.cluster.certificates import Authority
 from tests.cluster.cluster import NodeCluster
 from tests.cluster.go_programs import GoProgram
 from tests.cluster.processes import Processes, free_ports
+from tests.servers.health import is_up
 
 PROGRAM = GoProgram(
     "keda-operator",
@@ -53,7 +52,7 @@ class Keda:
             f"--cert-dir={self._certificates()}",
         ]
         self.processes.start("keda", [str(each) for each in command])
-        self.processes.wait_until("KEDA", lambda: _is_ready(f"http://{HERE}:{health}/readyz"), "keda")
+        self.processes.wait_until("KEDA", lambda: is_up(f"http://{HERE}:{health}/readyz"), "keda")
 
     def stop(self) -> None:
         self.processes.kill_all()
@@ -63,10 +62,3 @@ class Keda:
         pair = Authority(folder).sign("tls", "keda-operator", hosts=["keda-operator.keda.svc"])
         assert (pair.certificate.name, pair.key.name) == ("tls.crt", "tls.key")
         return folder
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx2.get(url, timeout=2, trust_env=False).is_success
-    except httpx2.TransportError:
-        return False

