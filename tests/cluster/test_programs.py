@@ -85,10 +85,12 @@ def test_the_cluster_s_own_go_is_as_new_as_its_sources_ask() -> None:
     assert tuple(map(int, go_programs.GO.version.split("."))) >= tuple(map(int, wanted.split(".")))
 
 
-def test_audit_events_are_those_of_one_user(tmp_path: Path) -> None:
+def test_audit_events_are_those_of_one_user_in_the_lines_that_are_written_whole(tmp_path: Path) -> None:
     log = tmp_path / "audit.jsonl"
     events = [{"user": {"username": name}, "verb": "create"} for name in ("one", "other", "one")]
-    log.write_text("".join(json.dumps(event) + "\n" for event in events))
+    refused_for_its_credentials = {"user": {}, "verb": "create"}
+    lines = [json.dumps(event) + "\n" for event in (refused_for_its_credentials, *events)]
+    log.write_text("".join(lines) + '{"user": {"userna')
     plane = ControlPlane(tmp_path, "https://example.test", "", log, controllers=True)
 
     assert plane.audit("one") == [events[0], events[2]]
