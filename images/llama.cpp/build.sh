@@ -17,8 +17,13 @@ tar --extract --gzip --file "$source" --directory "$tree" --strip-components=1
 llama=$tree/vendor/llama.cpp
 
 # Of fourteen variants those that are both common and much faster than the next lower one.
-for rare in sse42 sandybridge ivybridge piledriver cannonlake cooperlake; do
-    sed -i "/ggml_add_cpu_backend_variant($rare /d" "$llama/ggml/src/CMakeLists.txt"
+rare="sse42 sandybridge ivybridge piledriver cannonlake cooperlake"
+# AMX needs a tile configuration in each thread. GCC before 14 drops most of it as dead stores, so that the first tile
+# instruction is illegal; and ggml loads it once a thread, while PyTorch, in the same process, releases it after use.
+# Such a processor runs zen4's variant, which is the same without AMX.
+amx="sapphirerapids"
+for variant in $rare $amx; do
+    sed -i "/ggml_add_cpu_backend_variant($variant /d" "$llama/ggml/src/CMakeLists.txt"
 done
 
 cmake -S "$llama" -B "$tree/build" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
