@@ -24,6 +24,7 @@ from tests.cluster.catalogue import (
     VLLM_CPU,
 )
 from tests.cluster.cluster import NodeCluster, node_cluster, prepare
+from tests.cluster.containerd import ContainerdPrograms
 from tests.cluster.helm import helm
 from tests.cluster.images import ROOT, Image
 from tests.cluster.kubectl import Kubectl, Manifest
@@ -68,10 +69,12 @@ class Stack:
 
 
 @contextmanager
-def stack(*, installed: bool = True, more: Sequence[Image] = ()) -> Iterator[Stack]:
+def stack(
+    *, installed: bool = True, more: Sequence[Image] = (), containerd: ContainerdPrograms | None = None
+) -> Iterator[Stack]:
     """All of it, ready to use; without `installed` the operator is left for the caller to install.
 
-    `more`: images that few need, beside those of PROJECT.
+    `more`: images that few need, beside those of PROJECT. `containerd`: the node's, in the place of Debian's.
 
     Raises Unavailable when the machine cannot run a node.
     """
@@ -79,7 +82,7 @@ def stack(*, installed: bool = True, more: Sequence[Image] = ()) -> Iterator[Sta
     prepare(images)
     assets = prepare_assets(say)
     with ExitStack() as ends:
-        cluster = ends.enter_context(node_cluster(images))
+        cluster = ends.enter_context(node_cluster(images, containerd))
         cluster.fake_gpus(GPUS)
         with step("starting S3 with a base model and an adapter in it"):
             s3 = ends.enter_context(seaweedfs(cache("node", "s3"), address=cluster.host_address))

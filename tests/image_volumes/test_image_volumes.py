@@ -5,7 +5,6 @@ sees there, in the place of an engine.
 """
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,10 +24,9 @@ from ftm_operator.resources.image_volume import model_volume, with_pull_secret
 from ftm_operator.resources.serving.engine import ServedWeights
 from ftm_operator.steps.source import SourceArgument
 from tests.cluster.catalogue import PAUSE
-from tests.cluster.cluster import NodeCluster, node_cluster
-from tests.cluster.containerd import ContainerdPrograms
-from tests.image_volumes.programs import containerd_folder
-from tests.servers.registry import PASSWORD, USER, RegistryServer, registry
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.stack import Stack
+from tests.servers.registry import PASSWORD, USER, RegistryServer
 from tests.unit.operator.objects import resource
 
 KEY = "merge-0123456789abcdef0123456789abcdef"
@@ -44,24 +42,11 @@ HASHES = "cd /model && /bin/busybox find . -type f | /bin/busybox sort | /bin/bu
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[NodeCluster]:
-    """A node whose containerd mounts images, with an image store of its own."""
-    programs = ContainerdPrograms(containerd_folder(), "containerd-2-images")
-    with node_cluster([PAUSE], programs) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def docker(cluster: NodeCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    """A registry that the node reaches, with the Secret to pull from it."""
-    with registry(tmp_path_factory.mktemp("registry"), address=cluster.host_address) as server:
-        hosts = cluster.containerd.registries / server.host
-        hosts.mkdir(parents=True)
-        (hosts / "hosts.toml").write_text(f'server = "http://{server.host}"\n')
-        content = server.config()[".dockerconfigjson"]
-        secret = {"type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": content}}
-        cluster.kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, **secret})
-        yield server
+def kubectl(stack: Stack, docker: RegistryServer) -> Kubectl:
+    """The default namespace, with the Secret to pull from the registry."""
+    kubectl = stack.kubectl
+    kubectl.apply(docker.pull_secret(SECRET))
+    return kubectl
 
 
 @pytest.fixture(scope="module")
@@ -104,24 +89,24 @@ def pod(docker: RegistryServer, name: str, image: str, *, secret: str | None = S
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": with_pull_secret(spec, model, weights)}
 
 
-def hashes_seen(cluster: NodeCluster, name: str) -> dict[str, str]:
+def hashes_seen(kubectl: Kubectl, name: str) -> dict[str, str]:
     """Returns the sha256 of each file that a Pod has seen, by its path."""
-    cluster.kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=900s")
-    rows = (line.split() for line in cluster.kubectl("logs", name).splitlines())
+    kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=900s")
+    rows = (line.split() for line in kubectl("logs", name).splitlines())
     return {path.removeprefix("./"): sha256 for sha256, path in rows}
 
 
 def test_a_pod_sees_the_artifact_that_was_pushed_and_the_second_pulls_nothing(
-    cluster: NodeCluster, docker: RegistryServer, image: str
+    kubectl: Kubectl, docker: RegistryServer, image: str
 ) -> None:
-    cluster.kubectl.apply(pod(docker, "first", image))
-    seen = hashes_seen(cluster, "first")
+    kubectl.apply(pod(docker, "first", image))
+    seen = hashes_seen(kubectl, "first")
     assert {path: seen[path] for path in FILES} == {
         path: hashlib.sha256(content).hexdigest() for path, content in FILES.items()
     }
     assert set(seen) == {*FILES, "manifest.json"}
     pulled = docker.requests("GET", f"/v2/{PATH}/blobs/")
     assert pulled > 0
-    cluster.kubectl.apply(pod(docker, "second", image))
-    assert hashes_seen(cluster, "second") == seen
+    kubectl.apply(pod(docker, "second", image))
+    assert hashes_seen(kubectl, "second") == seen
     assert docker.requests("GET", f"/v2/{PATH}/blobs/") == pulled

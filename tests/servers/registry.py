@@ -55,6 +55,16 @@ class RegistryServer:
         login = {"auth": base64.b64encode(f"{USER}:{password}".encode()).decode(), **own}
         return {".dockerconfigjson": json.dumps({"auths": {host or self.host: login}})}
 
+    def pull_secret(self, name: str) -> dict[str, Any]:
+        """Returns a Secret with which a kubelet pulls, and a Job pushes."""
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name},
+            "type": "kubernetes.io/dockerconfigjson",
+            "stringData": self.config(),
+        }
+
     def requests(self, method: str, part: str) -> int:
         """Counts the requests of this method whose path has this part, by the registry's own log."""
         return sum(f'"{method} ' in line and part in line for line in self.log.read_text().splitlines())

@@ -1,0 +1,35 @@
+"""Gives all tests of this folder one stack whose node runs containerd 2, and a registry that the node reaches."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.cluster import stack as stacks
+from tests.cluster.containerd import ContainerdPrograms
+from tests.cluster.stack import Stack
+from tests.cluster.unavailable import Unavailable
+from tests.image_volumes.programs import containerd_folder
+from tests.servers.registry import RegistryServer, registry
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The stack of the end-to-end tests; its node's images are in a store of containerd 2's own."""
+    with ExitStack() as ends:
+        try:
+            programs = ContainerdPrograms(containerd_folder(), "containerd-2-images")
+            running = ends.enter_context(stacks.stack(containerd=programs))
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def docker(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    """A registry with a password, which the node asks by http."""
+    with registry(tmp_path_factory.mktemp("registry"), address=stack.cluster.host_address) as server:
+        hosts = stack.cluster.containerd.registries / server.host
+        hosts.mkdir(parents=True)
+        (hosts / "hosts.toml").write_text(f'server = "http://{server.host}"\n')
+        yield server
