@@ -1,6 +1,7 @@
 """Gets all objects below a prefix in one way: `python -m tests.bench.fetch_sides SIDE S3-URI DIR`.
 
-Prints its seconds without imports. Keys and endpoint come from the environment. All but `ours` prove nothing.
+Prints its seconds, without imports, the client and the listing. Keys and endpoint come from the environment. All but
+`ours` prove nothing.
 """
 
 import json
@@ -21,12 +22,15 @@ THREADS = 10
 
 def ours(uri: str, folder: Path) -> float:
     """Fetches the artifact as a serving pod does."""
-    import ftm_jobs.stores.s3  # noqa: F401 - its import is not part of these seconds
-    from ftm_jobs.artifacts.fetch import fetch
+    from ftm_jobs.artifacts.fetch import fetch_files, open_artifact
+    from ftm_jobs.stores import open_store
     from ftm_jobs.stores.source import parse_source
 
+    source = parse_source(uri)
+    store = open_store(source)
+    manifest, text, artifact = open_artifact(store, source)
     start = time.monotonic()
-    fetch(parse_source(uri), folder)
+    fetch_files(store, manifest.files, folder, text, artifact)
     return time.monotonic() - start
 
 

@@ -14,13 +14,17 @@ METHODS = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")
 
 
 class Proxy:
-    """Counts the bytes that the server is sent and answers; requests for ranges from `hold_from` on are held back."""
+    """Counts connections, and the bytes that the server is sent and answers.
+
+    Requests for ranges from `hold_from` on are held back.
+    """
 
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname, parts.port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
         self.sent = 0
         self.answered = 0
         self.cut_at: list[int] = []
@@ -49,6 +53,7 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self.connections += 1
             server = socket.create_connection(self._upstream)
             threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
             threading.Thread(target=self._answer, args=(server, client), daemon=True).start()

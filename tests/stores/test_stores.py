@@ -52,6 +52,15 @@ def test_any_range_is_read_exactly(store: WritableStore) -> None:
         assert bytes(store.read("a", offset, size)) == CONTENT[offset : offset + size]
 
 
+def test_a_range_comes_in_pieces_too(store: WritableStore) -> None:
+    write(store, "a", CONTENT)
+    store.list()
+    for offset, size in ((0, len(CONTENT)), (4_999_999, 2_000_001), (5, 0)):
+        found = bytearray()
+        store.read_pieces("a", offset, size, found.extend)
+        assert found == CONTENT[offset : offset + size]
+
+
 def test_names_may_hold_what_file_names_hold(store: WritableStore) -> None:
     names = ["a b.json", "a+b%20.json", "ä.json", "a'b\"#?.json", "a=b&c.json"]
     for name in names:

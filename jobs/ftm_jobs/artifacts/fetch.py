@@ -1,12 +1,14 @@
 """Fetches an artifact's files into a local folder, each proven by its sha256, its manifest last.
 
-Blocks come by ranges, many at a time, into memory that is used again, and are written and hashed in the file's order.
-The readers are shared out by size: a model of one file gets as many as one of many.
+Ranges come many at a time, and each piece of one is written where it belongs while it is in the processor's cache; the
+file is hashed behind them, in its order, from the system's page cache. So memory holds a piece for each range, whatever
+a range's size. The readers are shared out by size: a model of one file gets as many as one of many.
 
 Runs in an image without torch, numpy and safetensors. A file appears by rename once its sha256 is right, so whoever
 reads the folder never sees half a file; a second run keeps what is right and fetches the rest.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -20,14 +22,16 @@ from ftm_jobs.contract.report import Report
 from ftm_jobs.contract.steps import Outcome, Step
 from ftm_jobs.errors import InvalidInput, Reason
 from ftm_jobs.runtime.os_errors import explain
-from ftm_jobs.runtime.pipeline import Stage, in_order
+from ftm_jobs.runtime.pipeline import Stage, in_order, through
 from ftm_jobs.runtime.progress import Progress
-from ftm_jobs.stores import Stat, Store, open_store
+from ftm_jobs.stores import Store, open_store
 from ftm_jobs.stores.source import Source
-from ftm_jobs.stores.transfer import read_through
+from ftm_jobs.stores.transfer import at_once
 
 FILES_AT_ONCE = 3
 """As many files are hashed at the same time, each by one thread."""
+PIECE_BYTES = 1024 * 1024
+"""Bytes that are hashed at once."""
 READERS = 18
 """Ranges that are read at the same time, of all files together."""
 FEWEST_READERS = 6
@@ -132,7 +136,7 @@ def fetch_file(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside.unlink(missing_ok=True)
-        with aside.open("xb", buffering=0) as output:
+        with aside.open("x+b", buffering=0) as output:
             sha256 = _transfer(store, file, output.fileno(), progress, readers)
         if sha256 != file.sha256:
             raise corrupt(store.describe(file.path), f"has sha256 {sha256}, not {file.sha256}")
@@ -144,19 +148,35 @@ def fetch_file(
 
 
 def _transfer(store: Store, file: ManifestFile, output: int, progress: Progress, readers: int) -> str:
-    """Writes the file's bytes to the descriptor and returns their sha256, in hex."""
+    """Writes the file's bytes to the descriptor and returns the sha256, in hex, of what is there then."""
     digest = hashlib.sha256()
+    piece = memoryview(bytearray(PIECE_BYTES))
 
-    def write(data: memoryview) -> None:
-        while len(data):
-            data = data[os.write(output, data) :]
+    def bring(start: int) -> range:
+        brought = range(start, min(start + store.block_bytes, file.size))
+        at = start
 
-    def see(data: memoryview) -> None:
-        digest.update(data)
-        progress.add(len(data))
+        def write(data: memoryview) -> None:
+            nonlocal at
+            while len(data):
+                count = os.pwrite(output, data, at)
+                at, data = at + count, data[count:]
 
-    stages = Stage(write, ordered=True), Stage(see, ordered=True)
-    read_through(store, Stat(file.path, file.size, ""), stages, readers=readers)
+        store.read_pieces(file.path, start, len(brought), write)
+        return brought
+
+    def see(brought: range) -> None:
+        at = brought.start
+        while at < brought.stop:
+            count = os.preadv(output, [piece[: brought.stop - at]], at)
+            if not count:
+                raise OSError(errno.EIO, f"ends at byte {at}, though more was written")
+            digest.update(piece[:count])
+            at += count
+        progress.add(len(brought))
+
+    starts = range(0, file.size, store.block_bytes)
+    through(starts, bring, [Stage(see, ordered=True)], **at_once(store, readers))
     return digest.hexdigest()
 
 

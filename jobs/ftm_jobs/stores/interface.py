@@ -7,6 +7,7 @@ times, and are safe to use from several threads.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,6 +79,13 @@ class Store(ABC):
 
         Raises InvalidInput (SourceChanged) when the file is not the one that was listed, else Failed.
         """
+
+    def read_pieces(self, path: str, offset: int, size: int, take: Callable[[memoryview], None]) -> None:
+        """Gives `take` a range of the file in order, in pieces that it may not keep, as they arrive.
+
+        Raises as `read_into`, and what `take` raises.
+        """
+        take(memoryview(self.read(path, offset, size)))
 
     def read(self, path: str, offset: int, size: int) -> bytearray:
         buffer = bytearray(size)
