@@ -40,6 +40,7 @@ SHA256_METADATA = "sha256"
 PIECE_BYTES = 1024 * 1024
 """Few enough to be in the processor's cache still when they are written."""
 _BODY_ERRORS = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError, HTTPException, OSError)
+_own = threading.local()
 
 
 class S3Store(WritableStore):
@@ -50,7 +51,6 @@ class S3Store(WritableStore):
         self._client = client
         self._folder = S3Folder(client, bucket, self.prefix)
         self._etags: dict[str, str] = {}
-        self._own = threading.local()
         self._not_copied_from: set[str] = set()
         """Buckets that these keys may not read, or that the server does not copy from."""
 
@@ -86,25 +86,18 @@ class S3Store(WritableStore):
         return Stat(path, head["ContentLength"], _identity(head))
 
     def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
-        if not len(buffer):
-            return
-        with self._explained(self.describe(path)):
-            retry(lambda: self._read_once(path, offset, buffer), self.describe(path))
-
-    def _read_once(self, path: str, offset: int, buffer: memoryview) -> None:
-        with self._reading(path, offset, len(buffer)) as read:
-            done = 0
-            while done < len(buffer):
-                done += read(buffer[done:])
+        if len(buffer):
+            with self._explained(self.describe(path)):
+                retry(lambda: _fill(buffer, self._range(path, offset, len(buffer))), self.describe(path))
 
     def read_pieces(self, path: str, offset: int, size: int, take: Callable[[memoryview], None]) -> None:
         """As all stores; one that breaks off goes on after the last piece."""
-        piece = self._own_piece()
+        piece = _own_piece()
         done = 0
 
         def go_on() -> None:
             nonlocal done
-            with self._reading(path, offset + done, size - done) as read:
+            with self._range(path, offset + done, size - done) as read:
                 while done < size:
                     count = read(piece[: size - done])
                     take(piece[:count])
@@ -114,37 +107,9 @@ class S3Store(WritableStore):
             with self._explained(self.describe(path)):
                 retry(go_on, self.describe(path))
 
-    def _own_piece(self) -> memoryview:
-        """Returns a buffer of the thread's own, which it uses again: fresh memory costs a page fault for each 4 KiB."""
-        if not hasattr(self._own, "piece"):
-            self._own.piece = memoryview(bytearray(PIECE_BYTES))
-        piece: memoryview = self._own.piece
-        return piece
-
-    @contextmanager
-    def _reading(self, path: str, offset: int, size: int) -> Iterator[Callable[[memoryview], int]]:
-        """Asks for a range; yields a function that puts what comes next into a buffer, and returns how many bytes."""
-        condition: dict[str, Any] = {"IfMatch": self._etags[path]} if path in self._etags else {}
-        wanted = f"bytes={offset}-{offset + size - 1}"
-        answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + path, Range=wanted, **condition)
-        done = 0
-        with answer["Body"] as body:
-            stream: HTTPResponse = body._fp  # type: ignore[attr-defined]  # urllib3's own makes and copies an object a piece
-
-            def read(buffer: memoryview) -> int:
-                nonlocal done
-                try:
-                    count = stream.readinto(buffer)
-                except _BODY_ERRORS as error:
-                    raise TransientError(f"broke off after {done} of {size} bytes from {offset}: {error}") from error
-                if not count:
-                    raise TransientError(f"answered {done} of {size} bytes from {offset}")
-                done += count
-                return count
-
-            yield read
-            if stream.isclosed():  # read to its end, so that the connection can be used again
-                body.release_conn()  # type: ignore[attr-defined]  # the stub says StreamingBody, which enters urllib3's
+    def _range(self, path: str, offset: int, size: int) -> AbstractContextManager[Callable[[memoryview], int]]:
+        span = range(offset, offset + size)
+        return _reading(self._client, self.bucket, self.prefix + path, self._etags.get(path), span)
 
     def child(self, name: str) -> "S3Store":
         return S3Store(self._client, self.bucket, self.prefix + name)
@@ -236,3 +201,50 @@ def _identity(head: "HeadObjectOutputTypeDef") -> str:
     if len(declared) == 64 and all(digit in "0123456789abcdef" for digit in declared):
         return f"sha256:{declared}"
     return f"etag:{head['ETag'].strip(chr(34))}"
+
+
+def _fill(buffer: memoryview, asked: AbstractContextManager[Callable[[memoryview], int]]) -> None:
+    with asked as read:
+        done = 0
+        while done < len(buffer):
+            done += read(buffer[done:])
+
+
+def _own_piece() -> memoryview:
+    """Returns PIECE_BYTES of the thread's own, which it uses again: fresh memory costs a page fault for each 4 KiB."""
+    if not hasattr(_own, "piece"):
+        _own.piece = memoryview(bytearray(PIECE_BYTES))
+    piece: memoryview = _own.piece
+    return piece
+
+
+@contextmanager
+def _reading(
+    client: "S3Client", bucket: str, key: str, etag: str | None, span: range
+) -> Iterator[Callable[[memoryview], int]]:
+    """Asks for these bytes; yields a function that puts those that come next into a buffer, and returns how many.
+
+    Raises TransientError where they break off, and the client's errors.
+    """
+    condition: dict[str, Any] = {"IfMatch": etag} if etag else {}
+    wanted = f"bytes={span.start}-{span.stop - 1}"
+    done = 0
+    with client.get_object(Bucket=bucket, Key=key, Range=wanted, **condition)["Body"] as body:
+        # urllib3's own `readinto` makes an object of each piece and copies it.
+        stream: HTTPResponse = body._fp  # type: ignore[attr-defined]
+
+        def read(buffer: memoryview) -> int:
+            nonlocal done
+            try:
+                count = stream.readinto(buffer)
+            except _BODY_ERRORS as error:
+                text = f"broke off after {done} of {len(span)} bytes from {span.start}: {error}"
+                raise TransientError(text) from error
+            if not count:
+                raise TransientError(f"answered {done} of {len(span)} bytes from {span.start}")
+            done += count
+            return count
+
+        yield read
+        if stream.isclosed():  # read to its end, so that the connection can be used again
+            body.release_conn()  # type: ignore[attr-defined]  # the stub says StreamingBody, which enters urllib3's
