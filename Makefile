@@ -72,7 +72,7 @@ cluster-tests: llama-cpp ## the operator against a real API server
 gitops: $(VENV) ## Argo CD and Flux for real, by hand: the first time 10 to 25 minutes of Go builds
 	@$(PYTEST) tests/gitops
 
-image-volumes: $(VENV) ## a pushed artifact mounted by containerd 2, by hand, as root: the first time 2 to 15 minutes of Go builds
+image-volumes: $(VENV) ## a published model mounted by containerd 2 and served by vLLM, by hand, as root: the first time 2 to 15 minutes of Go builds, and 14 GB in the user's cache
 	@$(PYTEST) tests/image_volumes
 
 platform: $(VENV) ## Canaries behind Traefik, a rollout under load, KEDA to zero and back, by hand, as root; the first time 10 to 25 minutes of Go builds
