@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ftm_jobs.artifacts.fetch import fetch
 from ftm_jobs.contract.byte_counts import MIB
 from ftm_jobs.stores import open_store
-from ftm_jobs.stores.interface import Store
+from ftm_jobs.stores.interface import PIECE_BYTES, Store
 from ftm_jobs.stores.source import parse_source
 from tests.servers.proxy import Proxy, proxy
 from tests.servers.seaweedfs import ADMIN, ARTIFACTS, seaweedfs
@@ -57,6 +58,15 @@ def test_a_range_that_broke_off_goes_on_after_its_last_piece(door: Proxy, store:
     on_the_way = 8 * MIB
     """The most that sockets and proxy hold of a connection when it breaks off."""
     assert door.answered < SIZE + door.cuts * on_the_way, "from the beginning it would be 35 MiB more"
+
+
+def test_a_thread_s_ranges_come_in_one_buffer_that_is_used_again(store: Store) -> None:
+    buffers: list[Any] = []
+    for offset in range(0, 20 * MIB, 2 * MIB):
+        store.read_pieces(WEIGHTS, offset, 2 * MIB, lambda piece: buffers.append(piece.obj))
+    assert len(buffers) >= 20
+    assert all(each is buffers[0] for each in buffers)
+    assert len(buffers[0]) == PIECE_BYTES
 
 
 def test_ranges_that_were_read_whole_leave_their_connection_to_the_next(door: Proxy, store: Store) -> None:

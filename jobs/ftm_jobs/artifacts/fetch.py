@@ -25,13 +25,12 @@ from ftm_jobs.runtime.os_errors import explain
 from ftm_jobs.runtime.pipeline import Stage, in_order, through
 from ftm_jobs.runtime.progress import Progress
 from ftm_jobs.stores import Store, open_store
+from ftm_jobs.stores.interface import PIECE_BYTES
 from ftm_jobs.stores.source import Source
 from ftm_jobs.stores.transfer import at_once
 
 FILES_AT_ONCE = 3
 """As many files are hashed at the same time, each by one thread."""
-PIECE_BYTES = 1024 * 1024
-"""Bytes that are hashed at once."""
 READERS = 18
 """Ranges that are read at the same time, of all files together."""
 FEWEST_READERS = 6

@@ -16,6 +16,8 @@ from typing import Protocol
 UNKNOWN = "unknown:"
 """The identity of a local file that was not to be hashed."""
 Buffer = bytes | bytearray | memoryview
+PIECE_BYTES = 1024 * 1024
+"""Few enough to be in the processor's cache still when they are written or hashed."""
 
 
 @dataclass(frozen=True)

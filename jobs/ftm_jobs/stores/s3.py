@@ -23,7 +23,7 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from ftm_jobs.errors import InvalidInput, Reason
-from ftm_jobs.stores.interface import NotCopied, Stat, Store, WritableStore, Writer
+from ftm_jobs.stores.interface import PIECE_BYTES, NotCopied, Stat, Store, WritableStore, Writer
 from ftm_jobs.stores.retry import TransientError, retry
 from ftm_jobs.stores.s3_client import connect
 from ftm_jobs.stores.s3_copy import SMALLEST_COPY_BYTES, Original, ServerSideCopy, is_refusal
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 SHA256_METADATA = "sha256"
-PIECE_BYTES = 1024 * 1024
-"""Few enough to be in the processor's cache still when they are written."""
 _BODY_ERRORS = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError, HTTPException, OSError)
 _own = threading.local()
 

@@ -27,8 +27,14 @@ class RemoteFolder(FileStore):
         super().__init__(root)
         self._all_asked = threading.Barrier(wanted)
         self._first = set(range(0, wanted * BLOCK, BLOCK))
+        self._lock = threading.Lock()
+        self._at_once = 0
+        self.most_at_once = 0
 
     def read_pieces(self, path: str, offset: int, size: int, take: Callable[[memoryview], None]) -> None:
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
         if offset in self._first:
             self._all_asked.wait(timeout=120)
         piece = memoryview(bytearray(PIECE))
@@ -36,6 +42,8 @@ class RemoteFolder(FileStore):
             count = min(PIECE, size - start)
             self.read_into(path, offset + start, piece[:count])
             take(piece[:count])
+        with self._lock:
+            self._at_once -= 1
 
 
 def written(folder: Path, blocks: int) -> ManifestFile:
@@ -58,6 +66,7 @@ def test_so_many_ranges_are_read_at_once_and_each_piece_is_put_where_it_belongs(
     store = RemoteFolder(tmp_path / "store", wanted=readers)
     assert not fetch_file(store, tmp_path, Progress("fetch", file.size), file, readers=readers)
     assert (tmp_path / NAME).read_bytes() == (tmp_path / "store" / NAME).read_bytes()
+    assert store.most_at_once <= readers + 2
     assert fetch_file(store, tmp_path, Progress("fetch", file.size), file, readers=readers), "it is there already"
 
 
