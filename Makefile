@@ -73,7 +73,7 @@ gitops: $(VENV) ## Argo CD and Flux for real, by hand: the first time 10 to 25 m
 	@$(PYTEST) tests/gitops
 
 image-volumes: $(VENV) ## a published model mounted by containerd 2 and served by vLLM, by hand, as root: the first time 2 to 15 minutes of Go builds, and 14 GB in the user's cache
-	@$(PYTEST) tests/image_volumes
+	@$(PYTEST) -s tests/image_volumes
 
 platform: $(VENV) ## Canaries behind Traefik, a rollout under load, KEDA to zero and back, by hand, as root; the first time 10 to 25 minutes of Go builds
 	@$(PYTEST) tests/platform

@@ -125,6 +125,11 @@ class Story:
             },
         )
 
+    def ready_pods(self, name: str) -> list[dict[str, Any]]:
+        """The model's serving Pods that are Ready."""
+        pods = self.kubectl.list("pods", "-l", f"ftm.dev/name={name},ftm.dev/step=serve")
+        return [pod for pod in pods if condition(pod, "Ready").get("status") == "True"]
+
     def ask(self, name: str, question: str) -> str:
         """The greedy answer through the model's Service."""
         address = reached(self.kubectl, name)

@@ -1,14 +1,12 @@
 """Gives all tests of this folder one stack whose node runs containerd 2, and a registry that the node reaches."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from tests.cluster import stack as stacks
 from tests.cluster.containerd import ContainerdPrograms
 from tests.cluster.stack import Stack
-from tests.cluster.unavailable import Unavailable
 from tests.image_volumes.programs import containerd_folder
 from tests.servers.registry import RegistryServer, registry
 
@@ -16,12 +14,8 @@ from tests.servers.registry import RegistryServer, registry
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """The stack of the end-to-end tests; its node's images are in a store of containerd 2's own."""
-    with ExitStack() as ends:
-        try:
-            programs = ContainerdPrograms(containerd_folder(), "containerd-2-images")
-            running = ends.enter_context(stacks.stack(containerd=programs))
-        except Unavailable as reason:
-            pytest.skip(str(reason))
+    programs = ContainerdPrograms(containerd_folder(), "containerd-2-images")
+    with stacks.stack(containerd=programs) as running:
         yield running
 
 

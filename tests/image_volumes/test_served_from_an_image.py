@@ -1,7 +1,5 @@
 """The operator publishes a model and mounts it: vLLM answers from an image volume, and a second Pod pulls nothing."""
 
-from typing import Any
-
 import pytest
 
 from tests.assets.facts import FACTS
@@ -22,15 +20,6 @@ def story(stack: Stack, docker: RegistryServer) -> Story:
     return told
 
 
-def ready_pods(story: Story) -> list[dict[str, Any]]:
-    pods = story.kubectl.list("pods", "-l", f"ftm.dev/name={NAME},ftm.dev/step=serve")
-    return [
-        pod
-        for pod in pods
-        if any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
-    ]
-
-
 def test_a_published_model_is_served_from_its_image_and_a_second_pod_pulls_nothing(
     story: Story, docker: RegistryServer
 ) -> None:
@@ -48,7 +37,7 @@ def test_a_published_model_is_served_from_its_image_and_a_second_pod_pulls_nothi
     served = story.await_phase(NAME, "Ready", "Failed")
     image = served["status"]["artifacts"]["image"]
     assert image.startswith(f"{docker.host}/{REPOSITORY}@sha256:")
-    (first,) = ready_pods(story)
+    (first,) = story.ready_pods(NAME)
     assert [each["image"] for each in first["spec"]["volumes"] if "image" in each] == [
         {"reference": image, "pullPolicy": "IfNotPresent"}
     ]
@@ -58,6 +47,6 @@ def test_a_published_model_is_served_from_its_image_and_a_second_pod_pulls_nothi
     pulled = docker.requests("GET", f"/v2/{REPOSITORY}/blobs/")
     assert pulled
     story.kubectl("scale", "finetunedmodel", NAME, "--replicas=2")
-    story.eventually("two Pods are Ready", lambda: len(ready_pods(story)) == 2)
+    story.eventually("two Pods are Ready", lambda: len(story.ready_pods(NAME)) == 2)
     assert docker.requests("GET", f"/v2/{REPOSITORY}/blobs/") == pulled
     story.kubectl("delete", "finetunedmodel", NAME, "--wait")

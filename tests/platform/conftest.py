@@ -9,7 +9,6 @@ from tests.assets.tenants import prepare
 from tests.cluster import debian
 from tests.cluster import stack as stacks
 from tests.cluster.progress import say, step
-from tests.cluster.unavailable import Unavailable
 from tests.e2e.story import Story
 from tests.platform.crds import install_crds
 from tests.platform.keda import Keda
@@ -23,12 +22,9 @@ NAMESPACE = "platform"
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    debian.ensure_programs(("prometheus",), "a real Prometheus")
     with ExitStack() as ends:
-        try:
-            debian.ensure_programs(("prometheus",), "a real Prometheus")
-            running = ends.enter_context(stacks.stack(installed=False))
-        except Unavailable as reason:
-            pytest.skip(str(reason))
+        running = ends.enter_context(stacks.stack(installed=False))
         cluster, folder = running.cluster, tmp_path_factory.mktemp("platform")
         with step("installing the CRDs of the Gateway API and of KEDA"):
             install_crds(cluster.kubectl)

@@ -24,16 +24,12 @@ def privileged(story: Story) -> Story:
 
 def fetches(story: Story) -> list[str]:
     """Returns the last words of the fetch containers of the Pods that are Ready."""
-    said = []
-    for pod in story.kubectl.list("pods", "-l", "ftm.dev/step=serve"):
-        status: dict[str, Any] = pod["status"]
-        ready = {each["type"]: each["status"] for each in status.get("conditions", [])}.get("Ready") == "True"
-        said += [
-            each["state"]["terminated"]["message"]
-            for each in status.get("initContainerStatuses", [])
-            if ready and each["name"] == "fetch"
-        ]
-    return said
+    return [
+        each["state"]["terminated"]["message"]
+        for pod in story.ready_pods(NAME)
+        for each in pod["status"].get("initContainerStatuses", [])
+        if each["name"] == "fetch"
+    ]
 
 
 def test_the_second_pod_of_a_node_asks_the_store_for_nothing(privileged: Story) -> None:
